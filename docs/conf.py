@@ -1,0 +1,58 @@
+"""Configuration of the documentation."""
+
+import os
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+project = "lucidvi"
+author = "lucidvi developers"
+copyright = "2026, lucidvi developers"
+version = release = package_version("lucidvi")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "tutorials/lucidvi-quickstart"]
+
+# Inventories of other packages come from the network: only where the pages are published.
+if os.environ.get("READTHEDOCS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "mudata": ("https://mudata.readthedocs.io/stable/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/docs/", None),
+        "python": ("https://docs.python.org/3/", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+        "scvi": ("https://docs.scvi-tools.org/en/stable/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+    }
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks are committed executed
+
+html_theme = "sphinx_book_theme"
+html_title = "lucidvi"
+html_static_path = ["_static"] if (HERE / "_static").is_dir() else []
+html_theme_options = {"show_navbar_depth": 2}

@@ -1,0 +1,21 @@
+"""lucidvi: explanations of deep generative models of single cells."""
+
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+__version__ = version("lucidvi")
+
+_SUBMODULES = ("datasets", "explain", "metrics", "model", "pl")
+__all__ = ["__version__", *_SUBMODULES]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a sub-module the first time it is asked for."""
+    if name in _SUBMODULES:
+        return import_module(f"lucidvi.{name}")
+    raise AttributeError(f"module 'lucidvi' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,300 @@
+"""Where genes and peaks lie, and which peaks lie near which gene."""
+
+from collections.abc import Iterable
+from operator import index as as_integer
+
+import numpy as np
+import pandas as pd
+
+_ALIASES = {
+    "chrom": ("chrom", "chr", "seqnames", "chromosome"),
+    "start": ("start", "chromstart"),
+    "end": ("end", "chromend"),
+}
+# Greedy from the left, so that dots, dashes and underscores stay with the chromosome's name.
+_INTERVAL = r"^(.*[^:\-_])(?::(\d{1,12})-|-(\d{1,12})-|_(\d{1,12})_)(\d{1,12})$"
+_FORMS = "'chr1:100-200', 'chr1-100-200' or 'chr1_100_200'"
+_MISSING = ("", "nan", "none", "na", "<na>")
+
+
+def peak_coordinates(var: pd.DataFrame) -> pd.DataFrame:
+    """Read the coordinates of peaks.
+
+    They come from the columns ``chrom``, ``start`` and ``end`` (or their usual other names), else
+    from a column ``interval``, else from the names of the peaks.
+
+    Parameters
+    ----------
+    var
+        ``.var`` of the chromatin accessibility modality.
+
+    Returns
+    -------
+    DataFrame with the index of ``var`` and the columns ``chrom`` (str), ``start`` and ``end``
+    (int64).
+
+    Raises
+    ------
+    ValueError
+        If a name cannot be read, a position is missing or negative, or a peak does not end after
+        its start.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from lucidvi._genomics import peak_coordinates
+    >>> peaks = peak_coordinates(pd.DataFrame(index=["GL000219.1-100-200", "chr1:7-9"]))
+    >>> peaks["chrom"].tolist(), peaks["end"].tolist()
+    (['GL000219.1', 'chr1'], [200, 9])
+    """
+    columns = _coordinate_columns(var)
+    if len(columns) == 3:
+        chrom, start, end = _read(var, columns)
+        where = f"columns {', '.join(repr(c) for c in columns.values())} of .var"
+    else:
+        by_interval = "interval" in var
+        where = "values of column 'interval' of .var" if by_interval else "peak names"
+        names = _text(var["interval"] if by_interval else var.index.to_series())
+        chrom, start, end = _split(names)
+        unread = chrom == ""
+        if unread.any():
+            raise ValueError(
+                f"{unread.sum()} of {len(var)} {where} cannot be read as coordinates, e.g. "
+                f"{_examples(names[unread])}. Allowed are {_FORMS}. Rename the peaks, or add the "
+                "columns 'chrom', 'start' and 'end' to .var."
+            )
+    whole = (start == np.floor(start)) & (end == np.floor(end)) & np.isfinite(end)
+    wrong = (chrom == "") | ~whole | ~(start >= 0) | ~(end > start)
+    if wrong.any():
+        raise ValueError(
+            f"{wrong.sum()} of {len(var)} peaks have impossible coordinates ({where}), e.g. "
+            f"{_examples(var.index[wrong])}. Each needs a chromosome and whole numbers with "
+            "0 <= start < end; correct or remove these peaks."
+        )
+    frame = pd.DataFrame(
+        {"chrom": chrom, "start": start.astype(np.int64), "end": end.astype(np.int64)},
+        index=var.index,
+    )
+    return frame.astype({"chrom": str})
+
+
+def gene_coordinates(var: pd.DataFrame) -> pd.DataFrame:
+    """Read the coordinates of genes; genes without any are kept and marked.
+
+    They come from the columns ``chrom``, ``start`` and ``end`` (or their usual other names), else
+    from a column ``interval``, else from ``chrom`` and ``tss``. The TSS is the column ``tss`` where
+    there is one, else the gene's end on the ``-`` strand and its start otherwise.
+
+    Parameters
+    ----------
+    var
+        ``.var`` of the gene expression modality. A boolean column ``has_coords`` is obeyed.
+
+    Returns
+    -------
+    DataFrame with the index of ``var`` and the columns ``chrom`` (str), ``start``, ``end`` (int64),
+    ``strand`` (``"+"``, ``"-"`` or ``""``) and ``tss`` (int64). Genes without coordinates have the
+    ``chrom`` ``""`` and -1 for each position.
+
+    Raises
+    ------
+    KeyError
+        If ``var`` has no columns with coordinates at all.
+    ValueError
+        If an interval cannot be read, a position is negative, or a gene ends before its start.
+    """
+    columns = _coordinate_columns(var)
+    tss = _numbers(var["tss"]) if "tss" in var else np.full(len(var), np.nan)
+    if len(columns) == 3:
+        chrom, start, end = _read(var, columns)
+    elif "interval" in var:
+        names = _text(var["interval"])
+        chrom, start, end = _split(names)
+        unread = (chrom == "") & (names != "")
+        if unread.any():
+            raise ValueError(
+                f"{unread.sum()} of {len(var)} values in column 'interval' of the genes' .var "
+                f"cannot be read, e.g. {_examples(names[unread])}. Allowed are {_FORMS}, or a "
+                "missing value."
+            )
+    elif "chrom" in columns and "tss" in var:
+        chrom, start, end = _text(var[columns["chrom"]]), tss.copy(), tss.copy()
+    else:
+        raise KeyError(
+            "The genes' .var has no coordinates. Expected are the columns 'chrom', 'start', 'end' "
+            "(and 'strand' if known), or 'interval' ('chr1:100-200'), or 'chrom' and 'tss'; found "
+            f"{sorted(map(str, var.columns))}. Add them, or use cis_window=None, which needs none."
+        )
+    strand = _strand(var)
+    tss = np.where(np.isnan(tss), np.where(strand == "-", end, start), tss)
+    known = (chrom != "") & ~np.isnan(start) & ~np.isnan(end)
+    if "has_coords" in var:
+        known &= np.isin(_text(var["has_coords"], lower=True), ("true", "1"))
+    wrong = known & ((start < 0) | (end < start) | (tss < 0))
+    if wrong.any():
+        raise ValueError(
+            f"{wrong.sum()} of {len(var)} genes have impossible coordinates, e.g. "
+            f"{_examples(var.index[wrong])}. Each needs 0 <= start <= end; correct them, or leave "
+            "their chromosome empty."
+        )
+    frame = pd.DataFrame(
+        {"chrom": chrom, "start": start, "end": end, "strand": strand, "tss": tss}, index=var.index
+    )
+    frame.loc[~known, ["start", "end", "tss"]] = -1
+    frame.loc[~known, "chrom"] = ""
+    return frame.astype(
+        {"chrom": str, "start": np.int64, "end": np.int64, "strand": str, "tss": np.int64}
+    )
+
+
+def cis_pairs(
+    genes: pd.DataFrame, peaks: pd.DataFrame, window: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find all peaks near each gene.
+
+    Parameters
+    ----------
+    genes
+        Coordinates as returned by :func:`gene_coordinates`; genes with an empty ``chrom`` get no
+        pairs.
+    peaks
+        Coordinates as returned by :func:`peak_coordinates`, in any order.
+    window
+        Base pairs added on both sides of the gene.
+
+    Returns
+    -------
+    gene_index, peak_index
+        Positions in ``genes`` and ``peaks`` of every pair whose peak overlaps the gene's
+        ``[start - window, end + window]`` (ends included); int64, sorted by gene, then by peak.
+    distance
+        Base pairs from the TSS to the nearest end of the peak, see :func:`tss_distance`; int64.
+
+    Raises
+    ------
+    ValueError
+        If ``window`` is negative, or genes and peaks share no chromosome, whether or not written
+        with ``chr``.
+    """
+    window = as_integer(window)
+    if window < 0:
+        raise ValueError(f"`window` must be 0 or more base pairs, got {window}.")
+    gene_chrom, peak_chrom = _shared_codes(genes["chrom"], peaks["chrom"])
+    gene_start, gene_end, tss = (genes[c].to_numpy() for c in ("start", "end", "tss"))
+    peak_start, peak_end = peaks["start"].to_numpy(), peaks["end"].to_numpy()
+
+    # One axis for all chromosomes, spaced so that no window reaches the next one.
+    longest = int(max(gene_end.max(), peak_end.max()))
+    window = min(window, longest)
+    spacing = longest + window + 1
+    order = np.argsort(peak_chrom * spacing + peak_start, kind="stable")
+    starts = (peak_chrom * spacing + peak_start)[order]
+    # Ends are not sorted where a wide peak spans others; the running maximum is, and bounds them.
+    reach = np.maximum.accumulate((peak_chrom * spacing + peak_end)[order])
+    located = np.flatnonzero(gene_chrom >= 0)
+    lower = gene_chrom[located] * spacing + gene_start[located] - window
+    upper = gene_chrom[located] * spacing + gene_end[located] + window
+    first = np.searchsorted(reach, lower, side="left")
+    count = np.maximum(np.searchsorted(starts, upper, side="right") - first, 0)
+
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    gene = np.repeat(located, count)
+    peak = order[np.repeat(first, count) + within]
+    keep = peak_end[peak] >= gene_start[gene] - window
+    keep &= peak_chrom[peak] == gene_chrom[gene]
+    gene, peak = gene[keep], peak[keep]
+    by_gene = np.lexsort((peak, gene))
+    gene, peak = gene[by_gene].astype(np.int64), peak[by_gene].astype(np.int64)
+    minus = genes["strand"].to_numpy()[gene] == "-"
+    return gene, peak, tss_distance(tss[gene], minus, peak_start[peak], peak_end[peak])
+
+
+def tss_distance(
+    tss: np.ndarray, minus: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> np.ndarray:
+    """Measure base pairs from a TSS to the nearest point of a peak, 0 if the peak overlaps it.
+
+    Negative is upstream of the gene, whose strand is ``-`` where ``minus`` is true.
+    """
+    distance = np.where(start > tss, start - tss, np.minimum(end - tss, 0))
+    return np.where(minus, -distance, distance).astype(np.int64)
+
+
+def _coordinate_columns(var: pd.DataFrame) -> dict[str, str]:
+    """Name of the column for each of chrom, start and end that ``var`` has."""
+    present = {str(c).lower(): c for c in var.columns}
+    found = {
+        what: next((a for a in names if a in present), None) for what, names in _ALIASES.items()
+    }
+    return {what: present[alias] for what, alias in found.items() if alias is not None}
+
+
+def _read(var: pd.DataFrame, columns: dict[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chromosomes, starts and ends from their columns."""
+    return (
+        _text(var[columns["chrom"]]),
+        _numbers(var[columns["start"]]),
+        _numbers(var[columns["end"]]),
+    )
+
+
+def _text(values: pd.Series, lower: bool = False) -> np.ndarray:
+    """Strings, with ``""`` for every way a missing value is written."""
+    # Numbered chromosomes become floats as soon as one is missing.
+    text = values.astype(object).map(str).str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+    text = text.mask(text.str.lower().isin(_MISSING), "")
+    return (text.str.lower() if lower else text).to_numpy(object)
+
+
+def _numbers(values: pd.Series) -> np.ndarray:
+    """Float64 numbers, NaN where there is none; exact, as positions are far below 2^53."""
+    return pd.to_numeric(values.astype(object), errors="coerce").to_numpy(
+        np.float64, na_value=np.nan
+    )
+
+
+def _split(names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Split names into chromosome, start and end; ``""`` and NaN where a name has no such form."""
+    parts = pd.Series(names).astype(str).str.extract(_INTERVAL)
+    start = parts[1].fillna(parts[2]).fillna(parts[3])
+    return parts[0].fillna("").to_numpy(object), _numbers(start), _numbers(parts[4])
+
+
+def _strand(var: pd.DataFrame) -> np.ndarray:
+    if "strand" not in var:
+        return np.full(len(var), "", dtype=object)
+    known = {"+": "+", "1": "+", "-": "-", "-1": "-", "-1.0": "-"}
+    return np.array([known.get(s, "") for s in _text(var["strand"])], dtype=object)
+
+
+def _shared_codes(gene_chrom: pd.Series, peak_chrom: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Give each shared chromosome one number, with or without ``chr``; -1 for genes elsewhere."""
+    peak_codes, peak_names = pd.factorize(peak_chrom)
+    gene_codes, gene_names = pd.factorize(gene_chrom)
+    number: dict[str, int] = {}
+    of_peak = np.array(
+        [number.setdefault(_plain(name), len(number)) for name in peak_names], dtype=np.int64
+    )
+    of_gene = np.array(
+        [number.get(_plain(name), -1) if name else -1 for name in gene_names], dtype=np.int64
+    )
+    if not (of_gene >= 0).any():
+        raise ValueError(
+            "Genes and peaks share no chromosome: genes lie on "
+            f"{_examples(n for n in gene_names if n) or 'none'}, peaks on "
+            f"{_examples(peak_names) or 'none'}. Use one naming and one genome build for both, or "
+            "cis_window=None."
+        )
+    return of_gene[gene_codes], of_peak[peak_codes]
+
+
+def _plain(chrom: str) -> str:
+    """Chromosome without ``chr``; the mitochondrion has two names."""
+    plain = chrom[3:] if chrom.lower().startswith("chr") else chrom
+    return "MT" if plain == "M" else plain
+
+
+def _examples(names: Iterable[str], n: int = 3) -> str:
+    """Up to ``n`` of the names, quoted."""
+    names = list(names)
+    return ", ".join(repr(str(x)) for x in names[:n]) + (", ..." if len(names) > n else "")

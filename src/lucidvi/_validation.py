@@ -1,0 +1,87 @@
+"""Checks of user input: each says what was given, what is allowed and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from mudata import MuData
+
+
+def near(name: object, known: Iterable[object]) -> str:
+    """A hint that names the closest known values, or a few of them."""
+    known = [str(k) for k in known]
+    lower = {k.lower(): k for k in reversed(known)}
+    close = [lower[k] for k in get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
+    if close:
+        return f"Did you mean {', '.join(map(repr, close))}?"
+    shown = ", ".join(map(repr, known[:10]))
+    return f"Known: {shown}{', ...' if len(known) > 10 else ''}."
+
+
+def check_modality(mdata: MuData, modality: str | None, argument: str) -> None:
+    """Require a modality of a MuData object."""
+    if not isinstance(mdata, MuData):
+        raise TypeError(f"Expected a MuData object, got {type(mdata).__name__}.")
+    if modality not in mdata.mod:
+        raise ValueError(
+            f"Modality {modality!r} (for {argument!r}) is not in the MuData object. {near(modality, mdata.mod)} "
+            f"Pass modalities={{{argument!r}: ...}}."
+        )
+
+
+def check_unique(names: pd.Index, what: str) -> None:
+    """Require distinct names."""
+    if not names.is_unique:
+        twice = names[names.duplicated()].unique()[:3].tolist()
+        raise ValueError(f"{what} names must be unique, but {twice} occur more than once. Call `var_names_make_unique()`.")
+
+
+def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
+    """Require finite, non-negative values."""
+    values = x.data if sp.issparse(x) else np.asarray(x)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} holds NaN or infinite values. Remove them, for example with `numpy.nan_to_num`.")
+    if values.size and values.min() < 0:
+        raise ValueError(f"{what} holds negative values (minimum {values.min()}). Pass counts, not scaled data.")
+
+
+def obs_column(mdata: MuData, key: str, modalities: Iterable[str], argument: str) -> pd.Series:
+    """A column of ``mdata.obs``, or the same column of the modalities put together.
+
+    Cells of several modalities must agree on it.
+    """
+    if key in mdata.obs:
+        column = mdata.obs[key]
+    else:
+        found = [mdata[m].obs[key] for m in modalities if key in mdata[m].obs]
+        if not found:
+            known = {*mdata.obs.columns, *(c for m in modalities for c in mdata[m].obs.columns)}
+            raise KeyError(
+                f"{argument}={key!r} is not a column of mdata.obs nor of the modalities' obs. {near(key, sorted(known))}"
+            )
+        column = found[0].astype(str).where(found[0].notna()).reindex(mdata.obs_names)
+        for other in found[1:]:
+            other = other.astype(str).where(other.notna()).reindex(mdata.obs_names)
+            both = column.notna() & other.notna()
+            clash = both & (column != other)
+            if clash.any():
+                raise ValueError(
+                    f"The modalities disagree on {key!r} for {int(clash.sum())} cells, such as {clash.idxmax()!r}. "
+                    "Make the columns equal, or put the right one into mdata.obs."
+                )
+            column = column.where(column.notna(), other)
+    if column.isna().any():
+        raise ValueError(
+            f"{argument}={key!r} is missing for {int(column.isna().sum())} of {len(column)} cells. "
+            "Fill the column or drop these cells."
+        )
+    return column.astype(str).astype("category")
+
+
+def check_names(names: Iterable[str], known: pd.Index, what: str) -> None:
+    """Require that all names are known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{what} {name!r} is unknown. {near(name, known)}")

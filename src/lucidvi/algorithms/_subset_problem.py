@@ -1,0 +1,182 @@
+"""A population whose features can be replaced, evaluated exactly and incrementally."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from lucidvi.algorithms._affine import AffineMap, FixedInput
+
+CellLoss = Callable[[Tensor, Tensor], Tensor]
+"""``loss(h, cells)``: loss of each row of ``h``; ``cells`` says which cell a row belongs to."""
+
+_MAX_ROWS = 8192  # rows of h evaluated at a time: bounds memory, large enough to keep the cores busy
+
+
+@dataclass
+class Subset:
+    """A set of features and what is known about it."""
+
+    features: list[int]
+    h: Tensor
+    """Affine image of all cells with the set replaced, shape ``(n_cells, n_columns)``."""
+    cell_loss: Tensor
+    """Loss of every cell with the set replaced, shape ``(n_cells,)``."""
+    history: list[float] = field(default_factory=list)
+    """Mean loss after each accepted change."""
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the population."""
+        return float(self.cell_loss.double().mean())
+
+
+class SubsetProblem:
+    """A population, an affine map, a differentiable rest and a replacement value.
+
+    Parameters
+    ----------
+    x
+        Input of the population, shape ``(n_cells, n_features)``; sparse or dense.
+    affine
+        First operation of the model.
+    cell_loss
+        Differentiable loss of rows of the affine image.
+    replacement
+        Value that replaces a selected feature (0 masks it).
+    allowed
+        Boolean mask of the features that may be selected, shape ``(n_features,)``; all by default.
+    """
+
+    def __init__(
+        self,
+        x: sp.csr_matrix | np.ndarray,
+        affine: AffineMap,
+        cell_loss: CellLoss,
+        *,
+        replacement: float = 0.0,
+        allowed: np.ndarray | None = None,
+    ):
+        self.input = FixedInput(sp.csr_matrix(x), affine)
+        self.affine = affine
+        self.cell_loss = cell_loss
+        self.replacement = replacement
+        self.n_cells = x.shape[0]
+        allowed = np.ones(affine.n_features, dtype=bool) if allowed is None else allowed.copy()
+        self.allowed = allowed
+        self.h = affine.apply(self.input.x)
+
+    def changes(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cells that a replacement of the feature changes, and by how much its value changes there."""
+        rows, values = self.input.column(feature)
+        if self.replacement == 0.0:
+            return rows, -values
+        amount = np.full(self.n_cells, self.replacement, dtype=values.dtype)
+        amount[rows] -= values
+        rows = np.flatnonzero(amount)
+        return rows, amount[rows]
+
+    @torch.no_grad()
+    def losses(self, h: Tensor, cells: Tensor) -> Tensor:
+        """Loss of each row, computed in chunks."""
+        parts = [
+            self.cell_loss(h[i : i + _MAX_ROWS], cells[i : i + _MAX_ROWS])
+            for i in range(0, len(h), _MAX_ROWS)
+        ]
+        return torch.cat(parts) if parts else h.new_empty(0)
+
+    def all_cells(self) -> Tensor:
+        """Index of every cell."""
+        return torch.arange(self.n_cells, device=self.h.device)
+
+    def subset(self, features: Iterable[int] = ()) -> Subset:
+        """Evaluate a set from scratch."""
+        features = [int(j) for j in features]
+        h = self.h
+        if features:
+            change = -self.input.columns[:, features].astype(np.float32)
+            if self.replacement != 0.0:
+                change = change.toarray() + np.float32(self.replacement)
+            rows = self.affine.rows(np.array(features))
+            h = h + torch.from_numpy(np.asarray(change @ rows.cpu().numpy())).to(h)
+        return Subset(features, h, self.losses(h, self.all_cells()))
+
+    def _replace_(self, h: Tensor, feature: int, sign: float) -> np.ndarray:
+        rows, amount = self.changes(feature)
+        index = torch.from_numpy(rows.astype(np.int64)).to(h.device)
+        change = torch.from_numpy(sign * amount).to(h)
+        h[index] = self.affine.shift_(h[index], np.full(len(rows), feature), change)
+        return rows
+
+    def with_change(self, subset: Subset, *, add: int | None = None, drop: int | None = None) -> Subset:
+        """Return a copy of a subset with one feature added and/or one dropped; only changed cells are evaluated."""
+        h, cell_loss = subset.h.clone(), subset.cell_loss.clone()
+        touched = []
+        features = list(subset.features)
+        if drop is not None:
+            touched.append(self._replace_(h, drop, -1.0))
+            features.remove(drop)
+        if add is not None:
+            touched.append(self._replace_(h, add, 1.0))
+            features.append(int(add))
+        cells = torch.from_numpy(np.unique(np.concatenate(touched)).astype(np.int64)).to(h.device)
+        cell_loss[cells] = self.losses(h[cells], cells)
+        return Subset(features, h, cell_loss, subset.history)
+
+    def gradient(self, h: Tensor) -> Tensor:
+        """Derivative of the mean loss with respect to ``h``."""
+        out = torch.empty_like(h)
+        cells = self.all_cells()
+        for i in range(0, len(h), _MAX_ROWS):
+            part = h[i : i + _MAX_ROWS].detach().requires_grad_(True)
+            with torch.enable_grad():
+                total = self.cell_loss(part, cells[i : i + _MAX_ROWS]).sum()
+            (grad,) = torch.autograd.grad(total, part)
+            out[i : i + _MAX_ROWS] = grad
+        return out / self.n_cells
+
+    def advantage(self, h: Tensor) -> np.ndarray:
+        """First-order change of the mean loss when one more feature is replaced, shape ``(n_features,)``."""
+        return self.input.advantage(self.gradient(h), self.replacement)
+
+    def candidates(self, subset: Subset, n_candidates: int) -> np.ndarray:
+        """The most promising features to add, best first, by the advantage at the subset."""
+        score = self.advantage(subset.h)
+        score[~self.allowed] = np.inf
+        score[subset.features] = np.inf
+        k = min(n_candidates, int(np.isfinite(score).sum()))
+        best = np.argpartition(score, k - 1)[:k]
+        return best[np.argsort(score[best], kind="stable")]
+
+    def mean_losses(self, subset: Subset, candidates: np.ndarray) -> np.ndarray:
+        """Exact mean loss of the subset with each candidate added, shape ``(n_candidates,)``."""
+        total = subset.cell_loss.double().sum().item()
+        out = np.full(len(candidates), total)
+        changes = [self.changes(int(j)) for j in candidates]
+        sizes = np.array([len(rows) for rows, _ in changes])
+        for part in _chunks(sizes, _MAX_ROWS):
+            rows = np.concatenate([changes[i][0] for i in part]).astype(np.int64)
+            amount = np.concatenate([changes[i][1] for i in part])
+            feature = np.repeat(candidates[part], sizes[part])
+            owner = np.repeat(part, sizes[part])
+            cells = torch.from_numpy(rows).to(subset.h.device)
+            h = self.affine.shift_(subset.h[cells], feature, torch.from_numpy(amount).to(subset.h))
+            gain = (self.losses(h, cells) - subset.cell_loss[cells]).double().cpu().numpy()
+            out += np.bincount(owner, weights=gain, minlength=len(candidates))
+        return out / self.n_cells
+
+    def best_addition(self, subset: Subset, n_candidates: int) -> tuple[int, float]:
+        """Best feature to add among the candidates, and the exact mean loss with it."""
+        candidates = self.candidates(subset, n_candidates)
+        losses = self.mean_losses(subset, candidates)
+        best = int(losses.argmin())
+        return int(candidates[best]), float(losses[best])
+
+
+def _chunks(sizes: np.ndarray, limit: int) -> list[np.ndarray]:
+    """Split consecutive items so that each chunk's sizes add up to about ``limit``."""
+    label = np.cumsum(sizes) // max(limit, 1)
+    return [np.flatnonzero(label == value) for value in np.unique(label)]

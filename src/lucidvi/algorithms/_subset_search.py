@@ -1,0 +1,159 @@
+"""Search for the set of features whose joint replacement lowers a loss most :cite:p:`Liu2024`."""
+
+import numpy as np
+import scipy.sparse as sp
+
+from lucidvi.algorithms._subset_problem import Subset, SubsetProblem
+
+_TOLERANCE = 1e-7  # relative; smaller gains are rounding errors
+
+
+def input_times_gradient(problem: SubsetProblem) -> np.ndarray:
+    """First-order change of the mean loss by each feature's replacement, at the unchanged input."""
+    return problem.advantage(problem.h)
+
+
+def path_advantage(problem: SubsetProblem, n_steps: int = 8) -> np.ndarray:
+    """Advantages averaged on the straight path from the input to the input with every allowed feature replaced.
+
+    Where several features each suffice, every single one looks useless at the input. Along the path that saturation
+    goes away, so this score sees redundant sets that the gradient at the input does not.
+    """
+    kept = sp.diags_array((~problem.allowed).astype(np.float32)).tocsr()
+    h_end = problem.affine.apply((problem.input.x @ kept).tocsr())
+    if problem.replacement != 0.0:
+        row = sp.csr_matrix(problem.allowed[None].astype(np.float32) * problem.replacement)
+        h_end = h_end + problem.affine.apply(row)
+    steps = (np.arange(n_steps) + 0.5) / n_steps
+    return np.mean([problem.advantage(problem.h + a * (h_end - problem.h)) for a in steps], axis=0)
+
+
+def top_features(problem: SubsetProblem, score: np.ndarray, n_features: int) -> list[int]:
+    """The allowed features with the lowest scores."""
+    score = np.where(problem.allowed, score, np.inf)
+    return [int(j) for j in np.argsort(score, kind="stable")[:n_features]]
+
+
+def greedy(problem: SubsetProblem, n_features: int, *, n_candidates: int = 32) -> Subset:
+    """Add the best single feature until the set is full."""
+    subset = problem.subset()
+    for _ in range(n_features):
+        feature, loss = problem.best_addition(subset, n_candidates)
+        subset = problem.with_change(subset, add=feature)
+        subset.history.append(loss)
+    return subset
+
+
+def coordinate_descent(
+    problem: SubsetProblem,
+    start: Subset,
+    *,
+    n_candidates: int = 32,
+    max_sweeps: int = 10,
+) -> Subset:
+    """Exchange one feature at a time for the best of the candidates, or keep it; the mean loss never rises.
+
+    Parameters
+    ----------
+    problem
+        Population and loss.
+    start
+        Set to improve.
+    n_candidates
+        Candidates per exchange that are evaluated exactly; they are chosen by the gradient.
+    max_sweeps
+        Upper limit on visits of every feature; the search ends when a sweep changes nothing.
+    """
+    current = start
+    for _ in range(max_sweeps):
+        changed = False
+        for feature in list(current.features):
+            rest = problem.with_change(current, drop=feature)
+            best, loss = problem.best_addition(rest, n_candidates)
+            if best != feature and loss < current.loss - _TOLERANCE * abs(current.loss):
+                current = problem.with_change(rest, add=best)
+                current.history.append(loss)
+                changed = True
+        # sums that were changed many times carry rounding errors: start the next sweep from exact ones
+        current = Subset(**{**vars(problem.subset(current.features)), "history": current.history})
+        if not changed:
+            break
+    return current
+
+
+def beam_search(
+    problem: SubsetProblem, n_features: int, *, n_candidates: int = 32, beam_size: int = 5
+) -> Subset:
+    """Grow ``beam_size`` sets side by side, keeping the best distinct extensions at each step."""
+    beam = [problem.subset()]
+    for _ in range(n_features):
+        extensions: dict[frozenset[int], tuple[float, Subset, int]] = {}
+        for subset in beam:
+            candidates = problem.candidates(subset, n_candidates)
+            for feature, loss in zip(candidates, problem.mean_losses(subset, candidates), strict=True):
+                extensions.setdefault(frozenset([*subset.features, int(feature)]), (loss, subset, int(feature)))
+        best = sorted(extensions.values(), key=lambda item: item[0])[:beam_size]
+        beam = [problem.with_change(subset, add=feature) for _, subset, feature in best]
+    return beam[0]
+
+
+def search(
+    problem: SubsetProblem,
+    n_features: int,
+    *,
+    method: str = "coordinate_descent",
+    start: str = "greedy",
+    n_candidates: int = 32,
+    max_sweeps: int = 10,
+    n_restarts: int = 0,
+    beam_size: int = 5,
+    seed: int | None = 0,
+) -> Subset:
+    """Find the set of ``n_features`` distinct features whose replacement lowers the mean loss most.
+
+    Parameters
+    ----------
+    problem
+        Population and loss.
+    n_features
+        Size of the set.
+    method
+        ``"coordinate_descent"`` or ``"beam"``.
+    start
+        First sets of the coordinate descent. ``"greedy"``: one grown greedily and the top features of
+        :func:`path_advantage`; ``"random"``: a random set.
+    n_candidates
+        Candidates per step that are evaluated exactly.
+    max_sweeps
+        Upper limit on sweeps of the coordinate descent.
+    n_restarts
+        Further random starts; the best result is kept.
+    beam_size
+        Sets kept by the beam search.
+    seed
+        Seed of the random starts.
+    """
+    if method == "beam":
+        return beam_search(problem, n_features, n_candidates=n_candidates, beam_size=beam_size)
+    rng = np.random.default_rng(seed)
+    allowed = np.flatnonzero(problem.allowed)
+    starts = []
+    if start == "greedy":
+        starts.append(greedy(problem, n_features, n_candidates=n_candidates))
+        starts.append(problem.subset(top_features(problem, path_advantage(problem), n_features)))
+    n_random = n_restarts + (start == "random")
+    starts += [problem.subset(rng.choice(allowed, n_features, replace=False)) for _ in range(n_random)]
+    found = [
+        coordinate_descent(problem, s, n_candidates=n_candidates, max_sweeps=max_sweeps) for s in starts
+    ]
+    return min(found, key=lambda subset: subset.loss)
+
+
+def order_by_contribution(problem: SubsetProblem, features: list[int]) -> list[int]:
+    """Order a set so that each feature is the one that lowers the loss most given those before it."""
+    left, subset = np.array(features), problem.subset()
+    while len(left):
+        best = int(problem.mean_losses(subset, left).argmin())
+        subset = problem.with_change(subset, add=int(left[best]))
+        left = np.delete(left, best)
+    return subset.features

@@ -1,0 +1,54 @@
+"""What does the set found for one group do in the others?"""
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+
+from lucidvi._keys import Key
+from lucidvi.explain._evaluate_set import Evaluator
+from lucidvi.explain._surrogate import make_surrogate
+from lucidvi.model import GRIDS
+
+
+def cross_effect(model: GRIDS, *, mdata: MuData | None = None, key: str = Key.SUBSET_PERTURBATION) -> pd.DataFrame:
+    """Relative change of a gene's expression in every group when the set found for one group is masked.
+
+    Parameters
+    ----------
+    model
+        The model that :func:`subset_perturbation` explained.
+    mdata
+        Data with the result; by default those of the model.
+    key
+        Name of the result.
+
+    Returns
+    -------
+    Table with one row per set, named ``gene | group``, and one column per group; test cells, ``expm1`` scale.
+
+    Raises
+    ------
+    KeyError
+        If there is no result under ``key``.
+    """
+    surrogate = make_surrogate(model)
+    adata = (model.adata if mdata is None else mdata)[surrogate.modality]
+    if key not in adata.uns:
+        raise KeyError(f"No result under {key!r}. Call lucidvi.explain.subset_perturbation first.")
+    result = adata.uns[key]
+    labels = surrogate.groups(result["params"].get("groupby"))
+    test_labels = labels.iloc[surrogate.test_cells]
+    groups = sorted(test_labels.unique())
+    replacement = 0.0 if result["params"]["direction"] == "down" else 1.0
+    features = result["features"].groupby(["gene", "group"], sort=False, observed=True)["feature"]
+    table = pd.DataFrame(np.nan, index=[f"{g} | {c}" for g, c in features.groups], columns=groups)
+    for group in groups:
+        cells = surrogate.test_cells[(test_labels == group).to_numpy()]
+        evaluators: dict[str, Evaluator] = {}
+        for (gene, found_in), members in features:
+            if gene not in evaluators:
+                evaluators[gene] = Evaluator(surrogate, cells, surrogate.targets.get_loc(gene), replacement)
+            own = evaluators[gene]
+            chosen = surrogate.features.get_indexer(members).tolist()
+            table.loc[f"{gene} | {found_in}", group] = own.delta(chosen) / max(own.before, 1e-12)
+    return table

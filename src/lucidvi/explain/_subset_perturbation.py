@@ -1,0 +1,390 @@
+"""Which set of peaks, masked together, switches a gene off?"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from joblib import Parallel, delayed
+from mudata import MuData
+from tqdm.auto import tqdm
+
+from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
+from lucidvi._keys import Key
+from lucidvi._validation import check_names
+from lucidvi.algorithms._subset_problem import SubsetProblem
+from lucidvi.algorithms._subset_search import order_by_contribution, search
+from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
+from lucidvi.explain._surrogate import GRIDSSurrogate, make_surrogate
+from lucidvi.model import GRIDS
+
+logger = logging.getLogger(__name__)
+
+_TABLES = ("sets", "features", "cells", "null")
+
+
+def subset_perturbation(
+    model: GRIDS,
+    genes: str | Sequence[str],
+    groupby: str | None = None,
+    groups: str | Sequence[str] | dict[str, Sequence[str]] | None = None,
+    n_features: int = 10,
+    *,
+    direction: Literal["down", "up"] = "down",
+    beta: float = 0.1,
+    method: Literal["coordinate_descent", "beam"] = "coordinate_descent",
+    start: Literal["greedy", "random"] = "greedy",
+    n_candidates: int = 32,
+    max_sweeps: int = 10,
+    n_restarts: int = 0,
+    beam_size: int = 5,
+    feature_mask: str | Sequence[str] | np.ndarray | None = None,
+    window: int | None = None,
+    min_openness: float = 0.0,
+    n_null: int = 100,
+    seed: int | None = 0,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+    copy: bool = False,
+    key_added: str = Key.SUBSET_PERTURBATION,
+) -> MuData | None:
+    r"""Find the set of peaks whose joint masking lowers a gene's predicted expression most :cite:p:`Liu2024`.
+
+    For each gene and group, the set :math:`r` of ``n_features`` distinct peaks minimises, over all training cells of
+    the group, :math:`F(x_{\setminus r})_g / s_g + \beta / G \sum_{k \neq g} ((F(x_{\setminus r})_k - F(x)_k) / s_k)^2`,
+    with the model's log-scale prediction :math:`F` and each gene's mean prediction :math:`s`. What is reported is the
+    effect on test cells, which neither the model's training nor the search has seen.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    genes
+        Target genes by name.
+    groupby
+        Column of ``obs`` with the groups of cells, such as cell types; ``None`` takes all cells as one group, ``"all"``.
+    groups
+        Groups to explain; all by default. A dict ``{group: genes}`` explains only those pairs.
+    n_features
+        Size of a set.
+    direction
+        ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it.
+    beta
+        Weight of the change of all other genes.
+    method
+        ``"coordinate_descent"`` or ``"beam"``.
+    start
+        First set of the coordinate descent: ``"greedy"`` or ``"random"``.
+    n_candidates
+        Candidates per step that are evaluated exactly.
+    max_sweeps
+        Upper limit on sweeps of the coordinate descent.
+    n_restarts
+        Further random starts of the coordinate descent.
+    beam_size
+        Sets kept by the beam search.
+    feature_mask
+        Peaks that may be selected: names, a boolean vector, or a boolean column of ``.var``.
+    window
+        Only peaks within this many base pairs of the gene's TSS may be selected.
+    min_openness
+        Only peaks open in at least this share of the group's training cells may be selected.
+    n_null
+        Random sets of the same size, each member as open as a member of the set.
+    seed
+        Seed of random starts and random sets.
+    n_jobs
+        Pairs explained at the same time, through joblib (and its backends, such as dask or ray).
+    overwrite
+        Explain pairs again that the same key already holds; otherwise they are kept and skipped.
+    progress
+        Whether to show a progress bar.
+    copy
+        Return a changed copy of the model's data instead of writing into it.
+    key_added
+        Name of the result.
+
+    Returns
+    -------
+    ``None``, or the changed copy. Written to the accessibility modality:
+
+    ``.uns[key_added]["params"]``
+        The arguments.
+    ``.uns[key_added]["sets"]``
+        One row per (gene, group). ``expression_before``, ``expression_after``, ``delta`` (their difference) and
+        ``rel_delta`` (``delta / expression_before``): mean predicted expression over test cells, ``expm1`` of the
+        prediction clamped at 0, so counts per 10,000. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
+        ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds that sum, positive when peaks stand
+        in for each other. ``cis_share``: share of the change of the log-scale prediction that is due to the cis term,
+        the rest passes through the latent. ``null_mean``, ``null_sd``: ``delta`` of matched random sets.
+        ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
+        always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
+        *measured* expression of test cells at least as much (``association``); uniform for genes that no peak
+        regulates, ``NaN`` for unpaired cells. ``n_search_cells``, ``n_test_cells``.
+    ``.uns[key_added]["features"]``
+        One row per member: ``rank``, ``feature``, ``single_effect``, ``joint_effect`` (of this and all earlier ranks),
+        ``openness``, ``chrom``, ``start``, ``end``, ``distance`` to the TSS in base pairs.
+    ``.uns[key_added]["cells"]``, ``["null"]``
+        Prediction ``before`` and ``after`` for every test cell; ``delta`` of every random set.
+    ``.varm[key_added]``
+        Single effects, peaks x sets, 0 for peaks outside the set, float32.
+
+    Raises
+    ------
+    ValueError
+        For unknown genes or groups, groups without cells, or fewer eligible peaks than ``n_features``; before any
+        search starts.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800)
+    >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+    >>> model = lv.model.GRIDS(mdata)
+    >>> model.train(max_epochs=2)
+    >>> lv.explain.subset_perturbation(model, "gene_0001", n_features=3)
+    >>> mdata["atac"].uns["subset_perturbation"]["features"].shape
+    (3, 11)
+    """
+    settings = {
+        "n_features": n_features, "direction": direction, "beta": beta, "method": method, "start": start,
+        "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
+        "min_openness": min_openness, "n_null": n_null,
+    }  # fmt: skip
+    _check_settings(settings)
+    surrogate = make_surrogate(model)
+    mdata = model.adata.copy() if copy else model.adata
+    adata = mdata[surrogate.modality]
+    labels = surrogate.groups(groupby)
+    pairs = _pairs(surrogate, genes, labels, groups)
+    eligible = _eligible(adata, feature_mask)
+    targets = mdata[surrogate.target_modality]
+    where = _Coordinates(adata, targets, needed=window is not None)
+    params = settings | {
+        "modality": surrogate.modality, "target_modality": surrogate.target_modality, "scale": "expm1",
+        **({"groupby": groupby} if groupby else {}), **({"window": window} if window else {}),
+        **({"seed": seed} if seed is not None else {}),
+    }  # fmt: skip
+    known = {} if overwrite else _finished(adata, key_added, params)
+    todo = [pair for pair in pairs if pair not in known]
+    tasks = [_prepare(surrogate, pair, labels, eligible, where, window, settings, seed) for pair in todo]
+    try:
+        for pair, tables in _run(surrogate, tasks, settings, n_jobs, progress):
+            known[pair] = tables | {"features": where.annotate(tables["features"])}
+    finally:  # pairs that are done are kept when the rest is interrupted
+        if known:
+            _write(adata, key_added, params, known)
+    return mdata if copy else None
+
+
+def _check_settings(settings: dict) -> None:
+    allowed = {
+        "direction": ("down", "up"), "method": ("coordinate_descent", "beam"), "start": ("greedy", "random")
+    }  # fmt: skip
+    for name, values in allowed.items():
+        if settings[name] not in values:
+            raise ValueError(f"{name}={settings[name]!r} is unknown. Allowed: {', '.join(map(repr, values))}.")
+    for name, least in {"n_features": 1, "n_candidates": 1, "max_sweeps": 1, "beam_size": 1, "n_null": 0}.items():
+        if settings[name] < least:
+            raise ValueError(f"{name}={settings[name]} is too small, it must be at least {least}.")
+
+
+def _pairs(
+    surrogate: GRIDSSurrogate, genes: str | Sequence[str], labels: pd.Series, groups: object
+) -> list[tuple[str, str]]:
+    """(gene, group) pairs to explain."""
+    genes = [genes] if isinstance(genes, str) else list(genes)
+    known = pd.Index(sorted(labels.unique()))
+    if groups is None:
+        wanted = {group: genes for group in known}
+    elif isinstance(groups, dict):
+        wanted = {str(g): [v] if isinstance(v, str) else list(v) for g, v in groups.items()}
+    else:
+        wanted = {str(g): genes for g in ([groups] if isinstance(groups, str) else groups)}
+    check_names(wanted, known, "Group")
+    pairs = [(gene, group) for group, of_group in wanted.items() for gene in of_group]
+    check_names(dict.fromkeys([*genes, *(gene for gene, _ in pairs)]), surrogate.targets, "Gene")
+    return list(dict.fromkeys(pairs))
+
+
+def _eligible(adata: AnnData, feature_mask: object) -> np.ndarray:
+    """Boolean mask of the features that may be selected."""
+    if feature_mask is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    if isinstance(feature_mask, str):
+        if feature_mask not in adata.var:
+            raise KeyError(f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}.")
+        return adata.var[feature_mask].to_numpy(dtype=bool)
+    mask = np.asarray(feature_mask)
+    if mask.dtype == bool:
+        if mask.shape != (adata.n_vars,):
+            raise ValueError(f"feature_mask has shape {mask.shape}, expected ({adata.n_vars},).")
+        return mask
+    check_names(mask, adata.var_names, "Feature")
+    return adata.var_names.isin(mask)
+
+
+class _Coordinates:
+    """Where peaks and genes are; genes may have no coordinates."""
+
+    def __init__(self, adata: AnnData, targets: AnnData, needed: bool):
+        self.peaks = peak_coordinates(adata.var)
+        try:
+            self.genes = gene_coordinates(targets.var)
+        except KeyError:
+            if needed:
+                raise
+            self.genes = None
+
+    def distance(self, gene: str, peaks: pd.DataFrame) -> np.ndarray:
+        """Signed distance of peaks to a gene's TSS, NaN on other chromosomes."""
+        out = np.full(len(peaks), np.nan)
+        if self.genes is not None and self.genes.loc[gene, "chrom"] != "":
+            row = self.genes.loc[gene]
+            same = (peaks["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")).to_numpy()
+            part = peaks[same]
+            minus = np.full(len(part), row["strand"] == "-")
+            tss = np.full(len(part), row["tss"])
+            out[same] = tss_distance(tss, minus, part["start"].to_numpy(), part["end"].to_numpy())
+        return out
+
+    def annotate(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Add coordinates to the table of set members."""
+        if "chrom" in features:
+            return features
+        peaks = self.peaks.loc[features["feature"]].reset_index(drop=True)
+        distance = self.distance(features["gene"].iloc[0], peaks)
+        return pd.concat([features, peaks], axis=1).assign(distance=distance)
+
+
+def _prepare(
+    surrogate: GRIDSSurrogate, pair: tuple[str, str], labels: pd.Series, eligible: np.ndarray, where: _Coordinates,
+    window: int | None, settings: dict, seed: int | None,
+) -> dict:  # fmt: skip
+    """Cells and allowed features of a pair, checked."""
+    gene, group = pair
+    members = np.flatnonzero((labels == group).to_numpy())
+    cells = {
+        "training": np.intersect1d(members, surrogate.train_cells),
+        "test": np.intersect1d(members, surrogate.test_cells),
+    }
+    for name, chosen in cells.items():
+        if len(chosen) == 0:
+            raise ValueError(
+                f"Group {group!r} has {len(members)} cells but no {name} cell. "
+                "Leave the group out, or train with another split (train_size + validation_size below 1)."
+            )
+    x = surrogate.input(cells["training"])
+    openness = np.asarray(x.mean(0)).ravel()
+    changeable = openness > 0 if settings["direction"] == "down" else openness < 1
+    allowed = eligible & changeable & (openness >= settings["min_openness"])
+    if window is not None:
+        allowed &= np.abs(where.distance(gene, where.peaks)) <= window
+    if allowed.sum() < settings["n_features"]:
+        raise ValueError(
+            f"n_features={settings['n_features']}, but only {int(allowed.sum())} peaks can be selected for gene {gene!r} "
+            f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
+        )
+    return {
+        "pair": pair, "gene": int(surrogate.targets.get_loc(gene)), "search_cells": cells["training"],
+        "test_cells": cells["test"], "allowed": allowed, "openness": openness, "seed": seed,
+    }  # fmt: skip
+
+
+def _run(
+    surrogate: GRIDSSurrogate, tasks: list[dict], settings: dict, n_jobs: int, progress: bool
+) -> Iterator[tuple[tuple[str, str], dict[str, pd.DataFrame]]]:
+    """Explain pairs and hand out each when it is done."""
+    bar = tqdm(total=len(tasks), desc="Peak sets", disable=not progress or not tasks)
+    calls = (delayed(_explain_pair)(surrogate, task, settings) for task in tasks)
+    with bar:
+        for task, tables in zip(tasks, Parallel(n_jobs=n_jobs, return_as="generator")(calls), strict=True):
+            yield task["pair"], tables
+            bar.update()
+
+
+def _explain_pair(surrogate: GRIDSSurrogate, task: dict, settings: dict) -> dict[str, pd.DataFrame]:
+    """Search on training cells, report on test cells."""
+    sign = 1.0 if settings["direction"] == "down" else -1.0
+    replacement = 0.0 if settings["direction"] == "down" else 1.0
+    problem = search_problem(surrogate, task["search_cells"], task["gene"], task["allowed"], sign, replacement,
+                             settings["beta"])  # fmt: skip
+    options = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
+    found = search(problem, settings["n_features"], seed=task["seed"], **{k: settings[k] for k in options})
+    features = order_by_contribution(problem, found.features)
+    rng = np.random.default_rng(task["seed"])
+    null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
+    report = Evaluator(surrogate, task["test_cells"], task["gene"], replacement).report(features, null, sign)
+    gene, group = task["pair"]
+    name = {"gene": gene, "group": group}
+    sizes = {"n_search_cells": len(task["search_cells"]), "n_test_cells": len(task["test_cells"])}
+    return {
+        "sets": pd.DataFrame([name | {"n_features": len(features)} | report.summary | sizes]),
+        "features": pd.DataFrame(
+            name
+            | {
+                "rank": np.arange(1, len(features) + 1),
+                "feature": surrogate.features[features].to_numpy(),
+                "single_effect": report.single_effects,
+                "joint_effect": report.joint_effects,
+                "openness": task["openness"][features],
+            }
+        ),
+        "cells": pd.DataFrame(
+            name
+            | {"cell": surrogate.cells[task["test_cells"]].to_numpy(), "before": report.before, "after": report.after}
+        ),
+        "null": pd.DataFrame(name | {"draw": np.arange(len(null)), "delta": report.null}),
+    }
+
+
+def search_problem(
+    surrogate: GRIDSSurrogate, cells: np.ndarray, gene: int, allowed: np.ndarray | None, sign: float,
+    replacement: float, beta: float,
+) -> SubsetProblem:  # fmt: skip
+    """The search problem of one gene in one population."""
+    affine = surrogate.affine()
+    x = surrogate.input(cells)
+    with torch.no_grad():
+        rows = torch.arange(len(cells))
+        unperturbed = surrogate.expression(cells)(affine.apply(x), rows)
+    loss = surrogate.loss(cells, gene, sign=sign, beta=beta, unperturbed=unperturbed)
+    return SubsetProblem(x, affine, loss, replacement=replacement, allowed=allowed)
+
+
+def _finished(adata: AnnData, key: str, params: dict) -> dict[tuple[str, str], dict[str, pd.DataFrame]]:
+    """Pairs that an earlier call with the same arguments has stored."""
+    if key not in adata.uns:
+        return {}
+    stored = adata.uns[key]
+    same = all(str(stored["params"].get(k)) == str(v) for k, v in params.items())
+    if not same:
+        raise ValueError(
+            f"'{key}' holds results of other arguments. Pass another key_added, or overwrite=True to replace them."
+        )
+    found = {}
+    for gene, group in stored["sets"][["gene", "group"]].itertuples(index=False):
+        tables = {t: stored[t] for t in _TABLES}
+        found[gene, group] = {
+            name: table[(table["gene"] == gene) & (table["group"] == group)] for name, table in tables.items()
+        }
+    return found
+
+
+def _write(adata: AnnData, key: str, params: dict, pairs: dict[tuple[str, str], dict[str, pd.DataFrame]]) -> None:
+    """Store the tables and the matrix of single effects."""
+    result: dict[str, object] = {"params": params}
+    for name in _TABLES:
+        table = pd.concat([tables[name] for tables in pairs.values()], ignore_index=True)
+        table.index = table.index.astype(str)  # h5ad keeps row names as text
+        result[name] = table
+    effects = np.zeros((adata.n_vars, len(pairs)), dtype=np.float32)
+    for column, tables in enumerate(pairs.values()):
+        members = adata.var_names.get_indexer(tables["features"]["feature"])
+        effects[members, column] = tables["features"]["single_effect"]
+    adata.uns[key] = result
+    adata.varm[key] = effects

@@ -1,0 +1,17 @@
+"""How good an explanation or a prediction is: arrays and tables in, numbers or tables out."""
+
+from lucidvi.metrics._expression_change import expression_change
+from lucidvi.metrics._hit_ratio import hit_ratio
+from lucidvi.metrics._planted_recovery import planted_recovery
+from lucidvi.metrics._set_hits import set_hits
+from lucidvi.metrics._set_overlap import set_overlap
+from lucidvi.metrics._translation_scores import translation_scores
+
+__all__ = [
+    "expression_change",
+    "hit_ratio",
+    "planted_recovery",
+    "set_hits",
+    "set_overlap",
+    "translation_scores",
+]

@@ -1,0 +1,92 @@
+"""Where the peaks of each set lie relative to their gene."""
+
+import numpy as np
+import pandas as pd
+
+from lucidvi.metrics._tables import (
+    COORDINATES,
+    PAIR,
+    gap_to_peaks,
+    has_coordinates,
+    require_columns,
+    require_names,
+)
+
+
+def set_hits(
+    features: pd.DataFrame,
+    genes: pd.DataFrame,
+    peaks: pd.DataFrame,
+    *,
+    window: float = 10_000_000,
+) -> pd.DataFrame:
+    """Which sets reach their gene, and with how many of their peaks.
+
+    Parameters
+    ----------
+    features
+        Long table of sets with columns ``gene``, ``group`` and ``feature``, as stored in
+        ``uns[key]["features"]``.
+    genes
+        Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open).
+    peaks
+        All peaks: index peak, columns ``chrom``, ``start``, ``end``.
+    window
+        Largest distance (bp) between a peak and the gene body that still counts.
+
+    Returns
+    -------
+    One row per set whose gene has coordinates, with columns ``gene``, ``group``,
+    ``n_features``, ``exact_hit`` (a peak overlaps the gene body), ``soft_hit`` (a peak lies
+    within ``window`` of it), ``share_within_window`` and ``exact_share`` (shares of the set's
+    peaks), and ``nearest`` (bp to the nearest peak, infinite when none is on the chromosome).
+
+    Raises
+    ------
+    KeyError
+        If a column is missing, or a gene or peak of ``features`` is not in the other tables.
+
+    See Also
+    --------
+    lucidvi.metrics.hit_ratio : Averages, next to random sets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from lucidvi.metrics import set_hits
+    >>> genes = pd.DataFrame({"chrom": "chr1", "start": [1000], "end": [2000]}, index=["Mbp"])
+    >>> peaks = pd.DataFrame(
+    ...     {"chrom": ["chr1", "chr2"], "start": [1500, 0], "end": [1600, 100]},
+    ...     index=["chr1:1500-1600", "chr2:0-100"],
+    ... )
+    >>> features = pd.DataFrame({"gene": "Mbp", "group": "Oligo", "feature": peaks.index})
+    >>> set_hits(features, genes, peaks)[["exact_hit", "exact_share"]].values.tolist()
+    [[True, 0.5]]
+    """
+    require_columns(features, [*PAIR, "feature"], "features")
+    require_columns(genes, COORDINATES, "genes")
+    require_columns(peaks, COORDINATES, "peaks")
+    require_names(features["gene"], genes.index, "genes")
+    require_names(features["feature"], peaks.index, "peaks")
+    known = has_coordinates(genes)
+    rows = []
+    for (gene, group), members in features.groupby(PAIR, sort=False, observed=True):
+        if not known.loc[gene]:
+            continue
+        gap = gap_to_peaks(genes.loc[gene], peaks.loc[members["feature"]])
+        inside = gap <= window
+        rows.append(
+            {
+                "gene": gene,
+                "group": group,
+                "n_features": len(members),
+                "exact_hit": bool((gap < 0).any()),
+                "soft_hit": bool(inside.any()),
+                "share_within_window": float(inside.mean()),
+                "exact_share": float((gap < 0).mean()),
+                "nearest": float(np.maximum(gap, 0).min()),
+            }
+        )
+    if not rows:
+        raise ValueError("None of the genes in features has coordinates in genes.")
+    return pd.DataFrame(rows)

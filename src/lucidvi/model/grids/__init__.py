@@ -1,0 +1,3 @@
+from lucidvi.model.grids._model import GRIDS
+
+__all__ = ["GRIDS"]

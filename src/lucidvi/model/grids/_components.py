@@ -1,0 +1,164 @@
+"""Building blocks of GRIDS that see the peaks; each costs what the open peaks cost, not cells x peaks."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from scvi.nn import FCLayers
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Fully connected layers and a linear output, with the batch of a cell as an optional covariate."""
+
+    def __init__(self, n_in: int, n_out: int, hidden: tuple[int, ...], n_batch: int = 0, dropout: float = 0.1):
+        super().__init__()
+        sizes = (n_in, *hidden)
+        self.n_batch = n_batch
+        self.layers = nn.ModuleList(
+            FCLayers(
+                n_in=sizes[i],
+                n_out=sizes[i + 1],
+                n_cat_list=[n_batch] if n_batch else None,
+                n_layers=1,
+                dropout_rate=dropout,
+                activation_fn=nn.PReLU,
+            )
+            for i in range(len(hidden))
+        )
+        self.out = nn.Linear(sizes[-1], n_out)
+
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        """Map ``(n, n_in)`` to ``(n, n_out)``; ``batch`` holds the index of each cell's batch, ``(n, 1)``."""
+        covariates = (batch,) if self.n_batch else ()
+        for layer in self.layers:
+            x = layer(x, *covariates)
+        return self.out(x)
+
+
+class PooledEncoder(nn.Module):
+    """Sum the embeddings of a cell's open peaks by chromosome, then encode the sums.
+
+    Only ``D_j``, the difference between the embeddings of an open and a closed peak, is a parameter: the closed state
+    of all peaks is a constant of each chromosome. The sums are divided by the root of the number of open peaks, which
+    is itself a sum over peaks, so that the first operation stays affine.
+    """
+
+    def __init__(
+        self, group: Tensor, n_latent: int, n_embedding: int, n_hidden: int, peak_dropout: float, dropout: float
+    ):
+        super().__init__()
+        self.register_buffer("group", group)
+        self.n_groups = int(group.max()) + 1
+        self.n_embedding = n_embedding
+        self.peak_dropout = peak_dropout
+        self.embedding = nn.Parameter(0.1 * torch.randn(len(group), n_embedding))
+        self.base = nn.Parameter(torch.zeros(self.n_groups * n_embedding))
+        self.norm_in = nn.BatchNorm1d(self.n_groups * n_embedding)
+        self.act_in = nn.PReLU()
+        self.weight = nn.Parameter(torch.randn(self.n_groups, n_embedding, n_hidden) * n_embedding**-0.5)
+        self.norm_hidden = nn.BatchNorm1d(self.n_groups * n_hidden)
+        self.act_hidden = nn.PReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.latent = nn.Sequential(nn.Linear(self.n_groups * n_hidden, 64), nn.Linear(64, n_latent))
+
+    def forward(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
+        """Latent means of cells given their open peaks.
+
+        Parameters
+        ----------
+        peak
+            Open peaks of all cells, ``(n_open,)``.
+        cell
+            Cell of each open peak, non-decreasing, ``(n_open,)``.
+        n_cells
+            Number of cells.
+        """
+        bag = cell * self.n_groups + self.group[peak]
+        if len(bag) and bool((bag[1:] < bag[:-1]).any()):
+            bag, order = torch.sort(bag, stable=True)
+            peak, cell = peak[order], cell[order]
+        count = torch.bincount(bag, minlength=n_cells * self.n_groups)
+        weights = None
+        if self.training and self.peak_dropout > 0:
+            keep = torch.rand(len(peak), device=peak.device) >= self.peak_dropout
+            weights = keep.float() / (1.0 - self.peak_dropout)
+        pooled = F.embedding_bag(
+            peak, self.embedding, torch.cumsum(count, 0) - count, mode="sum", per_sample_weights=weights
+        )
+        depth = count.view(n_cells, self.n_groups).sum(1, keepdim=True)
+        return self.from_sums(pooled.view(n_cells, -1), depth.to(pooled))
+
+    def from_sums(self, pooled: Tensor, depth: Tensor) -> Tensor:
+        """Latent means given the sums by chromosome, ``(n, n_groups * n_embedding)``, and the open peaks, ``(n, 1)``."""
+        h = self.act_in(self.norm_in(pooled / depth.clamp_min(1.0).sqrt() + self.base))
+        h = torch.einsum("nce,ceh->nch", h.view(-1, self.n_groups, self.n_embedding), self.weight)
+        return self.latent(self.dropout(self.act_hidden(self.norm_hidden(h.flatten(1)))))
+
+
+class PeakDecoder(nn.Module):
+    """Log-odds of peaks given the latent: one head per chromosome, evaluated only for the peaks asked for."""
+
+    def __init__(self, group: Tensor, n_latent: int, n_embedding: int, n_batch: int = 0):
+        super().__init__()
+        self.register_buffer("group", group)
+        self.n_groups = int(group.max()) + 1
+        self.heads = MLP(n_latent, self.n_groups * n_embedding, (64,), n_batch=n_batch)
+        self.embedding = nn.Parameter(0.1 * torch.randn(len(group), n_embedding))
+        self.bias = nn.Parameter(torch.zeros(len(group)))
+
+    def head(self, z: Tensor, batch: Tensor | None) -> Tensor:
+        """State of every chromosome, ``(n, n_groups, n_embedding)``."""
+        return self.heads(z, batch).view(len(z), self.n_groups, -1)
+
+    def entries(self, head: Tensor, cell: Tensor, peak: Tensor) -> Tensor:
+        """Log-odds of single (cell, peak) entries, ``(n_entries,)``."""
+        return (head[cell, self.group[peak]] * self.embedding[peak]).sum(1) + self.bias[peak]
+
+    def block(self, head: Tensor, peaks: Tensor) -> Tensor:
+        """Log-odds of some peaks in all cells, ``(n, n_peaks_asked)``."""
+        return torch.einsum("npe,pe->np", head[:, self.group[peaks]], self.embedding[peaks]) + self.bias[peaks]
+
+
+class CisEffect(nn.Module):
+    """What each gene reads off the open peaks near it, added to the latent prediction on the log scale.
+
+    ``noisy_or``: ``b_g (1 - exp(-sum_j a_gj x_j))`` with ``a >= 0``: any open peak can suffice. ``linear``:
+    ``sum_j a_gj x_j``.
+    """
+
+    def __init__(self, gene: Tensor, peak: Tensor, n_genes: int, n_peaks: int, kind: Literal["noisy_or", "linear"]):
+        super().__init__()
+        self.kind = kind
+        self.n_genes = n_genes
+        order = torch.argsort(peak, stable=True)
+        self.register_buffer("gene", gene[order])
+        self.register_buffer("peak", peak[order])
+        count = torch.bincount(peak, minlength=n_peaks)
+        self.register_buffer("count", count)
+        self.register_buffer("first", torch.cumsum(count, 0) - count)
+        start = -2.0 if kind == "noisy_or" else 0.0
+        self.raw = nn.Parameter(torch.full((len(gene),), start))
+        self.scale = nn.Parameter(torch.full((n_genes,), 0.5))
+
+    def weights(self) -> Tensor:
+        """Weight of every (gene, peak) pair."""
+        return F.softplus(self.raw) if self.kind == "noisy_or" else self.raw
+
+    def forward(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
+        """Effect on every gene, ``(n_cells, n_genes)``, from the open peaks."""
+        count = self.count[peak]
+        owner = torch.repeat_interleave(torch.arange(len(peak), device=peak.device), count)
+        within = torch.arange(len(owner), device=peak.device) - (torch.cumsum(count, 0) - count)[owner]
+        pair = self.first[peak[owner]] + within
+        flat = torch.zeros(n_cells * self.n_genes, device=self.raw.device)
+        flat = flat.index_add(0, cell[owner] * self.n_genes + self.gene[pair], self.weights()[pair])
+        return self.from_sums(flat.view(n_cells, self.n_genes))
+
+    def from_sums(self, sums: Tensor) -> Tensor:
+        """Effect given ``sum_j a_gj x_j``, same shape."""
+        return -self.scale * torch.expm1(-sums) if self.kind == "noisy_or" else sums
+
+    def penalty(self) -> Tensor:
+        """Sum of the absolute weights."""
+        return self.weights().abs().sum()

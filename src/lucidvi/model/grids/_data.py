@@ -1,0 +1,124 @@
+"""Minibatches of two modalities whose cells may be the same, partly the same, or different."""
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from mudata import MuData
+from scvi.data import AnnDataManager
+from scvi.dataloaders import DataSplitter
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from lucidvi.model.grids._constants import GRIDSKeys
+
+TARGET_SUM = 1e4
+
+
+def is_counts(x: sp.spmatrix | np.ndarray) -> bool:
+    """Whether the values look like counts (a sample of them is whole numbers)."""
+    values = x.data if sp.issparse(x) else np.asarray(x).ravel()
+    sample = values[:100_000]
+    return bool(np.all(sample == np.round(sample)))
+
+
+def log_normalize(x: sp.csr_matrix) -> np.ndarray:
+    """``log1p`` of counts scaled to 10,000 per cell, dense float32, as ``sc.pp.normalize_total`` and ``log1p``."""
+    total = np.asarray(x.sum(1)).reshape(-1, 1)
+    return np.log1p(x.toarray() * (TARGET_SUM / np.maximum(total, 1e-12))).astype(np.float32)
+
+
+def modality_rows(mdata: MuData, modality: str) -> np.ndarray:
+    """Row of each cell of ``mdata`` in a modality, -1 where it is absent."""
+    return np.asarray(mdata.obsmap[modality]).ravel().astype(np.int64) - 1
+
+
+class MultiomeDataset(Dataset):
+    """Both modalities of the requested cells; peaks as the coordinates of the open ones."""
+
+    def __init__(self, manager: AnnDataManager):
+        mdata = manager.adata
+        registry = manager.data_registry
+        self.n_cells = mdata.n_obs
+        self.rna = sp.csr_matrix(manager.get_from_registry(GRIDSKeys.RNA))
+        self.atac = sp.csr_matrix(manager.get_from_registry(GRIDSKeys.ATAC))
+        self.rna_is_counts = is_counts(self.rna)
+        self.rna_row = modality_rows(mdata, registry[GRIDSKeys.RNA]["mod_key"])
+        self.atac_row = modality_rows(mdata, registry[GRIDSKeys.ATAC]["mod_key"])
+        self.labels = np.asarray(manager.get_from_registry(GRIDSKeys.LABELS)).reshape(-1, 1)
+        self.batch = np.asarray(manager.get_from_registry(GRIDSKeys.BATCH)).reshape(-1, 1)
+
+    def __len__(self) -> int:
+        return self.n_cells
+
+    def expression(self, rows: np.ndarray) -> np.ndarray:
+        """Log-normalised expression of rows of the RNA modality."""
+        part = self.rna[rows]
+        return log_normalize(part) if self.rna_is_counts else part.toarray().astype(np.float32)
+
+    def open_peaks(self, rows: np.ndarray) -> sp.csr_matrix:
+        """Binary accessibility of rows of the ATAC modality, float32."""
+        part = self.atac[rows].astype(np.float32)
+        part.data = (part.data > 0).astype(np.float32)
+        part.eliminate_zeros()
+        part.sort_indices()
+        return part
+
+    def __getitem__(self, index: list[int]) -> dict[str, torch.Tensor]:
+        index = np.asarray(index)
+        rna_row, atac_row = self.rna_row[index], self.atac_row[index]
+        rna_cell, atac_cell = np.flatnonzero(rna_row >= 0), np.flatnonzero(atac_row >= 0)
+        peaks = self.open_peaks(atac_row[atac_cell])
+        return {
+            "rna": torch.from_numpy(self.expression(rna_row[rna_cell])),
+            "rna_cell": torch.from_numpy(rna_cell),
+            "atac_cell": torch.from_numpy(atac_cell),
+            "peak": torch.from_numpy(peaks.indices.astype(np.int64)),
+            "peak_cell": torch.from_numpy(np.repeat(np.arange(peaks.shape[0]), np.diff(peaks.indptr))),
+            "labels": torch.from_numpy(self.labels[index].astype(np.int64)),
+            "batch": torch.from_numpy(self.batch[index].astype(np.int64)),
+        }
+
+
+class MultiomeLoader(DataLoader):
+    """Loader of :class:`MultiomeDataset` minibatches; the arguments are those of scvi-tools' loader."""
+
+    def __init__(
+        self,
+        adata_manager: AnnDataManager,
+        indices: np.ndarray | None = None,
+        batch_size: int = 128,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        load_sparse_tensor: bool = False,
+        **kwargs,
+    ):
+        self.indices = np.arange(adata_manager.adata.n_obs) if indices is None else np.asarray(indices)
+        order = RandomSampler(self.indices) if shuffle else SequentialSampler(self.indices)
+        sampler = BatchSampler(
+            order, batch_size=batch_size, drop_last=drop_last and len(self.indices) > batch_size
+        )
+        dataset = torch.utils.data.Subset(MultiomeDataset(adata_manager), self.indices)
+        super().__init__(_Batched(dataset), sampler=sampler, batch_size=None, **kwargs)
+
+
+class _Batched(Dataset):
+    """Let a subset be indexed by a list of positions at once."""
+
+    def __init__(self, subset: torch.utils.data.Subset):
+        self.subset = subset
+
+    def __len__(self) -> int:
+        return len(self.subset)
+
+    def __getitem__(self, positions: list[int]) -> dict[str, torch.Tensor]:
+        return self.subset.dataset[self.subset.indices[np.asarray(positions)]]
+
+
+class MultiomeSplitter(DataSplitter):
+    """scvi-tools' train/validation/test split; the split is drawn once."""
+
+    data_loader_cls = MultiomeLoader
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the split."""
+        if not hasattr(self, "train_idx"):
+            super().setup(stage)

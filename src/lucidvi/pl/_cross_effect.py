@@ -1,0 +1,153 @@
+"""Effect of the set found in each group on the cells of every group."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+
+from lucidvi.pl._style import finish, is_dark
+
+_SEPARATOR = " | "
+
+
+def cross_effect(
+    table: pd.DataFrame,
+    *,
+    direction: str = "down",
+    annotate: bool | None = None,
+    sort: bool = True,
+    cmap: str = "RdBu_r",
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Heat map of the relative change that each set causes in each group (:cite:p:`Liu2024`).
+
+    Outlined cells are the group the set was found in; a triangle marks the group where it
+    does most. A set that is specific has both in one place.
+
+    Parameters
+    ----------
+    table
+        Relative changes (-0.4: 40 % lower) as returned by ``lucidvi.explain.cross_effect``:
+        rows are sets, named ``"gene | group"`` or by a two-level index (gene, group); columns
+        are the groups whose cells were perturbed.
+    direction
+        ``"down"`` marks the largest drop of each row, ``"up"`` the largest rise.
+    annotate
+        Whether to write the per cent into the cells; by default up to 400 cells.
+    sort
+        Order the rows by the group they were found in, in the order of the columns.
+    cmap
+        A diverging matplotlib color map, centred at 0.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    TypeError
+        If ``table`` is not a DataFrame.
+    ValueError
+        If it is empty or holds no finite value, or ``direction`` is unknown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import lucidvi as lv
+    >>> table = pd.DataFrame(
+    ...     [[-0.4, -0.1], [0.0, -0.3]],
+    ...     index=["Mobp | Oligo", "Gad1 | Sst"],
+    ...     columns=["Oligo", "Sst"],
+    ... )
+    >>> ax = lv.pl.cross_effect(table)
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table must be a pandas DataFrame, not {type(table).__name__}.")
+    if direction not in ("down", "up"):
+        raise ValueError(f"direction must be 'down' or 'up', not {direction!r}.")
+    if table.size == 0 or not np.isfinite(table.to_numpy(float)).any():
+        raise ValueError("table holds no finite value.")
+    labels, found = _found_in(table)
+    columns = [str(column) for column in table.columns]
+    place = np.array([columns.index(g) if g in columns else len(columns) for g in found])
+    order = np.argsort(place, kind="stable") if sort else np.arange(len(table))
+    values = 100 * table.to_numpy(float)[order]
+    place, labels = place[order], [labels[i] for i in order]
+    if ax is None:
+        size = (3.6 + 0.62 * len(columns), 1.9 + 0.3 * len(labels))
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    limit = max(np.nanmax(np.abs(values)), 1e-9)
+    image = ax.imshow(values, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, shrink=min(1.0, 8 / len(labels)))
+    bar.set_label("Change of predicted expression (%)")
+    if annotate or (annotate is None and values.size <= 400):
+        _write(ax, image, values)
+    n_own = _mark(ax, values, place, direction)
+    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_xlabel("Perturbed cells")
+    ax.set_ylabel("Set (gene | group it was found in)")
+    known = int((place < len(columns)).sum())
+    kind = "drop" if direction == "down" else "rise"
+    if known:
+        title = (
+            f"In {n_own} of {known} sets the largest {kind}\nis in the group the set was found in"
+        )
+        ax.set_title(title, loc="left", fontsize="medium")
+    return finish(ax, show)
+
+
+def _found_in(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Row labels and the group of each."""
+    if isinstance(table.index, pd.MultiIndex):
+        labels = [_SEPARATOR.join(map(str, names)) for names in table.index]
+    else:
+        labels = [str(name) for name in table.index]
+    # A gene's name may not hold the separator, a group's may.
+    return labels, [label.partition(_SEPARATOR)[2] for label in labels]
+
+
+def _write(ax: Axes, image, values: np.ndarray) -> None:
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "white" if is_dark(image.cmap(image.norm(value))) else "black"
+            text = f"{value:.0f}".replace("-0", "0", 1) if abs(value) < 0.5 else f"{value:.0f}"
+            text = text.replace("-", "\N{MINUS SIGN}")
+            ax.text(j, i, text, ha="center", va="center", color=color, fontsize="small")
+
+
+def _mark(ax: Axes, values: np.ndarray, place: np.ndarray, direction: str) -> int:
+    """Outline own groups, mark the strongest, and count how often they agree."""
+    sign = -1 if direction == "down" else 1
+    agree = 0
+    for i, own in enumerate(place):
+        if own < values.shape[1]:
+            ax.add_patch(Rectangle((own - 0.5, i - 0.5), 1, 1, fill=False, lw=1.8, ec="black"))
+        if not np.isfinite(values[i]).any():
+            continue
+        best = int(np.nanargmax(sign * values[i]))
+        if sign * values[i, best] > 0:
+            marker = "v" if direction == "down" else "^"
+            ax.plot(best + 0.37, i - 0.28, marker, color="#E69F00", mec="black", mew=0.6, ms=6)
+            agree += best == own
+    handles = [
+        Patch(fill=False, ec="black", lw=1.8, label="group the set was found in"),
+        plt.Line2D(
+            [],
+            [],
+            marker="v" if direction == "down" else "^",
+            ls="",
+            color="#E69F00",
+            mec="black",
+            mew=0.6,
+            label=f"largest {'drop' if direction == 'down' else 'rise'} in the row",
+        ),
+    ]
+    ax.figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
+    return agree

@@ -1,0 +1,169 @@
+"""Peaks of a set along the chromosome of its gene."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mudata import MuData
+
+from lucidvi._keys import Key
+from lucidvi.pl._locus_data import GenePlace, gene_place, openness, peaks_between
+from lucidvi.pl._locus_marks import draw_gene, label_members
+from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.pl._style import (
+    GREY,
+    VERMILION,
+    despine,
+    finish,
+    panels,
+    population,
+    statement,
+)
+
+
+def locus(
+    data: AnnData | MuData,
+    gene: str | None = None,
+    group: Names = None,
+    *,
+    window: int | None = 200_000,
+    genes: pd.DataFrame | None = None,
+    key: str = Key.SUBSET_PERTURBATION,
+    modality: str = "atac",
+    target_modality: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes | Figure:
+    """Peaks around a gene, how open they are in the group, and which belong to the set.
+
+    Members of the set are coloured and carry their distance to the transcription start site
+    (negative is upstream). Members that lie elsewhere are counted below the axis.
+
+    Parameters
+    ----------
+    data
+        MuData, or the AnnData of the explained modality, after
+        :func:`lucidvi.explain.subset_perturbation`.
+    gene
+        Name of the gene; by default that of the first set.
+    group
+        Names of groups, one panel each; by default all in which the gene was explained.
+    window
+        Base pairs shown on either side of the gene; None: as far as the members on the gene's
+        chromosome reach.
+    genes
+        Coordinates of genes (index gene; ``chrom``, ``start``, ``end``, ``strand``). By default
+        those in ``.var`` of the target modality, when ``data`` is a MuData. Without either the
+        start site is inferred from the distances stored with the set.
+    key
+        Entry of ``uns`` that holds the result.
+    modality
+        Explained modality of a MuData.
+    target_modality
+        Modality that holds the genes; by default the one stored in ``params``.
+    ax
+        Axes to draw one group on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes, or the Figure when several groups are drawn.
+
+    Raises
+    ------
+    KeyError
+        If the result, the gene or a group is not found.
+    ValueError
+        If the place of the gene is not known, or ``ax`` is given for several groups.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.locus(mdata, "Mobp", "Oligo")  # doctest: +SKIP
+    """
+    result = read_result(data, key, modality)
+    pairs = result.pairs(gene, group, "first")
+    if gene is None:
+        pairs = pairs[:1]
+    place = gene_place(result, pairs[0][0], genes, target_modality)
+    colors = result.colors()
+
+    def draw(panel: Axes, gene: str, group: str) -> None:
+        _draw(panel, result, place, gene, group, window, colors.get(group, GREY))
+
+    return finish(panels(pairs, draw, ax=ax, size=(8.5, 3.6), n_columns=1), show)
+
+
+def _draw(
+    ax: Axes,
+    result: SubsetResult,
+    place: GenePlace,
+    gene: str,
+    group: str,
+    window: int | None,
+    color: str,
+) -> None:
+    row, members = result.one(gene, group)
+    here = members[members["chrom"].astype(str).str.removeprefix("chr") == place.plain_chrom]
+    low, high = _limits(place, here, window)
+    peaks = peaks_between(result.adata, place.plain_chrom, low, high)
+    height = openness(result, group, members, peaks.index)
+    inside = members[members["feature"].isin(peaks.index)]
+    is_member = peaks.index.isin(inside["feature"])
+    top = max(float(np.nanmax(height, initial=0.0)), 1e-3)
+
+    # Peaks are a thousandth of the view: bars get a width that can be seen.
+    middle = (peaks["start"] + peaks["end"]).to_numpy(float) / 2e6
+    width = np.maximum((peaks["end"] - peaks["start"]).to_numpy(float), 0.004 * (high - low)) / 1e6
+    for mask, shade, label, order in (
+        (~is_member, color, "other peaks", 2),
+        (is_member, VERMILION, "peaks of the set", 3),
+    ):
+        if not mask.any():
+            continue
+        alpha = 0.55 if order == 2 else 1.0
+        ax.bar(
+            middle[mask],
+            height[mask],
+            width[mask],
+            color=shade,
+            alpha=alpha,
+            zorder=order,
+            label=label,
+        )
+    label_members(ax, inside, peaks, height, top, (low / 1e6, high / 1e6))
+    draw_gene(ax, place, gene, top)
+    ax.set_xlim(low / 1e6, high / 1e6)
+    ax.set_ylim(-0.3 * top, 1.42 * top)
+    ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= 1.1 * top])
+    ax.set_ylabel(f"Cells of {population(group, result.groupby)}\nwith the peak open (%)")
+    ax.set_xlabel(f"Position on {place.chrom} (Mb)\n{_elsewhere(members, inside, place)}")
+    ax.ticklabel_format(axis="x", useOffset=False, style="plain")
+    title = statement(row, result.verb, result.groupby).replace("\n", " ")
+    ax.set_title(title, loc="left", fontsize="medium")
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    despine(ax)
+
+
+def _limits(place: GenePlace, here: pd.DataFrame, window: int | None) -> tuple[float, float]:
+    if window is not None:
+        return max(place.start - window, 0), place.end + window
+    low = min([place.start, *here["start"].astype(float)])
+    high = max([place.end, *here["end"].astype(float)])
+    margin = max(0.05 * (high - low), 2_000)
+    return max(low - margin, 0), high + margin
+
+
+def _elsewhere(members: pd.DataFrame, inside: pd.DataFrame, place: GenePlace) -> str:
+    """Say how many members lie outside of the view, and where."""
+    outside = members[~members["feature"].isin(inside["feature"])]
+    if outside.empty:
+        return f"all {len(members)} peaks of the set are shown"
+    chrom = outside["chrom"].astype(str)
+    own = chrom.str.removeprefix("chr") == place.plain_chrom
+    counts = chrom.mask(own, place.chrom + " out of view").value_counts()
+    shown = [f"{name} ({n})" if n > 1 else name for name, n in counts.head(8).items()]
+    more = ", ..." if len(counts) > 8 else ""
+    return f"{len(outside)} of {len(members)} peaks lie elsewhere: {', '.join(shown)}{more}"

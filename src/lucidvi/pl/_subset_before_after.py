@@ -1,0 +1,153 @@
+"""Predicted expression of held-out cells before and after the perturbation."""
+
+from typing import Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from anndata import AnnData
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from mudata import MuData
+
+from lucidvi._keys import Key
+from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.pl._style import GREY, VERMILION, despine, finish, percent, population, statement
+
+_MAX_POINTS = 200
+
+
+def subset_before_after(
+    data: AnnData | MuData,
+    gene: Names = None,
+    group: Names = None,
+    *,
+    kind: Literal["violin", "box"] = "violin",
+    log: bool = False,
+    max_sets: int = 12,
+    key: str = Key.SUBSET_PERTURBATION,
+    modality: str = "atac",
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Distribution of predicted expression over test cells, before and after.
+
+    Above each set stands the relative change of the mean; the mean is the white dot.
+
+    Parameters
+    ----------
+    data
+        MuData, or the AnnData of the explained modality, after
+        :func:`lucidvi.explain.subset_perturbation`.
+    gene, group
+        Names of genes and groups; the sets found stand side by side. All sets by default.
+    kind
+        Violins or boxes.
+    log
+        Draw ``log1p(e)`` instead of the normalised expression ``e``: for genes that
+        are expressed at very different levels.
+    max_sets
+        At most so many sets are drawn, the first ones.
+    key
+        Entry of ``uns`` that holds the result.
+    modality
+        Explained modality of a MuData.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If the result, its table of cells, a gene or a group is not found.
+    ValueError
+        If ``kind`` is unknown.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.subset_before_after(mdata, ["Mobp", "Mog"], "Oligo")  # doctest: +SKIP
+    """
+    if kind not in ("violin", "box"):
+        raise ValueError(f"kind must be 'violin' or 'box', not {kind!r}.")
+    result = read_result(data, key, modality)
+    pairs = result.pairs(gene, group, "all")
+    shown = pairs[:max_sets]
+    table = _long_table(result, shown, log)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(1.8 + 1.5 * max(len(shown), 2), 4.4), layout="constrained")
+    _draw(ax, table, kind)
+    _annotate(ax, result, table, shown)
+    unit = "log1p of normalised counts" if log else "normalised counts"
+    ax.set_ylabel(f"Predicted expression ({unit})")
+    ax.set_xlabel("")
+    if len(pairs) == 1:
+        title = statement(result.one(*pairs[0])[0], result.verb, result.groupby)
+    else:
+        title = f"Predicted expression in held-out cells before and after {result.verb} the sets"
+        if len(shown) < len(pairs):
+            title += f"\n(the first {len(shown)} of {len(pairs)} sets)"
+    ax.set_title(title, loc="left", fontsize="medium")
+    despine(ax)
+    return finish(ax, show)
+
+
+def _long_table(result: SubsetResult, pairs: list[tuple], log: bool) -> pd.DataFrame:
+    tables = []
+    for gene, group in pairs:
+        cells = result.table("cells", gene, group)
+        label = f"{gene}\n{population(group, result.groupby)}\nn = {len(cells)} cells"
+        for state in ("before", "after"):
+            value = cells[state].to_numpy(float)
+            value = np.log1p(value) if log else value
+            tables.append(pd.DataFrame({"set": label, "state": state, "value": value}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _draw(ax: Axes, table: pd.DataFrame, kind: str) -> None:
+    shared = {"x": "set", "y": "value", "hue": "state", "ax": ax, "legend": False}
+    palette = {"before": GREY, "after": VERMILION}
+    if kind == "violin":
+        sns.violinplot(
+            table, palette=palette, inner=None, cut=0, density_norm="width", linewidth=0, **shared
+        )
+        for body in ax.collections:
+            body.set_alpha(0.5)
+    else:
+        sns.boxplot(table, palette=palette, showfliers=False, boxprops={"alpha": 0.5}, **shared)
+    rng = np.random.default_rng(0)
+    points = table.groupby(["set", "state"], sort=False)["value"].transform(
+        lambda v: rng.permutation(len(v)) < _MAX_POINTS
+    )
+    sns.stripplot(
+        table[points.astype(bool)], palette=palette, dodge=True, size=2, alpha=0.6, **shared
+    )
+    for i, label in enumerate(table["set"].unique()):
+        for state, offset in (("before", -0.2), ("after", 0.2)):
+            rows = (table["set"] == label) & (table["state"] == state)
+            mean = table.loc[rows, "value"].mean()
+            ax.plot(i + offset, mean, "o", ms=6, mfc="white", mec="black", zorder=10)
+    handles: list[Artist] = [plt.Rectangle((0, 0), 1, 1, fc=c, alpha=0.6) for c in palette.values()]
+    handles.append(plt.Line2D([], [], marker="o", ls="", mfc="white", mec="black"))
+    ax.legend(
+        handles,
+        ["before", "after", "mean"],
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
+
+
+def _annotate(ax: Axes, result: SubsetResult, table: pd.DataFrame, pairs: list[tuple]) -> None:
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.08 * (high - low))
+    for i, (label, pair) in enumerate(zip(table["set"].unique(), pairs, strict=True)):
+        top = table.loc[table["set"] == label, "value"].max()
+        change = percent(float(result.one(*pair)[0]["rel_delta"]), signed=True)
+        ax.text(i, top + 0.03 * (high - low), change, ha="center", va="bottom", weight="bold")

@@ -1,0 +1,119 @@
+"""Single effects of a set's peaks and their joint effect."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mudata import MuData
+
+from lucidvi._keys import Key
+from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.pl._style import BLUE, GREY, LIGHT, despine, finish, panels, peak_label, statement
+
+_MAX_NAMED = 20
+
+
+def subset_effects(
+    data: AnnData | MuData,
+    gene: Names = None,
+    group: Names = None,
+    *,
+    key: str = Key.SUBSET_PERTURBATION,
+    modality: str = "atac",
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes | Figure:
+    """Effect of each peak alone (bars) and of the peaks together (line).
+
+    Where the line leaves the dashed sum of the single effects, the peaks back each other up
+    (line further from 0) or do the same thing (line nearer to 0). The grey band is what random
+    sets of equally open peaks do, mean and two standard deviations.
+
+    Parameters
+    ----------
+    data
+        MuData, or the AnnData of the explained modality, after
+        :func:`lucidvi.explain.subset_perturbation`.
+    gene, group
+        Names of genes and groups; one panel for each set found. With ``group=None`` all groups
+        of the gene; with neither, the first set.
+    key
+        Entry of ``uns`` that holds the result.
+    modality
+        Explained modality of a MuData.
+    ax
+        Axes to draw one set on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes, or the Figure when several sets are drawn.
+
+    Raises
+    ------
+    KeyError
+        If the result, a gene or a group is not found.
+    ValueError
+        If ``ax`` is given for several sets.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.subset_effects(mdata, "Mobp", "Oligo")  # doctest: +SKIP
+    """
+    result = read_result(data, key, modality)
+    pairs = result.pairs(gene, group, "first")
+    colors = result.colors()
+
+    def draw(panel: Axes, gene: str, group: str) -> None:
+        _draw(panel, result, gene, group, colors.get(group, BLUE))
+
+    return finish(panels(pairs, draw, ax=ax, size=(8, 4.4), n_columns=2), show)
+
+
+def _draw(ax: Axes, result: SubsetResult, gene: str, group: str, color: str) -> None:
+    row, members = result.one(gene, group)
+    rank = members["rank"].to_numpy(float)
+    single = members["single_effect"].to_numpy(float)
+    joint = members["joint_effect"].to_numpy(float)
+    ax.axhline(0, color="black", lw=0.8, zorder=1)
+    mean, sd = float(row.get("null_mean", np.nan)), float(row.get("null_sd", np.nan))
+    if np.isfinite(mean) and np.isfinite(sd):
+        ax.axhspan(
+            mean - 2 * sd,
+            mean + 2 * sd,
+            color=LIGHT,
+            lw=0,
+            zorder=0,
+            label="random sets (mean ± 2 sd)",
+        )
+    ax.bar(rank, single, width=0.75, color=color, alpha=0.75, label="each peak alone", zorder=2)
+    ax.plot(rank, np.cumsum(single), "--", color=GREY, lw=1.6, label="sum of single effects")
+    marker = "o" if len(rank) <= 40 else None
+    ax.plot(rank, joint, "-", marker=marker, ms=4, color="black", lw=1.8, label="together")
+    _name_peaks(ax, members, rank)
+    ax.set_ylabel("Change of predicted expression\n(normalised counts)")
+    ax.set_title(statement(row, result.verb, result.groupby), loc="left", fontsize="medium")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.15, 1), frameon=False, fontsize="small")
+    before = float(row["expression_before"])
+    despine(ax)
+    if before > 0:
+        side = ax.secondary_yaxis(
+            "right",
+            functions=(
+                lambda y: 100 * np.asarray(y, dtype=float) / before,
+                lambda y: np.asarray(y, dtype=float) * before / 100,
+            ),
+        )
+        side.set_ylabel("Relative to unperturbed cells (%)")
+
+
+def _name_peaks(ax: Axes, members: pd.DataFrame, rank: np.ndarray) -> None:
+    if len(rank) > _MAX_NAMED:
+        ax.set_xlabel("Rank of the peak in the set")
+        return
+    names = [peak_label(member) for _, member in members.iterrows()]
+    ax.set_xticks(rank, names, rotation=50, ha="right", rotation_mode="anchor", fontsize="small")
+    ax.set_xlabel("Peaks by rank")

@@ -1,0 +1,148 @@
+"""All sets at a glance."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from mudata import MuData
+
+from lucidvi._keys import Key
+from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.pl._style import LIGHT, despine, finish
+
+
+def subset_summary(
+    data: AnnData | MuData,
+    gene: Names = None,
+    group: Names = None,
+    *,
+    sort: bool = True,
+    cmap: str = "cividis",
+    key: str = Key.SUBSET_PERTURBATION,
+    modality: str = "atac",
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Relative effect of every set, next to random sets, coloured by its cis share.
+
+    Grey bars are random sets of equally open peaks, mean and two standard deviations; stars are
+    the p value against them (* < 0.05, ** < 0.01, *** < 0.001).
+
+    Parameters
+    ----------
+    data
+        MuData, or the AnnData of the explained modality, after
+        :func:`lucidvi.explain.subset_perturbation`.
+    gene, group
+        Names of genes and groups to show; all by default.
+    sort
+        Order the sets of each group by effect; otherwise as stored.
+    cmap
+        Color map of the cis share.
+    key
+        Entry of ``uns`` that holds the result.
+    modality
+        Explained modality of a MuData.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If the result, a gene or a group is not found.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.subset_summary(mdata)  # doctest: +SKIP
+    """
+    result = read_result(data, key, modality)
+    pairs = result.pairs(gene, group, "all")
+    sets = pd.DataFrame([result.one(*pair)[0] for pair in pairs]).reset_index(drop=True)
+    if sort:
+        groups = pd.Categorical(sets["group"].astype(str), pd.unique(sets["group"].astype(str)))
+        up = str(result.params.get("direction", "down")) == "up"
+        effect = sets["rel_delta"].astype(float) * (-1 if up else 1)
+        sets = sets.iloc[np.lexsort([effect, groups.codes])].reset_index(drop=True)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 1.8 + 0.27 * len(sets)), layout="constrained")
+    _draw(ax, sets, cmap)
+    _label(ax, sets, result)
+    return finish(ax, show)
+
+
+def _draw(ax: Axes, sets: pd.DataFrame, cmap: str) -> None:
+    y = np.arange(len(sets))
+    effect = 100 * sets["rel_delta"].to_numpy(float)
+    before = sets["expression_before"].to_numpy(float)
+    scale = np.divide(100, before, out=np.full(len(sets), np.nan), where=before > 0)
+    mean, sd = (scale * sets[name].to_numpy(float) for name in ("null_mean", "null_sd"))
+    ax.barh(
+        y,
+        4 * sd,
+        left=mean - 2 * sd,
+        height=0.7,
+        color=LIGHT,
+        label="random sets (mean ± 2 sd)",
+        zorder=1,
+    )
+    ax.axvline(0, color="black", lw=0.8, zorder=2)
+    ax.hlines(y, 0, effect, color="black", lw=0.8, zorder=2)
+    cis = sets["cis_share"].to_numpy(float) if "cis_share" in sets else np.full(len(sets), np.nan)
+    colors = plt.get_cmap(cmap).with_extremes(bad="white")
+    dots = ax.scatter(
+        effect,
+        y,
+        c=np.clip(cis, 0, 1),
+        cmap=colors,
+        vmin=0,
+        vmax=1,
+        s=55,
+        edgecolor="black",
+        linewidth=0.8,
+        zorder=3,
+        plotnonfinite=True,
+        label="set found",
+    )
+    if np.isfinite(cis).any():
+        bar = ax.figure.colorbar(dots, ax=ax, pad=0.02, shrink=min(1.0, 12 / (len(sets) + 2)))
+        bar.set_label("Share of the effect that is cis")
+    for i, p in enumerate(sets["p_value"].to_numpy(float)):
+        stars = "*" * int(sum(p < level for level in (0.05, 0.01, 0.001)))
+        if not stars or not np.isfinite(effect[i]):
+            continue
+        side = -1 if effect[i] < 0 else 1
+        ax.annotate(
+            stars,
+            (effect[i], i),
+            xytext=(7 * side, -3),
+            textcoords="offset points",
+            ha="right" if side < 0 else "left",
+            va="center",
+        )
+
+
+def _label(ax: Axes, sets: pd.DataFrame, result: SubsetResult) -> None:
+    genes, groups = sets["gene"].astype(str), sets["group"].astype(str)
+    names = genes if result.groupby is None else genes + " | " + groups
+    ax.set_yticks(range(len(sets)), names)
+    ax.set_ylim(len(sets) - 0.4, -0.6)
+    ax.margins(x=0.1)
+    for i in np.flatnonzero(groups.to_numpy()[1:] != groups.to_numpy()[:-1]):
+        ax.axhline(i + 0.5, color=LIGHT, lw=0.8, zorder=0)
+    ax.set_xlabel(
+        f"Change of predicted expression after {result.verb} the set (%)\n"
+        "p against random sets: * < 0.05, ** < 0.01, *** < 0.001"
+    )
+    below = int((sets["p_value"].astype(float) < 0.05).sum())
+    title = f"{below} of {len(sets)} sets do more than equally open random sets (p < 0.05)"
+    ax.set_title(title, loc="left", fontsize="medium")
+    ax.legend(frameon=False, fontsize="small", loc="best")
+    despine(ax)
