@@ -92,9 +92,8 @@ class SubsetProblem:
         """Index of every cell."""
         return torch.arange(self.n_cells, device=self.h.device)
 
-    def subset(self, features: Iterable[int] = ()) -> Subset:
-        """Evaluate a set from scratch."""
-        features = [int(j) for j in features]
+    def image(self, features: list[int]) -> Tensor:
+        """Affine image of all cells with a set replaced, shape ``(n_cells, n_columns)``."""
         h = self.h
         if features:
             change = -self.input.columns[:, features].astype(np.float32)
@@ -102,6 +101,12 @@ class SubsetProblem:
                 change = change.toarray() + np.float32(self.replacement)
             rows = self.affine.rows(np.array(features))
             h = h + torch.from_numpy(np.asarray(change @ rows.cpu().numpy())).to(h)
+        return h
+
+    def subset(self, features: Iterable[int] = ()) -> Subset:
+        """Evaluate a set from scratch."""
+        features = [int(j) for j in features]
+        h = self.image(features)
         return Subset(features, h, self.losses(h, self.all_cells()))
 
     def _replace_(self, h: Tensor, feature: int, sign: float) -> np.ndarray:
@@ -124,7 +129,7 @@ class SubsetProblem:
             features.append(int(add))
         cells = torch.from_numpy(np.unique(np.concatenate(touched)).astype(np.int64)).to(h.device)
         cell_loss[cells] = self.losses(h[cells], cells)
-        return Subset(features, h, cell_loss, subset.history)
+        return Subset(features, h, cell_loss, list(subset.history))
 
     def gradient(self, h: Tensor) -> Tensor:
         """Derivative of the mean loss with respect to ``h``."""

@@ -120,7 +120,7 @@ def search(
     method
         ``"coordinate_descent"`` or ``"beam"``.
     start
-        First sets of the coordinate descent. ``"greedy"``: one grown greedily and the top features of
+        First set of the coordinate descent. ``"greedy"``: the better of one grown greedily and the top features of
         :func:`path_advantage`; ``"random"``: a random set.
     n_candidates
         Candidates per step that are evaluated exactly.
@@ -139,8 +139,9 @@ def search(
     allowed = np.flatnonzero(problem.allowed)
     starts = []
     if start == "greedy":
-        starts.append(greedy(problem, n_features, n_candidates=n_candidates))
-        starts.append(problem.subset(top_features(problem, path_advantage(problem), n_features)))
+        grown = greedy(problem, n_features, n_candidates=n_candidates)
+        shortcut = problem.subset(top_features(problem, path_advantage(problem), n_features))
+        starts.append(min(grown, shortcut, key=lambda subset: subset.loss))
     n_random = n_restarts + (start == "random")
     starts += [problem.subset(rng.choice(allowed, n_features, replace=False)) for _ in range(n_random)]
     found = [

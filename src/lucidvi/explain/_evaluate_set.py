@@ -21,6 +21,22 @@ class SetReport:
     null: np.ndarray
 
 
+@dataclass
+class _State:
+    """Prediction for every cell under one set: its parts on the log scale."""
+
+    latent: np.ndarray
+    cis: np.ndarray
+
+    @property
+    def log_expression(self) -> np.ndarray:
+        return self.latent + self.cis
+
+    @property
+    def expression(self) -> np.ndarray:
+        return np.expm1(np.maximum(self.log_expression, 0.0))
+
+
 class Evaluator:
     """Effects of sets on one gene in one population of test cells."""
 
@@ -33,59 +49,53 @@ class Evaluator:
             lambda h, rows: torch.expm1(sum(self.parts(h, rows)).clamp_min(0.0)),
             replacement=replacement,
         )
-        self.unchanged = self.problem.subset()
-        self.before = self.unchanged.loss
+        self.unchanged = self._state([])
+        self.before = float(self.unchanged.expression.mean())
 
     def delta(self, features: list[int]) -> float:
         """Change of mean expression when the set is replaced."""
-        return self.problem.subset(features).loss - self.before
+        return float(self._state(features).expression.mean() - self.before)
 
     def report(self, features: list[int], random_sets: np.ndarray, sign: float) -> SetReport:
         """Evaluate a set and random sets of the same size, shape ``(n_sets, n_features)``."""
-        problem = self.problem
-        masked = problem.subset(features)
-        single = problem.mean_losses(self.unchanged, np.array(features)) - self.before
-        joint = np.array([self.delta(features[: i + 1]) for i in range(len(features))])
-        delta = joint[-1]
-        before = self.unchanged.cell_loss.double().cpu().numpy()
-        after = masked.cell_loss.double().cpu().numpy()
-        latent_0, cis_0 = self._log_parts(self.unchanged.h)
-        latent_1, cis_1 = self._log_parts(masked.h)
-        by_cis, by_latent = (cis_1 - cis_0).mean(), (latent_1 - latent_0).mean()
-        null, association = [], []
-        for members in random_sets:
-            drawn = problem.subset(members.tolist())
-            null.append(drawn.loss - self.before)
-            association.append(self._association(latent_0 + cis_0, drawn.h))
-        null_array = np.array(null)
-        own = self._association(latent_0 + cis_0, masked.h)
+        problem, own = self.problem, self._state(features)
+        single = problem.mean_losses(problem.subset(), np.array(features)) - self.before
+        joint = np.array([self.delta(features[: i + 1]) for i in range(len(features) - 1)])
+        random = [self._state(members.tolist()) for members in random_sets]
+        null = np.array([state.expression.mean() for state in random]) - self.before
+        delta = float(own.expression.mean() - self.before)
+        by_cis = (own.cis - self.unchanged.cis).mean()
+        by_latent = (own.latent - self.unchanged.latent).mean()
+        before, after = self.unchanged.expression, own.expression
+        association = self._association(own)
         summary = {
             "expression_before": self.before,
-            "expression_after": masked.loss,
+            "expression_after": float(after.mean()),
             "delta": delta,
             "rel_delta": delta / max(self.before, 1e-12),
             "rel_delta_exp": float(((after - before) / (1.0 + before)).mean()),
             "sum_of_single_effects": float(single.sum()),
             "redundancy": float(sign * (single.sum() - delta)),
             "cis_share": float(by_cis / (by_cis + by_latent)) if by_cis + by_latent != 0 else np.nan,
-            "null_mean": float(null_array.mean()) if null else np.nan,
-            "null_sd": float(null_array.std()) if null else np.nan,
-            "p_value_model": _p_value(-sign * delta, -sign * null_array),
-            "p_value": _p_value(own, np.array(association)) if self.observed is not None else np.nan,
-            "association": own,
+            "null_mean": float(null.mean()) if len(null) else np.nan,
+            "null_sd": float(null.std()) if len(null) else np.nan,
+            "p_value_model": _p_value(-sign * delta, -sign * null),
+            "p_value": _p_value(association, np.array([self._association(state) for state in random])),
+            "association": association,
         }
-        return SetReport(summary, single, joint, before, after, null_array)
+        return SetReport(summary, single, np.append(joint, delta), before, after, null)
 
     @torch.no_grad()
-    def _log_parts(self, h: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        latent, cis = self.parts(h, self.problem.all_cells())
-        return latent.double().cpu().numpy(), cis.double().cpu().numpy()
+    def _state(self, features: list[int]) -> "_State":
+        h = self.problem.image(features)
+        parts = self.parts(h, self.problem.all_cells())
+        return _State(*(part.double().cpu().numpy() for part in parts))
 
-    def _association(self, unchanged: np.ndarray, h: torch.Tensor) -> float:
+    def _association(self, state: "_State") -> float:
         """Correlation over cells of the set's predicted contribution with the measured expression."""
         if self.observed is None:
             return np.nan
-        contribution = unchanged - sum(self._log_parts(h))
+        contribution = self.unchanged.log_expression - state.log_expression
         if contribution.std() < 1e-9 or self.observed.std() < 1e-9:
             return 0.0
         return float(np.corrcoef(contribution, self.observed)[0, 1])
@@ -93,7 +103,9 @@ class Evaluator:
 
 def _p_value(own: float, null: np.ndarray) -> float:
     """Share of random sets at least as extreme, counting the set itself."""
-    return float((1 + (null >= own).sum()) / (1 + len(null))) if len(null) else np.nan
+    if len(null) == 0 or np.isnan(own):
+        return np.nan
+    return float((1 + (null >= own).sum()) / (1 + len(null)))
 
 
 def matched_random_sets(

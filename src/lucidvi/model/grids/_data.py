@@ -6,6 +6,8 @@ import torch
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.dataloaders import DataSplitter
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from lucidvi.model.grids._constants import GRIDSKeys
@@ -45,6 +47,8 @@ class MultiomeDataset(Dataset):
         self.atac_row = modality_rows(mdata, registry[GRIDSKeys.ATAC]["mod_key"])
         self.labels = np.asarray(manager.get_from_registry(GRIDSKeys.LABELS)).reshape(-1, 1)
         self.batch = np.asarray(manager.get_from_registry(GRIDSKeys.BATCH)).reshape(-1, 1)
+        self.neighbors: np.ndarray | None = None
+        """Neighbours of every cell, itself first, as positions in ``mdata``; for training on metacells."""
 
     def __len__(self) -> int:
         return self.n_cells
@@ -62,13 +66,29 @@ class MultiomeDataset(Dataset):
         part.sort_indices()
         return part
 
+    def metacells(self, cells: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
+        """Mean expression of each cell's neighbours, and every peak open in one of them."""
+        members = self.neighbors[cells]
+        expression = self.expression(self.rna_row[members.ravel()])
+        expression = expression.reshape(*members.shape, -1).mean(1)
+        sums = sp.csr_matrix(
+            (np.ones(members.size, np.float32), np.arange(members.size), np.arange(0, members.size + 1, members.shape[1]))
+        )
+        peaks = sp.csr_matrix(sums @ self.open_peaks(self.atac_row[members.ravel()]))
+        peaks.data[:] = 1.0
+        peaks.sort_indices()
+        return expression, peaks
+
     def __getitem__(self, index: list[int]) -> dict[str, torch.Tensor]:
         index = np.asarray(index)
         rna_row, atac_row = self.rna_row[index], self.atac_row[index]
         rna_cell, atac_cell = np.flatnonzero(rna_row >= 0), np.flatnonzero(atac_row >= 0)
-        peaks = self.open_peaks(atac_row[atac_cell])
+        if self.neighbors is not None and torch.rand(()) < 0.5:  # single cells are what will be explained: see both
+            expression, peaks = self.metacells(index)
+        else:
+            expression, peaks = self.expression(rna_row[rna_cell]), self.open_peaks(atac_row[atac_cell])
         return {
-            "rna": torch.from_numpy(self.expression(rna_row[rna_cell])),
+            "rna": torch.from_numpy(expression),
             "rna_cell": torch.from_numpy(rna_cell),
             "atac_cell": torch.from_numpy(atac_cell),
             "peak": torch.from_numpy(peaks.indices.astype(np.int64)),
@@ -117,8 +137,39 @@ class MultiomeSplitter(DataSplitter):
     """scvi-tools' train/validation/test split; the split is drawn once."""
 
     data_loader_cls = MultiomeLoader
+    neighbors: np.ndarray | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Draw the split."""
         if not hasattr(self, "train_idx"):
             super().setup(stage)
+
+    def train_dataloader(self) -> MultiomeLoader:
+        """Loader of training cells, half of the minibatches metacells where there are neighbours."""
+        loader = super().train_dataloader()
+        loader.dataset.subset.dataset.neighbors = self.neighbors
+        return loader
+
+
+def find_neighbors(data: MultiomeDataset, cells: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Nearest training cells in principal components of expression.
+
+    Parameters
+    ----------
+    data
+        Paired data.
+    cells
+        Training cells, the only ones used.
+    n_neighbors
+        Neighbours per cell, itself included.
+
+    Returns
+    -------
+    Positions in the data, ``(n_cells, n_neighbors)``; rows of other cells hold the cell itself.
+    """
+    expression = np.concatenate([data.expression(rows) for rows in np.array_split(data.rna_row[cells], 32)])
+    scores = PCA(min(30, *expression.shape), random_state=0).fit_transform(expression)
+    index = NearestNeighbors(n_neighbors=n_neighbors).fit(scores).kneighbors(return_distance=False)
+    out = np.tile(np.arange(len(data))[:, None], n_neighbors)
+    out[cells, 1:] = cells[index[:, : n_neighbors - 1]]
+    return out

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from mudata import MuData
-from scvi.data import AnnDataManager
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
@@ -17,7 +17,7 @@ from torch import Tensor
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
 from lucidvi._validation import check_modality, check_names, check_unique, check_values, obs_column
 from lucidvi.model.grids._constants import GRIDSKeys
-from lucidvi.model.grids._data import MultiomeDataset, MultiomeSplitter
+from lucidvi.model.grids._data import MultiomeDataset, MultiomeSplitter, find_neighbors
 from lucidvi.model.grids._module import GRIDSModule
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 
@@ -166,7 +166,11 @@ class GRIDS(BaseModelClass):
             MuDataCategoricalObsField(GRIDSKeys.BATCH, batch_key, mod_key=None),
         ]
         logger.info("GRIDS reads accessibility as open (> 0) or closed.")
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager = AnnDataManager(
+            fields=fields,
+            setup_method_args=setup_method_args,
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
@@ -185,6 +189,7 @@ class GRIDS(BaseModelClass):
         validation_size: float = 0.1,
         batch_size: int = 128,
         paired: bool = True,
+        n_neighbors: int | None = None,
         pretrain_fraction: float = 0.2,
         early_stopping: bool = True,
         accelerator: str = "auto",
@@ -206,6 +211,9 @@ class GRIDS(BaseModelClass):
             Cells per step.
         paired
             Whether cells with both modalities supervise the translation. ``False`` ignores the pairing, as the paper.
+        n_neighbors
+            Train half of the minibatches on metacells: each training cell together with its nearest training cells by
+            expression, this many in all, peaks united and expression averaged. For paired cells.
         pretrain_fraction
             Share of the epochs spent on the two autoencoders alone.
         early_stopping
@@ -219,7 +227,7 @@ class GRIDS(BaseModelClass):
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, for example ``enable_progress_bar=False``.
         """
-        n_cells = self.adata.n_obs
+        n_cells = self._validate_anndata().n_obs
         if max_epochs is None:
             max_epochs = int(np.clip(600_000 / n_cells, 20, 150))
         splitter = MultiomeSplitter(
@@ -233,6 +241,12 @@ class GRIDS(BaseModelClass):
         )
         splitter.setup()
         self._set_data_statistics(splitter.train_idx)
+        if n_neighbors is not None:
+            if self.n_paired < n_cells:
+                raise ValueError("n_neighbors needs every cell in both modalities. Leave it out for unpaired cells.")
+            splitter.neighbors = find_neighbors(
+                MultiomeDataset(self.adata_manager), splitter.train_idx, n_neighbors
+            )
         n_pretrain = int(round(pretrain_fraction * max_epochs))
         plan = GRIDSTrainingPlan(
             self.module,
@@ -423,7 +437,8 @@ class GRIDS(BaseModelClass):
 
     def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
         """Check features against those of the training, then register new data."""
-        if adata is not None and self.adata_manager is not None:
+        adata = self.adata if adata is None else adata
+        if self.adata_manager is not None:
             for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC):
                 modality = self._modality(key)
                 check_modality(adata, modality, "modalities")

@@ -53,7 +53,7 @@ class GRIDSModule(BaseModuleClass):
         dropout: float = 0.2,
     ):
         super().__init__()
-        self.n_genes, self.n_labels = n_genes, n_labels
+        self.n_genes, self.n_labels, self.n_latent = n_genes, n_labels, n_latent
         group_t = torch.from_numpy(np.asarray(group, dtype=np.int64))
         covariate = n_batch if n_batch > 1 else 0
         self.atac_encoder = PooledEncoder(group_t, n_latent, n_embedding, n_hidden_group, peak_dropout, dropout)
@@ -83,8 +83,11 @@ class GRIDSModule(BaseModuleClass):
     @auto_move_data
     def inference(self, rna: Tensor, peak: Tensor, peak_cell: Tensor, atac_cell: Tensor, **kwargs) -> dict:
         """Latent means of the ATAC cells and of the RNA cells of a minibatch."""
-        z_atac = self.atac_encoder(peak, peak_cell, len(atac_cell))
-        return {"z_atac": z_atac, "z_rna": self.rna_encoder(rna) if len(rna) else z_atac[:0]}
+        none = rna.new_empty(0, self.n_latent)  # a minibatch of unpaired cells may lack a modality
+        return {
+            "z_atac": self.atac_encoder(peak, peak_cell, len(atac_cell)) if len(atac_cell) else none,
+            "z_rna": self.rna_encoder(rna) if len(rna) else none,
+        }
 
     def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs) -> dict:
         keys = ("peak", "peak_cell", "atac_cell", "rna_cell", "batch")
@@ -93,7 +96,9 @@ class GRIDSModule(BaseModuleClass):
     @auto_move_data
     def generative(self, z_atac, z_rna, peak, peak_cell, atac_cell, rna_cell, batch, **kwargs) -> dict:
         """Translation of the ATAC cells (log1p expression, not clamped) and reconstruction of the RNA cells."""
-        latent = self.rna_decoder(self.atac_to_rna(z_atac), batch[atac_cell])
+        latent = z_atac.new_empty(0, self.n_genes)
+        if len(z_atac):
+            latent = self.rna_decoder(self.atac_to_rna(z_atac), batch[atac_cell])
         cis = self.cis(peak, peak_cell, len(z_atac)) if self.cis is not None else torch.zeros_like(latent)
         return {
             "translated": latent + cis,
@@ -146,7 +151,7 @@ class GRIDSModule(BaseModuleClass):
         """Squared error with every gene weighted by the inverse of its variance."""
         return (self.gene_weight * (predicted - observed) ** 2).mean() if len(predicted) else predicted.sum()
 
-    def peak_loss(self, z: Tensor, batch: Tensor, peak: Tensor, cell: Tensor, n_entries: int = 2**16) -> Tensor:
+    def peak_loss(self, z: Tensor, batch: Tensor, peak: Tensor, cell: Tensor, n_entries: int = 2**14) -> Tensor:
         """Cross-entropy on a sample of open peaks and as many random entries of the same cells."""
         if len(peak) == 0:
             return z.sum() * 0.0
@@ -190,8 +195,8 @@ class GRIDSModule(BaseModuleClass):
         translate: bool = True,
         paired: bool = True,
         reconstruction_weight: float = 0.1,
-        type_weight: float = 1.0,
-        adversarial_weight: float = 0.3,
+        type_weight: float = 3.0,
+        adversarial_weight: float = 0.0,
         cycle_weight: float = 0.1,
         cis_penalty: float = 2e-5,
     ) -> LossOutput:

@@ -1,0 +1,210 @@
+"""GRIDS on the SNARE-seq mouse cortex: surrogate against peers, sets against one-shot methods, gene specificity."""
+
+import argparse
+import json
+import time
+
+import matplotlib
+import mudata
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from _baselines import fimap, saliency, smoothgrad
+from _cortex import GENES, MARKERS, RESULTS, load_cortex, log_expression, multivi_from_atac, ridge_on_lsi
+
+import lucidvi as lv
+from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
+from lucidvi.algorithms._subset_search import input_times_gradient, top_features
+from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
+from lucidvi.explain._subset_perturbation import search_problem
+from lucidvi.explain._surrogate import make_surrogate
+
+matplotlib.use("Agg")
+pd.set_option("display.width", 200, "display.max_columns", 30)
+
+
+def train(mdata: mudata.MuData, cis_window: int | None, seed: int) -> lv.model.GRIDS:
+    """Train with the defaults."""
+    scvi.settings.seed = seed
+    lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+    model = lv.model.GRIDS(mdata, cis_window=cis_window)
+    model.train(enable_progress_bar=False, logger=None)
+    return model
+
+
+def surrogate_table(mdata: mudata.MuData, models: dict, multivi_epochs: int) -> pd.DataFrame:
+    """Scores of the surrogate and its peers on the same test cells."""
+    y = log_expression(mdata)
+    first = next(iter(models.values()))
+    train_cells, test = np.sort(first.train_indices), first.test_indices
+    labels = mdata.obs["cell_type"].iloc[test]
+    predictions = {name: m.translate(indices=test, features=GENES) for name, m in models.items()}
+    predictions["ridge on 50 LSI"] = ridge_on_lsi(mdata, y, train_cells, test)
+    if multivi_epochs:
+        predictions["MULTIVI, ATAC only"] = multivi_from_atac(mdata, train_cells, test, multivi_epochs)
+    rows = {n: lv.metrics.translation_scores(p, y.iloc[test], labels) for n, p in predictions.items()}
+    keep = ["r2_type_means", "correlation_type_means", "mean_cell_correlation"]
+    return pd.DataFrame(rows).T[keep]
+
+
+def compare_methods(model: lv.model.GRIDS, result: dict, n_features: int, seed: int) -> pd.DataFrame:
+    """Relative drop by method and pair, on test cells and on the population that was searched."""
+    surrogate = make_surrogate(model)
+    labels = surrogate.groups("cell_type").to_numpy()
+    rows = []
+    for (gene, group), members in result["features"].groupby(["gene", "group"], sort=False, observed=True):
+        g = surrogate.targets.get_loc(gene)
+        cells = np.intersect1d(np.flatnonzero(labels == group), surrogate.train_cells)
+        test = np.intersect1d(np.flatnonzero(labels == group), surrogate.test_cells)
+        openness = np.asarray(surrogate.input(cells).mean(0)).ravel()
+        problem = search_problem(surrogate, cells, g, openness > 0, 1.0, 0.0, 0.1)
+        rng = np.random.default_rng(seed)
+        own = surrogate.features.get_indexer(members["feature"]).tolist()
+        pool = np.flatnonzero(openness > 0)
+        sets = {
+            "Random": [rng.choice(pool, n_features, replace=False).tolist() for _ in range(10)],
+            "Random, matched": matched_random_sets(own, openness, openness > 0, 10, rng).tolist(),
+            "Saliency": [top_features(problem, saliency(problem, rng), n_features)],
+            "SmoothGrad": [top_features(problem, smoothgrad(problem, rng), n_features)],
+            "FIMAP mask": [top_features(problem, fimap(problem, rng), n_features)],
+            "Input x gradient": [top_features(problem, input_times_gradient(problem), n_features)],
+            "GRIDS": [own],
+        }
+        evaluator = Evaluator(surrogate, test, g, 0.0)
+        for method, drawn in sets.items():
+            drop = np.mean([evaluator.delta(s) for s in drawn])
+            rows.append(
+                {
+                    "gene": gene, "group": group, "method": method, "delta": drop,
+                    "rel_delta": drop / max(evaluator.before, 1e-12),
+                    "search_loss": np.mean([problem.subset(s).loss for s in drawn]),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def specificity(model: lv.model.GRIDS, result: dict, n_random: int = 200) -> dict:
+    """Overlap of sets between genes, cis share, linked peaks and hits next to matched random sets."""
+    mdata, sets, features = model.adata, result["sets"], result["features"]
+    peaks, genes = peak_coordinates(mdata["atac"].var), gene_coordinates(mdata["rna"].var)
+    linked = mdata["atac"].var["linked_gene"].astype(str)
+    same = linked.loc[features["feature"]].to_numpy() == features["gene"].to_numpy()
+    gene_index, peak_index, _ = cis_pairs(genes, peaks, 100_000)
+    rng, surrogate = np.random.default_rng(0), make_surrogate(model)
+    labels = surrogate.groups("cell_type").to_numpy()
+    random = []
+    for (gene, group), members in features.groupby(["gene", "group"], sort=False, observed=True):
+        cells = np.intersect1d(np.flatnonzero(labels == group), surrogate.train_cells)
+        openness = np.asarray(surrogate.input(cells).mean(0)).ravel()
+        nearby = np.zeros(len(peaks), dtype=bool)
+        nearby[peak_index[gene_index == surrogate.targets.get_loc(gene)]] = True
+        inside = nearby[surrogate.features.get_indexer(members["feature"])]
+        own = surrogate.features.get_indexer(members["feature"])[inside].tolist()
+        if own:
+            drawn = matched_random_sets(own, openness, nearby & (openness > 0), n_random, rng)
+            random.append((linked.to_numpy()[drawn] == gene).sum(1).mean() / len(members))
+        else:
+            random.append(0.0)
+    openness = pd.Series(np.asarray((mdata["atac"].X > 0).mean(0)).ravel(), index=peaks.index)
+    hits = lv.metrics.hit_ratio(features, genes, peaks, openness=openness, n_random=300)
+    return {
+        "overlap_between_genes": float(lv.metrics.set_overlap(features)["overlap"].mean()),
+        "cis_share": float(sets["cis_share"].mean()),
+        "linked_share": float(same.mean()),
+        "linked_share_random_same_window": float(np.mean(random)),
+        "hits": hits.reset_index().to_dict("records"),
+    }
+
+
+def figures(mdata: mudata.MuData, table: pd.DataFrame, key: str) -> None:
+    """Every plot, as PNG."""
+    import matplotlib.pyplot as plt
+
+    draw = {
+        "effects": lambda: lv.pl.subset_effects(mdata, "Mobp", "Oligo", key=key, show=False),
+        "before_after": lambda: lv.pl.subset_before_after(mdata, group="Astro", key=key, show=False),
+        "summary": lambda: lv.pl.subset_summary(mdata, key=key, show=False),
+        "locus": lambda: lv.pl.locus(mdata, "Mobp", "Oligo", key=key, show=False),
+        "cross_effect": lambda: lv.pl.cross_effect(table, show=False),
+    }
+    for name, call in draw.items():
+        plt.close("all")
+        call()
+        plt.gcf().savefig(RESULTS / f"grids_cortex_{name}.png", dpi=110, bbox_inches="tight")
+
+
+def diagonal_share(table: pd.DataFrame) -> float:
+    """Share of sets whose largest drop is in the group they were found for."""
+    found_in = table.index.str.split(" | ", regex=False).str[1]
+    return float((table.columns[np.nanargmin(table.to_numpy(), axis=1)] == found_in).mean())
+
+
+def main() -> None:
+    """Run everything and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--multivi-epochs", type=int, default=40, help="0 leaves MULTIVI out")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 128])
+    args = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    began = time.time()
+    mdata = load_cortex()
+    out: dict = {"seed": args.seed}
+    models = {}
+    for name, window in {"GRIDS": 100_000, "GRIDS, cis_window=None": None}.items():
+        tick = time.time()
+        models[name] = train(mdata, window, args.seed)
+        out[f"train_s {name}"] = round(time.time() - tick, 1)
+    for size in args.sizes:
+        for name, suffix in (("GRIDS", ""), ("GRIDS, cis_window=None", "_latent")):
+            if suffix and size != args.sizes[0]:
+                continue
+            key = f"sets_{size}{suffix}"
+            tick = time.time()
+            lv.explain.subset_perturbation(
+                models[name], [], "cell_type", MARKERS, size, key_added=key, progress=False
+            )
+            out[f"search_s {key}"] = round(time.time() - tick, 1)
+            result = mdata["atac"].uns[key]
+            out[f"specificity {key}"] = specificity(models[name], result)
+            print(f"\n{key}\n", pd.Series({k: v for k, v in out[f"specificity {key}"].items() if k != "hits"}))
+            print(pd.DataFrame(out[f"specificity {key}"]["hits"]).round(3).to_string())
+            if suffix:
+                continue
+            methods = compare_methods(models[name], result, size, args.seed)
+            wide = methods.pivot_table(index="group", columns="method", values="rel_delta", sort=False)
+            wide.loc["mean of pairs"] = methods.groupby("method", sort=False)["rel_delta"].mean()
+            print(f"\nmean relative change of the target on test cells, L={size}\n", wide.round(4).to_string())
+            loss = methods.pivot_table(index=["gene", "group"], columns="method", values="search_loss")
+            below = (loss.drop(columns="GRIDS").min(axis=1) < loss["GRIDS"] - 1e-6).sum()
+            ties = (loss["Input x gradient"] - loss["GRIDS"] < 1e-3 * loss["GRIDS"].abs()).sum()
+            out[f"methods {size}"] = wide.loc["mean of pairs"].round(4).to_dict() | {
+                "pairs where another method has a lower training loss": int(below),
+                "pairs where input x gradient ties within 0.1 %": int(ties), "pairs": len(loss),
+            }  # fmt: skip
+            print(pd.Series(out[f"methods {size}"]).to_string())
+    table = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}")
+    out["cross_effect_diagonal_share"] = diagonal_share(table)
+    path = RESULTS / "grids_cortex.h5mu"
+    mdata.write(path)
+    again = mudata.read_h5mu(path)
+    for key in [k for k in mdata["atac"].uns if k.startswith("sets_")]:
+        for part in ("sets", "features", "cells", "null"):
+            pd.testing.assert_frame_equal(
+                again["atac"].uns[key][part], mdata["atac"].uns[key][part], check_dtype=False, check_categorical=False
+            )
+        np.testing.assert_array_equal(again["atac"].varm[key], mdata["atac"].varm[key])
+    out["h5mu_equal"] = True
+    figures(again, table, f"sets_{args.sizes[0]}")
+    scores = surrogate_table(mdata, models, args.multivi_epochs)
+    print("\nsurrogate on test cells\n", scores.round(4).to_string())
+    out["surrogate"] = scores.round(4).to_dict("index")
+    out["total_s"] = round(time.time() - began, 1)
+    out["threads"] = torch.get_num_threads()
+    print(json.dumps(out))
+    (RESULTS / "grids_cortex.json").write_text(json.dumps(out, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from lucidvi.algorithms import _subset_problem
+from lucidvi.algorithms._affine import AffineMap
+from lucidvi.algorithms._subset_problem import Subset
+from lucidvi.algorithms._subset_search import (
+    beam_search,
+    coordinate_descent,
+    greedy,
+    input_times_gradient,
+    order_by_contribution,
+    path_advantage,
+    search,
+    top_features,
+)
+
+N_PROBLEMS = 200
+KINDS = [  # (replacement, continuous input)
+    pytest.param(r, c, id=f"{'open' if r else 'mask'}-{'continuous' if c else 'binary'}")
+    for r in (0.0, 1.0)
+    for c in (False, True)
+]
+
+
+def set_size(seed):
+    return seed % 4 + 1
+
+
+def test_finds_the_optimum(random_case):
+    found = {"coordinate_descent": 0, "beam": 0}
+    gap = []
+    for seed in range(N_PROBLEMS):
+        case, size = random_case(seed), set_size(seed)
+        best = min(case.all_losses(size).values())
+        for method in found:
+            own = case.loss(search(case.problem(), size, method=method).features)
+            found[method] += own <= best + 1e-6 * max(1.0, abs(best))
+            gap += [own - best] if method == "coordinate_descent" else []
+    share = {method: n / N_PROBLEMS for method, n in found.items()}
+    print(f"global optimum found in {share}; largest gap {max(gap):.2g}")
+    assert share["coordinate_descent"] >= 0.95
+    assert share["beam"] >= 0.95
+    assert min(gap) > -1e-5  # nothing beats the exhaustive search
+
+
+def test_loss_never_rises(random_case):
+    for seed in range(N_PROBLEMS):
+        case, size = random_case(seed), set_size(seed)
+        problem = case.problem()
+        rng = np.random.default_rng(seed)
+        start = problem.subset(rng.choice(case.x.shape[1], size, replace=False))
+        first = start.loss
+        end = coordinate_descent(problem, start, n_candidates=3)
+        path = [first, *end.history]
+        assert np.diff(path).max(initial=-1) < 0
+        assert path[-1] == pytest.approx(case.loss(end.features), abs=1e-5)
+        assert end.loss == pytest.approx(case.loss(end.features), abs=1e-6)
+
+
+def test_no_exchange_improves_the_end(random_case):
+    """Where the search stops, no exchange of one feature lowers the loss, by dense evaluation."""
+    for seed in range(30):
+        case = random_case(seed)
+        end = search(case.problem(), 3, start="random", seed=seed).features
+        losses = case.all_losses(3)
+        near = [loss for members, loss in losses.items() if len(members & set(end)) == 2]
+        assert losses[frozenset(end)] <= min(near) + 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"start": "random"}, {"n_restarts": 2}, {"method": "beam"}])
+def test_distinct_allowed_features(random_case, options):
+    for seed in range(25):
+        case = random_case(seed, n_features=12)
+        rng = np.random.default_rng(seed)
+        case.allowed = np.zeros(12, dtype=bool)
+        case.allowed[rng.choice(12, 6, replace=False)] = True
+        for size in (1, 4, 6):  # 6 leaves no choice
+            found = search(case.problem(), size, seed=seed, **options).features
+            assert len(found) == len(set(found)) == size
+            assert set(found) <= set(np.flatnonzero(case.allowed))
+
+
+def test_allowed_is_not_changed_by_the_caller(random_case):
+    case = random_case(0)
+    case.allowed = np.ones(case.x.shape[1], dtype=bool)
+    problem = case.problem()
+    case.allowed[:] = False
+    assert problem.allowed.all()
+
+
+@pytest.mark.parametrize(("replacement", "continuous"), KINDS)
+def test_incremental_equals_dense(random_case, replacement, continuous):
+    for seed in range(15):
+        case = random_case(seed, n_features=10, replacement=replacement, continuous=continuous)
+        problem = case.problem()
+        subset = problem.subset([3, 7])
+        torch.testing.assert_close(subset.h, case.replaced([3, 7]) @ case.weight, rtol=0, atol=1e-5)
+        assert subset.loss == pytest.approx(case.loss([3, 7]), abs=1e-5)
+        others = np.array([0, 9, 4])
+        expected = [case.loss([3, 7, j]) for j in others]
+        np.testing.assert_allclose(problem.mean_losses(subset, others), expected, atol=1e-5)
+        swapped = problem.with_change(subset, drop=3, add=5)
+        assert swapped.features == [7, 5]
+        torch.testing.assert_close(
+            swapped.h, case.replaced([7, 5]) @ case.weight, rtol=0, atol=1e-5
+        )
+        assert swapped.loss == pytest.approx(case.loss([5, 7]), abs=1e-5)
+        # the set it came from is left alone
+        assert subset.features == [3, 7]
+        assert subset.loss == pytest.approx(case.loss([3, 7]), abs=1e-5)
+        back = problem.with_change(problem.with_change(subset, add=0), drop=0)
+        assert back.loss == pytest.approx(subset.loss, abs=1e-5)
+
+
+@pytest.mark.parametrize(("replacement", "continuous"), KINDS)
+def test_advantage_equals_autograd(random_case, replacement, continuous):
+    for seed in range(15):
+        case = random_case(seed, n_features=10, replacement=replacement, continuous=continuous)
+        problem = case.problem()
+        for members in ([], [2, 6]):
+            x = case.replaced(members).requires_grad_(True)
+            case.cell_loss(x @ case.weight, torch.arange(len(x))).mean().backward()
+            original = torch.from_numpy(case.x)
+            expected = (x.grad * (replacement - original)).sum(0)
+            np.testing.assert_allclose(
+                problem.advantage(problem.subset(members).h), expected, atol=1e-5
+            )
+    np.testing.assert_array_equal(input_times_gradient(problem), problem.advantage(problem.h))
+
+
+def test_advantage_equals_the_embedding_form(random_case):
+    """The paper's form: each feature looks up an embedding by its state, W[j, x_j]."""
+    case = random_case(1, n_features=9, continuous=False, replacement=0.0, extra=0)
+    state = torch.from_numpy(case.x).long()
+    closed = torch.randn(9, case.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    table = torch.stack([closed, closed + case.weight], 1)  # (feature, state, column)
+    looked_up = table[torch.arange(9), state].requires_grad_(True)
+    case.cell_loss(looked_up.sum(1) - closed.sum(0), torch.arange(len(state))).mean().backward()
+    step = (table[:, 0] - looked_up.detach()) * looked_up.grad
+    problem = case.problem()
+    np.testing.assert_allclose(problem.advantage(problem.h), step.sum((0, 2)), atol=1e-5)
+
+
+def test_path_advantage_is_complete(random_case):
+    """Summed over the features, it is the change of the loss from none to all replaced."""
+    for seed in range(5):
+        case = random_case(seed, n_features=8)
+        problem = case.problem()
+        total = path_advantage(problem, n_steps=256).sum()
+        assert total == pytest.approx(case.loss(range(8)) - case.loss([]), abs=5e-3)
+
+
+@pytest.mark.parametrize(("replacement", "continuous"), KINDS)
+def test_order_storage_and_chunks_do_not_matter(
+    random_case, Case, replacement, continuous, monkeypatch
+):
+    case = random_case(5, n_features=12, replacement=replacement, continuous=continuous, extra=2)
+    first = search(case.problem(), 4)
+    rng = np.random.default_rng(0)
+
+    features = rng.permutation(12)
+    affine = case.affine
+    moved = AffineMap(
+        affine.weight[features], affine.group[features], affine.n_groups, affine.extra[features]
+    )
+    case_moved = Case(case.x[:, features], moved, case.cell_loss, replacement)
+    found = search(case_moved.problem(), 4)
+    assert set(features[found.features]) == set(first.features)
+
+    cells = rng.permutation(len(case.x))
+    back = torch.from_numpy(cells)
+    shuffled = Case(case.x[cells], affine, lambda h, c: case.cell_loss(h, back[c]), replacement)
+    assert set(search(shuffled.problem(), 4).features) == set(first.features)
+
+    dense = search(case.problem(dense=True), 4)
+    assert (dense.features, dense.loss) == (first.features, first.loss)
+
+    monkeypatch.setattr(_subset_problem, "_MAX_ROWS", 7)
+    chunked = search(case.problem(), 4)
+    assert chunked.features == first.features
+    np.testing.assert_allclose(chunked.history, first.history, atol=1e-6)
+    problem = case.problem()
+    expected = case.all_losses(1)
+    losses = problem.mean_losses(problem.subset(), np.arange(12))
+    np.testing.assert_allclose(losses, [expected[frozenset([j])] for j in range(12)], atol=1e-5)
+
+
+def test_wide_beam_is_exhaustive(random_case):
+    for seed in range(20):
+        case = random_case(seed, n_features=8)
+        losses = case.all_losses(3)
+        found = beam_search(case.problem(), 3, beam_size=len(losses)).features
+        assert losses[frozenset(found)] == pytest.approx(min(losses.values()), abs=1e-6)
+
+
+def test_narrow_beam_is_greedy(random_case):
+    for seed in range(20):
+        case = random_case(seed, n_features=8)
+        problem = case.problem()
+        steps = greedy(problem, 4)
+        assert beam_search(problem, 4, beam_size=1).features == steps.features
+        chosen = []
+        for feature, loss in zip(steps.features, steps.history, strict=True):
+            options = {j: case.loss([*chosen, j]) for j in range(8) if j not in chosen}
+            chosen.append(feature)
+            assert loss == pytest.approx(options[feature], abs=1e-5)
+            assert loss == pytest.approx(min(options.values()), abs=1e-5)
+
+
+def test_order_by_contribution(random_case):
+    case = random_case(2, n_features=9, continuous=False)
+    members = [1, 4, 6, 8]
+    ordered = order_by_contribution(case.problem(), members)
+    assert sorted(ordered) == members
+    for i, feature in enumerate(ordered):
+        losses = {j: case.loss([*ordered[:i], j]) for j in ordered[i:]}
+        assert losses[feature] == pytest.approx(min(losses.values()), abs=1e-5)
+
+
+def test_seed(random_case):
+    case = random_case(3, n_features=14)
+    options = {"start": "random", "max_sweeps": 1, "n_candidates": 1}
+    by_seed = [search(case.problem(), 4, seed=seed, **options) for seed in (0, 0, 1, 2, 3)]
+    assert by_seed[0].features == by_seed[1].features
+    assert len({tuple(s.features) for s in by_seed}) > 1
+
+
+def redundant_case(Case, n_features=400, n_cells=500, n_redundant=6, seed=0):
+    """One noisy-OR of features that are mostly open together, among linear distractors."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((n_cells, n_features)) < 0.3
+    members = rng.choice(n_features, n_redundant, replace=False)
+    together = rng.random((n_cells, 1)) < 0.6
+    x[:, members] = np.where(rng.random((n_cells, n_redundant)) < 0.05, ~together, together)
+    weight = torch.from_numpy(np.abs(rng.normal(0, 0.06, (n_features, 1))).astype(np.float32))
+    weight[members] = 0.0
+    strength = sp.csr_matrix(
+        (np.full(n_redundant, 2.5, np.float32), (members, np.zeros(n_redundant, int))),
+        shape=(n_features, 1),
+    )
+    affine = AffineMap(weight, np.zeros(n_features, int), 1, strength)
+    case = Case(x.astype(np.float32), affine, lambda h, _: h[:, 0] - 3 * torch.expm1(-h[:, 1]))
+    return case, set(members.tolist())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_redundant_features_are_found(Case, seed):
+    """Each member alone changes next to nothing: the gradient misses the set, the search finds it."""
+    case, members = redundant_case(Case, seed=seed)
+    problem = case.problem()
+    one_shot = top_features(problem, input_times_gradient(problem), 6)
+    found = search(problem, 6)
+    assert len(members & set(one_shot)) <= 1
+    assert set(found.features) == members
+    drop = case.loss([]) - case.loss(one_shot), case.loss([]) - case.loss(found.features)
+    print(f"loss lowered by {drop[0]:.3f} (input x gradient) and {drop[1]:.3f} (search)")
+    assert drop[1] > 3 * drop[0]
+
+
+def test_features_that_change_nothing():
+    """Features that are closed everywhere, and a constant loss, are no trouble."""
+    x = np.zeros((5, 4), dtype=np.float32)
+    affine = AffineMap(torch.ones(4, 2), np.zeros(4, int))
+    problem = _subset_problem.SubsetProblem(x, affine, lambda h, _: h.sum(1))
+    found = search(problem, 2)
+    assert isinstance(found, Subset)
+    assert len(set(found.features)) == 2
+    assert found.loss == 0
