@@ -74,7 +74,10 @@ def fimap(
     pairs = None
     if affine.extra is not None:  # every open peak of every cell, times the extra columns it feeds
         extra = affine.extra[x.col].tocoo()
-        pairs = (torch.from_numpy(extra.row.astype(np.int64)), torch.from_numpy(extra.col.astype(np.int64)))
+        pairs = (
+            torch.from_numpy(extra.row.astype(np.int64)),
+            torch.from_numpy(extra.col.astype(np.int64)),
+        )
         weight_extra = torch.from_numpy(extra.data)
     for _ in range(n_steps):
         mask = torch.sigmoid(logit)
@@ -85,7 +88,9 @@ def fimap(
         if pairs is not None:
             n_extra = affine.extra.shape[1]
             flat = torch.zeros(problem.n_cells * n_extra)
-            flat = flat.index_add(0, row[pairs[0]] * n_extra + pairs[1], gone[pairs[0]] * weight_extra)
+            flat = flat.index_add(
+                0, row[pairs[0]] * n_extra + pairs[1], gone[pairs[0]] * weight_extra
+            )
             change.append(flat.view(problem.n_cells, n_extra))
         h = problem.h - torch.cat(change, 1)
         loss = problem.cell_loss(h, problem.all_cells()).mean() + penalty * mask.sum()

@@ -50,12 +50,19 @@ def log_expression(mdata: mudata.MuData) -> pd.DataFrame:
     return pd.DataFrame(rna[:, GENES].X.toarray(), index=rna.obs_names, columns=GENES)
 
 
-def ridge_on_lsi(mdata: mudata.MuData, y: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> pd.DataFrame:
+def ridge_on_lsi(
+    mdata: mudata.MuData, y: pd.DataFrame, train: np.ndarray, test: np.ndarray
+) -> pd.DataFrame:
     """Ridge regression on 50 LSI components of the peaks."""
     x = mdata["atac"].X.tocsr().astype(np.float32)
     x.data[:] = 1.0
     idf = np.log1p(len(train) / (1 + np.asarray(x[train].sum(0)).ravel()))
-    tf = sp.diags_array(1 / np.maximum(np.asarray(x.sum(1)).ravel(), 1)) @ x @ sp.diags_array(idf) * 1e4
+    tf = (
+        sp.diags_array(1 / np.maximum(np.asarray(x.sum(1)).ravel(), 1))
+        @ x
+        @ sp.diags_array(idf)
+        * 1e4
+    )
     tf = tf.tocsr()
     lsi = TruncatedSVD(50, random_state=0).fit(tf[train]).transform(tf)
     lsi /= np.linalg.norm(lsi, axis=1, keepdims=True) + 1e-9
@@ -80,5 +87,7 @@ def multivi_from_atac(
     held["rna"].X = sp.csr_matrix(held["rna"].shape, dtype=np.float32)
     share = np.asarray(model.get_normalized_expression(held, return_numpy=True))
     share = share / share.sum(1, keepdims=True)
-    table = pd.DataFrame(np.log1p(share * 1e4), index=held.obs_names, columns=mdata["rna"].var_names)
+    table = pd.DataFrame(
+        np.log1p(share * 1e4), index=held.obs_names, columns=mdata["rna"].var_names
+    )
     return table[GENES]

@@ -11,7 +11,15 @@ import pandas as pd
 import scvi
 import torch
 from _baselines import fimap, saliency, smoothgrad
-from _cortex import GENES, MARKERS, RESULTS, load_cortex, log_expression, multivi_from_atac, ridge_on_lsi
+from _cortex import (
+    GENES,
+    MARKERS,
+    RESULTS,
+    load_cortex,
+    log_expression,
+    multivi_from_atac,
+    ridge_on_lsi,
+)
 
 import lucidvi as lv
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
@@ -42,18 +50,26 @@ def surrogate_table(mdata: mudata.MuData, models: dict, multivi_epochs: int) -> 
     predictions = {name: m.translate(indices=test, features=GENES) for name, m in models.items()}
     predictions["ridge on 50 LSI"] = ridge_on_lsi(mdata, y, train_cells, test)
     if multivi_epochs:
-        predictions["MULTIVI, ATAC only"] = multivi_from_atac(mdata, train_cells, test, multivi_epochs)
-    rows = {n: lv.metrics.translation_scores(p, y.iloc[test], labels) for n, p in predictions.items()}
+        predictions["MULTIVI, ATAC only"] = multivi_from_atac(
+            mdata, train_cells, test, multivi_epochs
+        )
+    rows = {
+        n: lv.metrics.translation_scores(p, y.iloc[test], labels) for n, p in predictions.items()
+    }
     keep = ["r2_type_means", "correlation_type_means", "mean_cell_correlation"]
     return pd.DataFrame(rows).T[keep]
 
 
-def compare_methods(model: lv.model.GRIDS, result: dict, n_features: int, seed: int) -> pd.DataFrame:
+def compare_methods(
+    model: lv.model.GRIDS, result: dict, n_features: int, seed: int
+) -> pd.DataFrame:
     """Relative drop by method and pair, on test cells and on the population that was searched."""
     surrogate = make_surrogate(model)
     labels = surrogate.groups("cell_type").to_numpy()
     rows = []
-    for (gene, group), members in result["features"].groupby(["gene", "group"], sort=False, observed=True):
+    for (gene, group), members in result["features"].groupby(
+        ["gene", "group"], sort=False, observed=True
+    ):
         g = surrogate.targets.get_loc(gene)
         cells = np.intersect1d(np.flatnonzero(labels == group), surrogate.train_cells)
         test = np.intersect1d(np.flatnonzero(labels == group), surrogate.test_cells)
@@ -123,7 +139,9 @@ def figures(mdata: mudata.MuData, table: pd.DataFrame, key: str) -> None:
 
     draw = {
         "effects": lambda: lv.pl.subset_effects(mdata, "Mobp", "Oligo", key=key, show=False),
-        "before_after": lambda: lv.pl.subset_before_after(mdata, group="Astro", key=key, show=False),
+        "before_after": lambda: lv.pl.subset_before_after(
+            mdata, group="Astro", key=key, show=False
+        ),
         "summary": lambda: lv.pl.subset_summary(mdata, key=key, show=False),
         "locus": lambda: lv.pl.locus(mdata, "Mobp", "Oligo", key=key, show=False),
         "cross_effect": lambda: lv.pl.cross_effect(table, show=False),
@@ -168,15 +186,25 @@ def main() -> None:
             out[f"search_s {key}"] = round(time.time() - tick, 1)
             result = mdata["atac"].uns[key]
             out[f"specificity {key}"] = specificity(models[name], result)
-            print(f"\n{key}\n", pd.Series({k: v for k, v in out[f"specificity {key}"].items() if k != "hits"}))
+            print(
+                f"\n{key}\n",
+                pd.Series({k: v for k, v in out[f"specificity {key}"].items() if k != "hits"}),
+            )
             print(pd.DataFrame(out[f"specificity {key}"]["hits"]).round(3).to_string())
             if suffix:
                 continue
             methods = compare_methods(models[name], result, size, args.seed)
-            wide = methods.pivot_table(index="group", columns="method", values="rel_delta", sort=False)
+            wide = methods.pivot_table(
+                index="group", columns="method", values="rel_delta", sort=False
+            )
             wide.loc["mean of pairs"] = methods.groupby("method", sort=False)["rel_delta"].mean()
-            print(f"\nmean relative change of the target on test cells, L={size}\n", wide.round(4).to_string())
-            loss = methods.pivot_table(index=["gene", "group"], columns="method", values="search_loss")
+            print(
+                f"\nmean relative change of the target on test cells, L={size}\n",
+                wide.round(4).to_string(),
+            )
+            loss = methods.pivot_table(
+                index=["gene", "group"], columns="method", values="search_loss"
+            )
             below = (loss.drop(columns="GRIDS").min(axis=1) < loss["GRIDS"] - 1e-6).sum()
             ties = (loss["Input x gradient"] - loss["GRIDS"] < 1e-3 * loss["GRIDS"].abs()).sum()
             out[f"methods {size}"] = wide.loc["mean of pairs"].round(4).to_dict() | {
@@ -192,7 +220,10 @@ def main() -> None:
     for key in [k for k in mdata["atac"].uns if k.startswith("sets_")]:
         for part in ("sets", "features", "cells", "null"):
             pd.testing.assert_frame_equal(
-                again["atac"].uns[key][part], mdata["atac"].uns[key][part], check_dtype=False, check_categorical=False
+                again["atac"].uns[key][part],
+                mdata["atac"].uns[key][part],
+                check_dtype=False,
+                check_categorical=False,
             )
         np.testing.assert_array_equal(again["atac"].varm[key], mdata["atac"].varm[key])
     out["h5mu_equal"] = True

@@ -1,5 +1,7 @@
 """Small simulated multiomes and models trained on them, shared by the tests of a session."""
 
+import sys
+
 import matplotlib
 import mudata as md
 import pytest
@@ -72,3 +74,12 @@ def model(saved):
     return lv.model.GRIDS.load(
         saved / "grids", adata=md.read_h5mu(saved / "data.h5mu"), accelerator="cpu"
     )
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads():
+    """Undo what numba, called by scanpy, does to the threads of torch in the whole process."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None and sys.modules["torch"].get_num_threads() != before:
+        sys.modules["torch"].set_num_threads(before)

@@ -35,16 +35,22 @@ def check_unique(names: pd.Index, what: str) -> None:
     """Require distinct names."""
     if not names.is_unique:
         twice = names[names.duplicated()].unique()[:3].tolist()
-        raise ValueError(f"{what} names must be unique, but {twice} occur more than once. Call `var_names_make_unique()`.")
+        raise ValueError(
+            f"{what} names must be unique, but {twice} occur more than once. Call `var_names_make_unique()`."
+        )
 
 
 def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
     """Require finite, non-negative values."""
     values = x.data if sp.issparse(x) else np.asarray(x)
     if not np.isfinite(values).all():
-        raise ValueError(f"{what} holds NaN or infinite values. Remove them, for example with `numpy.nan_to_num`.")
+        raise ValueError(
+            f"{what} holds NaN or infinite values. Remove them, for example with `numpy.nan_to_num`."
+        )
     if values.size and values.min() < 0:
-        raise ValueError(f"{what} holds negative values (minimum {values.min()}). Pass counts, not scaled data.")
+        raise ValueError(
+            f"{what} holds negative values (minimum {values.min()}). Pass counts, not scaled data."
+        )
 
 
 def obs_column(mdata: MuData, key: str, modalities: Iterable[str], argument: str) -> pd.Series:

@@ -14,7 +14,7 @@ def test_order_and_values(mdata):
     sets = mdata["atac"].uns["subset_perturbation"]["sets"]
     expected = sets.set_index(sets["gene"] + " | " + sets["group"])["rel_delta"].loc[names]
     np.testing.assert_allclose(dots(ax)[:, 0], 100 * expected)
-    assert "5 of 5 sets do more than equally open random sets" in ax.get_title(loc="left")
+    assert "5 of 5 sets agree with measured expression" in ax.get_title(loc="left")
 
 
 def test_stars_and_selection(mdata):

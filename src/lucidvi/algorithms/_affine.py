@@ -64,7 +64,9 @@ class AffineMap:
 
     def rows(self, features: np.ndarray) -> Tensor:
         """Rows ``W[features]``, dense, shape ``(n_asked, n_columns)``."""
-        out = torch.zeros(len(features), self.n_columns, dtype=self.weight.dtype, device=self.weight.device)
+        out = torch.zeros(
+            len(features), self.n_columns, dtype=self.weight.dtype, device=self.weight.device
+        )
         return self.shift_(out, np.asarray(features), out.new_ones(len(features)))
 
     def shift_(self, h: Tensor, features: np.ndarray, amount: Tensor) -> Tensor:
@@ -91,7 +93,9 @@ class AffineMap:
             row = np.repeat(np.arange(len(features)), np.diff(picked.indptr))
             if len(row):
                 row_t = torch.from_numpy(row).to(device)
-                column = torch.from_numpy(picked.indices.astype(np.int64)).to(device) + self.n_pooled
+                column = (
+                    torch.from_numpy(picked.indices.astype(np.int64)).to(device) + self.n_pooled
+                )
                 value = torch.from_numpy(picked.data).to(device) * amount[row_t]
                 h.index_put_((row_t, column), value, accumulate=True)
         return h
@@ -124,7 +128,12 @@ class FixedInput:
         """Extra (feature, column) pairs, and every non-zero input entry of each: cell, pair, value."""
         pairs = self.affine.extra.tocoo()
         entries = self.columns[:, pairs.row]
-        return pairs, entries.indices, np.repeat(np.arange(pairs.nnz), np.diff(entries.indptr)), entries.data
+        return (
+            pairs,
+            entries.indices,
+            np.repeat(np.arange(pairs.nnz), np.diff(entries.indptr)),
+            entries.data,
+        )
 
     def column(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows in which a feature is non-zero, and its values there."""
@@ -160,7 +169,9 @@ class FixedInput:
         if affine.extra is not None:
             pairs, cell, pair, value = self._pairs
             g_extra = g[:, affine.n_pooled :]
-            seen = np.bincount(pair, weights=value * g_extra[cell, pairs.col[pair]], minlength=pairs.nnz)
+            seen = np.bincount(
+                pair, weights=value * g_extra[cell, pairs.col[pair]], minlength=pairs.nnz
+            )
             change = (replacement * total[affine.n_pooled :][pairs.col] - seen) * pairs.data
             out += np.bincount(pairs.row, weights=change, minlength=affine.n_features)
         return out

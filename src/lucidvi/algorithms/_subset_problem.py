@@ -13,7 +13,9 @@ from lucidvi.algorithms._affine import AffineMap, FixedInput
 CellLoss = Callable[[Tensor, Tensor], Tensor]
 """``loss(h, cells)``: loss of each row of ``h``; ``cells`` says which cell a row belongs to."""
 
-_MAX_ROWS = 8192  # rows of h evaluated at a time: bounds memory, large enough to keep the cores busy
+_MAX_ROWS = (
+    8192  # rows of h evaluated at a time: bounds memory, large enough to keep the cores busy
+)
 
 
 @dataclass
@@ -116,7 +118,9 @@ class SubsetProblem:
         h[index] = self.affine.shift_(h[index], np.full(len(rows), feature), change)
         return rows
 
-    def with_change(self, subset: Subset, *, add: int | None = None, drop: int | None = None) -> Subset:
+    def with_change(
+        self, subset: Subset, *, add: int | None = None, drop: int | None = None
+    ) -> Subset:
         """Return a copy of a subset with one feature added and/or one dropped; only changed cells are evaluated."""
         h, cell_loss = subset.h.clone(), subset.cell_loss.clone()
         touched = []

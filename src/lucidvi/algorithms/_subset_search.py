@@ -90,8 +90,12 @@ def beam_search(
         extensions: dict[frozenset[int], tuple[float, Subset, int]] = {}
         for subset in beam:
             candidates = problem.candidates(subset, n_candidates)
-            for feature, loss in zip(candidates, problem.mean_losses(subset, candidates), strict=True):
-                extensions.setdefault(frozenset([*subset.features, int(feature)]), (loss, subset, int(feature)))
+            for feature, loss in zip(
+                candidates, problem.mean_losses(subset, candidates), strict=True
+            ):
+                extensions.setdefault(
+                    frozenset([*subset.features, int(feature)]), (loss, subset, int(feature))
+                )
         best = sorted(extensions.values(), key=lambda item: item[0])[:beam_size]
         beam = [problem.with_change(subset, add=feature) for _, subset, feature in best]
     return beam[0]
@@ -143,9 +147,12 @@ def search(
         shortcut = problem.subset(top_features(problem, path_advantage(problem), n_features))
         starts.append(min(grown, shortcut, key=lambda subset: subset.loss))
     n_random = n_restarts + (start == "random")
-    starts += [problem.subset(rng.choice(allowed, n_features, replace=False)) for _ in range(n_random)]
+    starts += [
+        problem.subset(rng.choice(allowed, n_features, replace=False)) for _ in range(n_random)
+    ]
     found = [
-        coordinate_descent(problem, s, n_candidates=n_candidates, max_sweeps=max_sweeps) for s in starts
+        coordinate_descent(problem, s, n_candidates=n_candidates, max_sweeps=max_sweeps)
+        for s in starts
     ]
     return min(found, key=lambda subset: subset.loss)
 

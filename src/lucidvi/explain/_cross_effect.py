@@ -10,7 +10,9 @@ from lucidvi.explain._surrogate import make_surrogate
 from lucidvi.model import GRIDS
 
 
-def cross_effect(model: GRIDS, *, mdata: MuData | None = None, key: str = Key.SUBSET_PERTURBATION) -> pd.DataFrame:
+def cross_effect(
+    model: GRIDS, *, mdata: MuData | None = None, key: str = Key.SUBSET_PERTURBATION
+) -> pd.DataFrame:
     """Relative change of a gene's expression in every group when the set found for one group is masked.
 
     Parameters
@@ -47,7 +49,9 @@ def cross_effect(model: GRIDS, *, mdata: MuData | None = None, key: str = Key.SU
         evaluators: dict[str, Evaluator] = {}
         for (gene, found_in), members in features:
             if gene not in evaluators:
-                evaluators[gene] = Evaluator(surrogate, cells, surrogate.targets.get_loc(gene), replacement)
+                evaluators[gene] = Evaluator(
+                    surrogate, cells, surrogate.targets.get_loc(gene), replacement
+                )
             own = evaluators[gene]
             chosen = surrogate.features.get_indexer(members).tolist()
             table.loc[f"{gene} | {found_in}", group] = own.delta(chosen) / max(own.before, 1e-12)

@@ -76,11 +76,15 @@ class Evaluator:
             "rel_delta_exp": float(((after - before) / (1.0 + before)).mean()),
             "sum_of_single_effects": float(single.sum()),
             "redundancy": float(sign * (single.sum() - delta)),
-            "cis_share": float(by_cis / (by_cis + by_latent)) if by_cis + by_latent != 0 else np.nan,
+            "cis_share": float(by_cis / (by_cis + by_latent))
+            if by_cis + by_latent != 0
+            else np.nan,
             "null_mean": float(null.mean()) if len(null) else np.nan,
             "null_sd": float(null.std()) if len(null) else np.nan,
             "p_value_model": _p_value(-sign * delta, -sign * null),
-            "p_value": _p_value(association, np.array([self._association(state) for state in random])),
+            "p_value": _p_value(
+                association, np.array([self._association(state) for state in random])
+            ),
             "association": association,
         }
         return SetReport(summary, single, np.append(joint, delta), before, after, null)
@@ -152,5 +156,3 @@ def matched_random_sets(
             row[i] = rng.choice(choices)
             taken.add(int(row[i]))
     return out
-
-

@@ -1,12 +1,12 @@
 """Which set of peaks, masked together, switches a gene off?"""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from joblib import Parallel, delayed
 from mudata import MuData
@@ -168,10 +168,13 @@ def subset_perturbation(
         "modality": surrogate.modality, "target_modality": surrogate.target_modality, "scale": "expm1",
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window else {}),
         **({"seed": seed} if seed is not None else {}),
+        **({"feature_mask": _fingerprint(eligible)} if feature_mask is not None else {}),
     }  # fmt: skip
     known = {} if overwrite else _finished(adata, key_added, params)
     todo = [pair for pair in pairs if pair not in known]
-    tasks = [_prepare(surrogate, pair, labels, eligible, where, window, settings, seed) for pair in todo]
+    tasks = [
+        _prepare(surrogate, pair, labels, eligible, where, window, settings, seed) for pair in todo
+    ]
     try:
         for pair, tables in _run(surrogate, tasks, settings, n_jobs, progress):
             known[pair] = tables | {"features": where.annotate(tables["features"])}
@@ -187,8 +190,16 @@ def _check_settings(settings: dict) -> None:
     }  # fmt: skip
     for name, values in allowed.items():
         if settings[name] not in values:
-            raise ValueError(f"{name}={settings[name]!r} is unknown. Allowed: {', '.join(map(repr, values))}.")
-    for name, least in {"n_features": 1, "n_candidates": 1, "max_sweeps": 1, "beam_size": 1, "n_null": 0}.items():
+            raise ValueError(
+                f"{name}={settings[name]!r} is unknown. Allowed: {', '.join(map(repr, values))}."
+            )
+    for name, least in {
+        "n_features": 1,
+        "n_candidates": 1,
+        "max_sweeps": 1,
+        "beam_size": 1,
+        "n_null": 0,
+    }.items():
         if settings[name] < least:
             raise ValueError(f"{name}={settings[name]} is too small, it must be at least {least}.")
 
@@ -217,7 +228,9 @@ def _eligible(adata: AnnData, feature_mask: object) -> np.ndarray:
         return np.ones(adata.n_vars, dtype=bool)
     if isinstance(feature_mask, str):
         if feature_mask not in adata.var:
-            raise KeyError(f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}.")
+            raise KeyError(
+                f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}."
+            )
         return adata.var[feature_mask].to_numpy(dtype=bool)
     mask = np.asarray(feature_mask)
     if mask.dtype == bool:
@@ -226,6 +239,11 @@ def _eligible(adata: AnnData, feature_mask: object) -> np.ndarray:
         return mask
     check_names(mask, adata.var_names, "Feature")
     return adata.var_names.isin(mask)
+
+
+def _fingerprint(mask: np.ndarray) -> str:
+    """Short text that differs between masks."""
+    return f"{int(mask.sum())} features, {hashlib.sha1(np.packbits(mask).tobytes()).hexdigest()[:12]}"
 
 
 class _Coordinates:
@@ -245,7 +263,9 @@ class _Coordinates:
         out = np.full(len(peaks), np.nan)
         if self.genes is not None and self.genes.loc[gene, "chrom"] != "":
             row = self.genes.loc[gene]
-            same = (peaks["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")).to_numpy()
+            same = (
+                peaks["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")
+            ).to_numpy()
             part = peaks[same]
             minus = np.full(len(part), row["strand"] == "-")
             tss = np.full(len(part), row["tss"])
@@ -302,7 +322,9 @@ def _run(
     bar = tqdm(total=len(tasks), desc="Peak sets", disable=not progress or not tasks)
     calls = (delayed(_explain_pair)(surrogate, task, settings) for task in tasks)
     with bar:
-        for task, tables in zip(tasks, Parallel(n_jobs=n_jobs, return_as="generator")(calls), strict=True):
+        for task, tables in zip(
+            tasks, Parallel(n_jobs=n_jobs, return_as="generator")(calls), strict=True
+        ):
             yield task["pair"], tables
             bar.update()
 
@@ -314,11 +336,15 @@ def _explain_pair(surrogate: GRIDSSurrogate, task: dict, settings: dict) -> dict
     problem = search_problem(surrogate, task["search_cells"], task["gene"], task["allowed"], sign, replacement,
                              settings["beta"])  # fmt: skip
     options = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
-    found = search(problem, settings["n_features"], seed=task["seed"], **{k: settings[k] for k in options})
+    found = search(
+        problem, settings["n_features"], seed=task["seed"], **{k: settings[k] for k in options}
+    )
     features = order_by_contribution(problem, found.features)
     rng = np.random.default_rng(task["seed"])
     null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
-    report = Evaluator(surrogate, task["test_cells"], task["gene"], replacement).report(features, null, sign)
+    report = Evaluator(surrogate, task["test_cells"], task["gene"], replacement).report(
+        features, null, sign
+    )
     gene, group = task["pair"]
     name = {"gene": gene, "group": group}
     sizes = {"n_search_cells": len(task["search_cells"]), "n_test_cells": len(task["test_cells"])}
@@ -336,7 +362,11 @@ def _explain_pair(surrogate: GRIDSSurrogate, task: dict, settings: dict) -> dict
         ),
         "cells": pd.DataFrame(
             name
-            | {"cell": surrogate.cells[task["test_cells"]].to_numpy(), "before": report.before, "after": report.after}
+            | {
+                "cell": surrogate.cells[task["test_cells"]].to_numpy(),
+                "before": report.before,
+                "after": report.after,
+            }
         ),
         "null": pd.DataFrame(name | {"draw": np.arange(len(null)), "delta": report.null}),
     }
@@ -347,22 +377,20 @@ def search_problem(
     replacement: float, beta: float,
 ) -> SubsetProblem:  # fmt: skip
     """The search problem of one gene in one population."""
-    affine = surrogate.affine()
-    x = surrogate.input(cells)
-    with torch.no_grad():
-        rows = torch.arange(len(cells))
-        unperturbed = surrogate.expression(cells)(affine.apply(x), rows)
-    loss = surrogate.loss(cells, gene, sign=sign, beta=beta, unperturbed=unperturbed)
+    affine, x = surrogate.affine(), surrogate.input(cells)
+    loss = surrogate.loss(cells, gene, sign=sign, beta=beta, h=affine.apply(x))
     return SubsetProblem(x, affine, loss, replacement=replacement, allowed=allowed)
 
 
-def _finished(adata: AnnData, key: str, params: dict) -> dict[tuple[str, str], dict[str, pd.DataFrame]]:
+def _finished(
+    adata: AnnData, key: str, params: dict
+) -> dict[tuple[str, str], dict[str, pd.DataFrame]]:
     """Pairs that an earlier call with the same arguments has stored."""
     if key not in adata.uns:
         return {}
     stored = adata.uns[key]
-    same = all(str(stored["params"].get(k)) == str(v) for k, v in params.items())
-    if not same:
+    earlier = {k: str(v) for k, v in stored["params"].items()}
+    if earlier != {k: str(v) for k, v in params.items()}:
         raise ValueError(
             f"'{key}' holds results of other arguments. Pass another key_added, or overwrite=True to replace them."
         )
@@ -370,12 +398,15 @@ def _finished(adata: AnnData, key: str, params: dict) -> dict[tuple[str, str], d
     for gene, group in stored["sets"][["gene", "group"]].itertuples(index=False):
         tables = {t: stored[t] for t in _TABLES}
         found[gene, group] = {
-            name: table[(table["gene"] == gene) & (table["group"] == group)] for name, table in tables.items()
+            name: table[(table["gene"] == gene) & (table["group"] == group)]
+            for name, table in tables.items()
         }
     return found
 
 
-def _write(adata: AnnData, key: str, params: dict, pairs: dict[tuple[str, str], dict[str, pd.DataFrame]]) -> None:
+def _write(
+    adata: AnnData, key: str, params: dict, pairs: dict[tuple[str, str], dict[str, pd.DataFrame]]
+) -> None:
     """Store the tables and the matrix of single effects."""
     result: dict[str, object] = {"params": params}
     for name in _TABLES:

@@ -1,12 +1,12 @@
 """What the subset search needs of a model: an affine first operation and a differentiable rest."""
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lucidvi._validation import obs_column
@@ -14,8 +14,11 @@ from lucidvi.algorithms._affine import AffineMap
 from lucidvi.model import GRIDS
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
+from lucidvi.model.grids._folded import FoldedSurrogate
 
-_SCALE_FLOOR = 0.1  # log1p units; genes predicted close to 0 would otherwise dominate the sum over other genes
+_SCALE_FLOOR = (
+    0.1  # log1p units; genes predicted close to 0 would otherwise dominate the sum over other genes
+)
 
 
 class GRIDSSurrogate:
@@ -36,10 +39,12 @@ class GRIDSSurrogate:
         self.targets = mdata[self.target_modality].var_names
         self.cells = mdata[self.modality].obs_names
         self._data = MultiomeDataset(model.adata_manager)
-        self._module = copy.deepcopy(model.module).eval().requires_grad_(False)
-        self._affine = self._module.affine_map()
+        self._folded = FoldedSurrogate(model.module)
+        self._affine = self._folded.affine
         positions = mdata.obs_names.get_indexer(self.cells)
-        self._batch = torch.from_numpy(self._data.batch[positions].astype(np.int64)).to(model.device)
+        self._batch = torch.from_numpy(self._data.batch[positions].astype(np.int64)).to(
+            model.device
+        )
         self._rna_row = self._data.rna_row[positions]
         self._position = positions
         self.train_cells = np.flatnonzero(np.isin(positions, model.train_indices))
@@ -67,32 +72,24 @@ class GRIDSSurrogate:
         affine = self._affine
         if gene is None or affine.extra is None:
             return affine
-        return AffineMap(affine.weight, affine.group, affine.n_groups, affine.extra[:, [gene]].tocsr())
+        return AffineMap(
+            affine.weight, affine.group, affine.n_groups, affine.extra[:, [gene]].tocsr()
+        )
 
-    def parts(self, cells: np.ndarray, gene: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def parts(
+        self, cells: np.ndarray, gene: int
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Latent and cis part of one gene's log1p prediction, as a function of ``affine(gene)``'s image."""
-        batch, module = self._batch[torch.from_numpy(cells)], self._module
-        n_pooled = self._affine.n_pooled
-        filler = torch.tensor([gene], device=batch.device)
-
-        def parts(h: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-            if self._affine.extra is not None:  # put the only cis column where the module looks for it
-                wide = h.new_zeros(len(h), self._affine.n_columns)
-                wide[:, :n_pooled] = h[:, :n_pooled]
-                wide[:, n_pooled + gene] = h[:, n_pooled]
-                h = wide
-            latent, cis = module.latent_and_cis(h, batch[rows], filler)
-            return latent[:, 0], cis[:, 0]
-
-        return parts
+        batch = self._batch[torch.from_numpy(cells)]
+        return lambda h, rows: self._folded.latent_and_cis(h, batch[rows], gene)
 
     def expression(self, cells: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
         """Log1p prediction of all genes, not clamped, as a function of ``affine()``'s image."""
-        batch, module = self._batch[torch.from_numpy(cells)], self._module
-        return lambda h, rows: sum(module.latent_and_cis(h, batch[rows]))
+        batch = self._batch[torch.from_numpy(cells)]
+        return lambda h, rows: self._folded.expression(h, batch[rows])
 
     def loss(
-        self, cells: np.ndarray, gene: int, *, sign: float, beta: float, unperturbed: Tensor
+        self, cells: np.ndarray, gene: int, *, sign: float, beta: float, h: Tensor
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Objective of the search: the target's prediction plus the squared change of all other genes.
 
@@ -106,20 +103,45 @@ class GRIDSSurrogate:
             1 to lower the target, -1 to raise it.
         beta
             Weight of the other genes.
-        unperturbed
-            Prediction for the unchanged population, ``(n_cells, n_genes)``.
+        h
+            Affine image of the unchanged population, ``(n_cells, n_columns)``.
         """
-        expression = self.expression(cells)
-        scale = unperturbed.mean(0).clamp_min(_SCALE_FLOOR)
-        n_genes = unperturbed.shape[1]
+        folded, batch = self._folded, self._batch[torch.from_numpy(cells)]
+        n_pooled, weight = folded.n_pooled, folded.out_weight
+        with torch.no_grad():
+            hidden_0 = folded.hidden(h, batch)
+            unchanged = folded.expression(h, batch)
+        scale = unchanged.mean(0).clamp_min(_SCALE_FLOOR)
+        other = beta / len(scale) / scale**2
+        other[gene] = 0.0
+        gram = weight.T @ (other[:, None] * weight)
 
-        def loss(h: Tensor, rows: Tensor) -> Tensor:
-            y = expression(h, rows)
-            target = sign * y[:, gene] / scale[gene]
+        def target(hidden: Tensor, part: Tensor) -> Tensor:
+            y = hidden @ weight[gene] + folded.out_bias[gene]
+            if folded.cis_kind is not None:
+                y = y + folded.cis(part[:, n_pooled + gene], gene)
+            return sign * y / scale[gene]
+
+        def loss(part: Tensor, rows: Tensor) -> Tensor:
+            hidden = folded.hidden(part, batch[rows])
+            value = target(hidden, part)
             if beta == 0:
-                return target
-            change = ((y - unperturbed[rows]) / scale) ** 2
-            return target + beta / n_genes * (change.sum(1) - change[:, gene])
+                return value
+            if torch.is_grad_enabled():
+                y = F.linear(hidden, weight, folded.out_bias)
+                y = y if folded.cis_kind is None else y + folded.cis(part[:, n_pooled:])
+                return value + ((y - unchanged[rows]) ** 2) @ other
+            # the same value: the latent change of all genes is a quadratic form, the cis change touches few genes
+            change = hidden - hidden_0[rows]
+            value = value + ((change @ gram) * change).sum(1)
+            if folded.cis_kind is not None:
+                before = h[rows, n_pooled:]
+                row, column = torch.nonzero(part[:, n_pooled:] != before, as_tuple=True)
+                new, old = part[row, n_pooled + column], before[row, column]
+                by_cis = folded.cis(new, column) - folded.cis(old, column)
+                by_latent = (weight[column] * change[row]).sum(1)
+                value = value.index_add(0, row, other[column] * by_cis * (2 * by_latent + by_cis))
+            return value
 
         return loss
 

@@ -17,7 +17,6 @@ from lucidvi.pl._style import (
     despine,
     finish,
     panels,
-    population,
     statement,
 )
 
@@ -138,7 +137,8 @@ def _draw(
     ax.set_xlim(low / 1e6, high / 1e6)
     ax.set_ylim(-0.3 * top, 1.42 * top)
     ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= 1.1 * top])
-    ax.set_ylabel(f"Cells of {population(group, result.groupby)}\nwith the peak open (%)")
+    cells = "Cells" if result.groupby is None else f"{group} cells"
+    ax.set_ylabel(f"{cells} with\nthe peak open (%)")
     ax.set_xlabel(f"Position on {place.chrom} (Mb)\n{_elsewhere(members, inside, place)}")
     ax.ticklabel_format(axis="x", useOffset=False, style="plain")
     title = statement(row, result.verb, result.groupby).replace("\n", " ")

@@ -75,11 +75,13 @@ def statement(row: pd.Series, verb: str, groupby: str | None) -> str:
     """What a set does, as a title."""
     n = int(row["n_features"])
     delta, rel = float(row["delta"]), float(row["rel_delta"])
-    change = "lowers" if delta < 0 else "raises"
     size = percent(abs(rel)) if np.isfinite(rel) else f"{abs(delta):.2g}"
+    change = f"{'lowers' if delta < 0 else 'raises'} predicted expression by {size}"
+    if delta == 0 or abs(rel) < 5e-4:
+        change = "does not change predicted expression"
     return (
         f"{row['gene']} in {population(str(row['group']), groupby)}: {verb} "
-        f"{n} peak{'' if n == 1 else 's'}\n{change} predicted expression by {size}"
+        f"{n} peak{'' if n == 1 else 's'}\n{change}"
     )
 
 

@@ -27,7 +27,7 @@ def subset_summary(
     """Relative effect of every set, next to random sets, coloured by its cis share.
 
     Grey bars are random sets of equally open peaks, mean and two standard deviations; stars are
-    the p value against them (* < 0.05, ** < 0.01, *** < 0.001).
+    ``p_value``, the association with measured expression (* < 0.05, ** < 0.01, *** < 0.001).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def subset_summary(
         effect = sets["rel_delta"].astype(float) * (-1 if up else 1)
         sets = sets.iloc[np.lexsort([effect, groups.codes])].reset_index(drop=True)
     if ax is None:
-        _, ax = plt.subplots(figsize=(7, 1.8 + 0.27 * len(sets)), layout="constrained")
+        _, ax = plt.subplots(figsize=(7, 2.1 + 0.27 * len(sets)), layout="constrained")
     _draw(ax, sets, cmap)
     _label(ax, sets, result)
     return finish(ax, show)
@@ -133,16 +133,21 @@ def _label(ax: Axes, sets: pd.DataFrame, result: SubsetResult) -> None:
     genes, groups = sets["gene"].astype(str), sets["group"].astype(str)
     names = genes if result.groupby is None else genes + " | " + groups
     ax.set_yticks(range(len(sets)), names)
-    ax.set_ylim(len(sets) - 0.4, -0.6)
+    ax.set_ylim(len(sets) + 0.9, -0.6)  # a row and a half for the legend
     ax.margins(x=0.1)
     for i in np.flatnonzero(groups.to_numpy()[1:] != groups.to_numpy()[:-1]):
         ax.axhline(i + 0.5, color=LIGHT, lw=0.8, zorder=0)
     ax.set_xlabel(
         f"Change of predicted expression after {result.verb} the set (%)\n"
-        "p against random sets: * < 0.05, ** < 0.01, *** < 0.001"
+        "agreement with measured expression: * p < 0.05, ** p < 0.01, *** p < 0.001"
     )
-    below = int((sets["p_value"].astype(float) < 0.05).sum())
-    title = f"{below} of {len(sets)} sets do more than equally open random sets (p < 0.05)"
-    ax.set_title(title, loc="left", fontsize="medium")
-    ax.legend(frameon=False, fontsize="small", loc="best")
+    p_value = sets["p_value"].astype(float)
+    if p_value.notna().any():  # unpaired cells have none
+        below = int((p_value < 0.05).sum())
+        title = (
+            f"{below} of {len(sets)} sets agree with measured expression\n"
+            "better than equally open random sets (p < 0.05)"
+        )
+        ax.set_title(title, loc="left", fontsize="medium")
+    ax.legend(frameon=False, fontsize="small", loc="lower left", ncols=2)
     despine(ax)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 class MLP(nn.Module):
     """Fully connected layers and a linear output, with the batch of a cell as an optional covariate."""
 
-    def __init__(self, n_in: int, n_out: int, hidden: tuple[int, ...], n_batch: int = 0, dropout: float = 0.1):
+    def __init__(
+        self, n_in: int, n_out: int, hidden: tuple[int, ...], n_batch: int = 0, dropout: float = 0.1
+    ):
         super().__init__()
         sizes = (n_in, *hidden)
         self.n_batch = n_batch
@@ -45,7 +47,13 @@ class PooledEncoder(nn.Module):
     """
 
     def __init__(
-        self, group: Tensor, n_latent: int, n_embedding: int, n_hidden: int, peak_dropout: float, dropout: float
+        self,
+        group: Tensor,
+        n_latent: int,
+        n_embedding: int,
+        n_hidden: int,
+        peak_dropout: float,
+        dropout: float,
     ):
         super().__init__()
         self.register_buffer("group", group)
@@ -56,11 +64,15 @@ class PooledEncoder(nn.Module):
         self.base = nn.Parameter(torch.zeros(self.n_groups * n_embedding))
         self.norm_in = nn.BatchNorm1d(self.n_groups * n_embedding)
         self.act_in = nn.PReLU()
-        self.weight = nn.Parameter(torch.randn(self.n_groups, n_embedding, n_hidden) * n_embedding**-0.5)
+        self.weight = nn.Parameter(
+            torch.randn(self.n_groups, n_embedding, n_hidden) * n_embedding**-0.5
+        )
         self.norm_hidden = nn.BatchNorm1d(self.n_groups * n_hidden)
         self.act_hidden = nn.PReLU()
         self.dropout = nn.Dropout(dropout)
-        self.latent = nn.Sequential(nn.Linear(self.n_groups * n_hidden, 64), nn.Linear(64, n_latent))
+        self.latent = nn.Sequential(
+            nn.Linear(self.n_groups * n_hidden, 64), nn.Linear(64, n_latent)
+        )
 
     def forward(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
         """Latent means of cells given their open peaks.
@@ -84,7 +96,11 @@ class PooledEncoder(nn.Module):
             keep = torch.rand(len(peak), device=peak.device) >= self.peak_dropout
             weights = keep.float() / (1.0 - self.peak_dropout)
         pooled = F.embedding_bag(
-            peak, self.embedding, torch.cumsum(count, 0) - count, mode="sum", per_sample_weights=weights
+            peak,
+            self.embedding,
+            torch.cumsum(count, 0) - count,
+            mode="sum",
+            per_sample_weights=weights,
         )
         depth = count.view(n_cells, self.n_groups).sum(1, keepdim=True)
         return self.from_sums(pooled.view(n_cells, -1), depth.to(pooled))
@@ -117,7 +133,10 @@ class PeakDecoder(nn.Module):
 
     def block(self, head: Tensor, peaks: Tensor) -> Tensor:
         """Log-odds of some peaks in all cells, ``(n, n_peaks_asked)``."""
-        return torch.einsum("npe,pe->np", head[:, self.group[peaks]], self.embedding[peaks]) + self.bias[peaks]
+        return (
+            torch.einsum("npe,pe->np", head[:, self.group[peaks]], self.embedding[peaks])
+            + self.bias[peaks]
+        )
 
 
 class CisEffect(nn.Module):
@@ -127,7 +146,14 @@ class CisEffect(nn.Module):
     ``sum_j a_gj x_j``.
     """
 
-    def __init__(self, gene: Tensor, peak: Tensor, n_genes: int, n_peaks: int, kind: Literal["noisy_or", "linear"]):
+    def __init__(
+        self,
+        gene: Tensor,
+        peak: Tensor,
+        n_genes: int,
+        n_peaks: int,
+        kind: Literal["noisy_or", "linear"],
+    ):
         super().__init__()
         self.kind = kind
         self.n_genes = n_genes
@@ -149,7 +175,9 @@ class CisEffect(nn.Module):
         """Effect on every gene, ``(n_cells, n_genes)``, from the open peaks."""
         count = self.count[peak]
         owner = torch.repeat_interleave(torch.arange(len(peak), device=peak.device), count)
-        within = torch.arange(len(owner), device=peak.device) - (torch.cumsum(count, 0) - count)[owner]
+        within = (
+            torch.arange(len(owner), device=peak.device) - (torch.cumsum(count, 0) - count)[owner]
+        )
         pair = self.first[peak[owner]] + within
         flat = torch.zeros(n_cells * self.n_genes, device=self.raw.device)
         flat = flat.index_add(0, cell[owner] * self.n_genes + self.gene[pair], self.weights()[pair])

@@ -72,7 +72,11 @@ class MultiomeDataset(Dataset):
         expression = self.expression(self.rna_row[members.ravel()])
         expression = expression.reshape(*members.shape, -1).mean(1)
         sums = sp.csr_matrix(
-            (np.ones(members.size, np.float32), np.arange(members.size), np.arange(0, members.size + 1, members.shape[1]))
+            (
+                np.ones(members.size, np.float32),
+                np.arange(members.size),
+                np.arange(0, members.size + 1, members.shape[1]),
+            )
         )
         peaks = sp.csr_matrix(sums @ self.open_peaks(self.atac_row[members.ravel()]))
         peaks.data[:] = 1.0
@@ -83,16 +87,23 @@ class MultiomeDataset(Dataset):
         index = np.asarray(index)
         rna_row, atac_row = self.rna_row[index], self.atac_row[index]
         rna_cell, atac_cell = np.flatnonzero(rna_row >= 0), np.flatnonzero(atac_row >= 0)
-        if self.neighbors is not None and torch.rand(()) < 0.5:  # single cells are what will be explained: see both
+        if (
+            self.neighbors is not None and torch.rand(()) < 0.5
+        ):  # single cells are what will be explained: see both
             expression, peaks = self.metacells(index)
         else:
-            expression, peaks = self.expression(rna_row[rna_cell]), self.open_peaks(atac_row[atac_cell])
+            expression, peaks = (
+                self.expression(rna_row[rna_cell]),
+                self.open_peaks(atac_row[atac_cell]),
+            )
         return {
             "rna": torch.from_numpy(expression),
             "rna_cell": torch.from_numpy(rna_cell),
             "atac_cell": torch.from_numpy(atac_cell),
             "peak": torch.from_numpy(peaks.indices.astype(np.int64)),
-            "peak_cell": torch.from_numpy(np.repeat(np.arange(peaks.shape[0]), np.diff(peaks.indptr))),
+            "peak_cell": torch.from_numpy(
+                np.repeat(np.arange(peaks.shape[0]), np.diff(peaks.indptr))
+            ),
             "labels": torch.from_numpy(self.labels[index].astype(np.int64)),
             "batch": torch.from_numpy(self.batch[index].astype(np.int64)),
         }
@@ -111,7 +122,9 @@ class MultiomeLoader(DataLoader):
         load_sparse_tensor: bool = False,
         **kwargs,
     ):
-        self.indices = np.arange(adata_manager.adata.n_obs) if indices is None else np.asarray(indices)
+        self.indices = (
+            np.arange(adata_manager.adata.n_obs) if indices is None else np.asarray(indices)
+        )
         order = RandomSampler(self.indices) if shuffle else SequentialSampler(self.indices)
         sampler = BatchSampler(
             order, batch_size=batch_size, drop_last=drop_last and len(self.indices) > batch_size
@@ -167,7 +180,9 @@ def find_neighbors(data: MultiomeDataset, cells: np.ndarray, n_neighbors: int) -
     -------
     Positions in the data, ``(n_cells, n_neighbors)``; rows of other cells hold the cell itself.
     """
-    expression = np.concatenate([data.expression(rows) for rows in np.array_split(data.rna_row[cells], 32)])
+    expression = np.concatenate(
+        [data.expression(rows) for rows in np.array_split(data.rna_row[cells], 32)]
+    )
     scores = PCA(min(30, *expression.shape), random_state=0).fit_transform(expression)
     index = NearestNeighbors(n_neighbors=n_neighbors).fit(scores).kneighbors(return_distance=False)
     out = np.tile(np.arange(len(data))[:, None], n_neighbors)

@@ -79,7 +79,9 @@ class GRIDS(BaseModelClass):
     ):
         super().__init__(mdata)
         if cis not in ("noisy_or", "linear"):
-            raise ValueError(f"cis={cis!r} is unknown. Allowed: 'noisy_or', 'linear'; cis_window=None leaves it out.")
+            raise ValueError(
+                f"cis={cis!r} is unknown. Allowed: 'noisy_or', 'linear'; cis_window=None leaves it out."
+            )
         rna, atac = self._modality(GRIDSKeys.RNA), self._modality(GRIDSKeys.ATAC)
         peaks = peak_coordinates(mdata[atac].var)
         pairs = None
@@ -145,7 +147,9 @@ class GRIDS(BaseModelClass):
         modalities = {**_MODALITIES, **(modalities or {})}
         unknown = set(modalities) - {"rna_layer", "atac_layer", "labels_key", "batch_key"}
         if unknown:
-            raise ValueError(f"modalities has unknown keys {sorted(unknown)}. Allowed: 'rna_layer', 'atac_layer'.")
+            raise ValueError(
+                f"modalities has unknown keys {sorted(unknown)}. Allowed: 'rna_layer', 'atac_layer'."
+            )
         rna, atac = modalities["rna_layer"], modalities["atac_layer"]
         check_modality(mdata, rna, "rna_layer")
         check_modality(mdata, atac, "atac_layer")
@@ -153,15 +157,24 @@ class GRIDS(BaseModelClass):
             check_unique(mdata[modality].var_names, what)
             if layer is not None and layer not in mdata[modality].layers:
                 raise KeyError(f"Layer {layer!r} is not in mdata[{modality!r}].layers.")
-            check_values(mdata[modality].X if layer is None else mdata[modality].layers[layer], f"mdata[{modality!r}]")
+            check_values(
+                mdata[modality].X if layer is None else mdata[modality].layers[layer],
+                f"mdata[{modality!r}]",
+            )
         peak_coordinates(mdata[atac].var)
         _lift_obs(mdata, (rna, atac), labels_key=labels_key, batch_key=batch_key)
         paired = set(mdata[rna].obs_names) & set(mdata[atac].obs_names)
         if not paired and labels_key is None:
-            raise ValueError("The modalities share no cell: pass labels_key, the cell types link them.")
+            raise ValueError(
+                "The modalities share no cell: pass labels_key, the cell types link them."
+            )
         fields = [
-            MuDataLayerField(GRIDSKeys.RNA, rna_layer, mod_key=rna, is_count_data=False, mod_required=True),
-            MuDataLayerField(GRIDSKeys.ATAC, atac_layer, mod_key=atac, is_count_data=False, mod_required=True),
+            MuDataLayerField(
+                GRIDSKeys.RNA, rna_layer, mod_key=rna, is_count_data=False, mod_required=True
+            ),
+            MuDataLayerField(
+                GRIDSKeys.ATAC, atac_layer, mod_key=atac, is_count_data=False, mod_required=True
+            ),
             MuDataCategoricalObsField(GRIDSKeys.LABELS, labels_key, mod_key=None),
             MuDataCategoricalObsField(GRIDSKeys.BATCH, batch_key, mod_key=None),
         ]
@@ -177,7 +190,9 @@ class GRIDS(BaseModelClass):
     @classmethod
     def setup_anndata(cls, *args, **kwargs) -> None:
         """Not available: GRIDS reads two modalities, see :meth:`setup_mudata`."""
-        raise NotImplementedError("GRIDS needs two modalities. Put them into a MuData object and call setup_mudata.")
+        raise NotImplementedError(
+            "GRIDS needs two modalities. Put them into a MuData object and call setup_mudata."
+        )
 
     # ---- training ------------------------------------------------------------------------------------------------
 
@@ -243,7 +258,9 @@ class GRIDS(BaseModelClass):
         self._set_data_statistics(splitter.train_idx)
         if n_neighbors is not None:
             if self.n_paired < n_cells:
-                raise ValueError("n_neighbors needs every cell in both modalities. Leave it out for unpaired cells.")
+                raise ValueError(
+                    "n_neighbors needs every cell in both modalities. Leave it out for unpaired cells."
+                )
             splitter.neighbors = find_neighbors(
                 MultiomeDataset(self.adata_manager), splitter.train_idx, n_neighbors
             )
@@ -398,7 +415,9 @@ class GRIDS(BaseModelClass):
     @property
     def n_paired(self) -> int:
         """Number of cells with both modalities."""
-        rna, atac = (self.adata[self._modality(k)].obs_names for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC))
+        rna, atac = (
+            self.adata[self._modality(k)].obs_names for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)
+        )
         return len(rna.intersection(atac))
 
     def _modality(self, key: str) -> str:
@@ -444,7 +463,9 @@ class GRIDS(BaseModelClass):
                 check_modality(adata, modality, "modalities")
                 known = self.adata_manager.get_state_registry(key)["column_names"]
                 given = adata[modality].var_names
-                if len(known) != len(given) or not np.array_equal(np.asarray(known), np.asarray(given)):
+                if len(known) != len(given) or not np.array_equal(
+                    np.asarray(known), np.asarray(given)
+                ):
                     raise ValueError(
                         f"The features of modality {modality!r} differ from those the model was set up with "
                         f"({len(given)} given, {len(known)} expected, in the same order). "
@@ -452,7 +473,9 @@ class GRIDS(BaseModelClass):
                     )
             setup = self.registry_["setup_args"]
             modalities = [self._modality(k) for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)]
-            _lift_obs(adata, modalities, labels_key=setup["labels_key"], batch_key=setup["batch_key"])
+            _lift_obs(
+                adata, modalities, labels_key=setup["labels_key"], batch_key=setup["batch_key"]
+            )
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
 
@@ -479,5 +502,3 @@ def _chromosome_groups(chrom: pd.Series, min_share: float = 1e-3) -> np.ndarray:
     share = chrom.value_counts(normalize=True)
     rare = share.index[share < min_share]
     return pd.factorize(chrom.where(~chrom.isin(rare), ""), sort=True)[0].astype(np.int64)
-
-

@@ -56,15 +56,23 @@ class GRIDSModule(BaseModuleClass):
         self.n_genes, self.n_labels, self.n_latent = n_genes, n_labels, n_latent
         group_t = torch.from_numpy(np.asarray(group, dtype=np.int64))
         covariate = n_batch if n_batch > 1 else 0
-        self.atac_encoder = PooledEncoder(group_t, n_latent, n_embedding, n_hidden_group, peak_dropout, dropout)
+        self.atac_encoder = PooledEncoder(
+            group_t, n_latent, n_embedding, n_hidden_group, peak_dropout, dropout
+        )
         self.rna_encoder = MLP(n_genes, n_latent, (n_hidden,))
         self.rna_decoder = MLP(n_latent, n_genes, (n_hidden,), n_batch=covariate)
         self.atac_decoder = PeakDecoder(group_t, n_latent, n_embedding, n_batch=covariate)
-        self.atac_to_rna = nn.Sequential(nn.Linear(n_latent, 128), nn.PReLU(), nn.Linear(128, n_latent))
-        self.rna_to_atac = nn.Sequential(nn.Linear(n_latent, 128), nn.PReLU(), nn.Linear(128, n_latent))
+        self.atac_to_rna = nn.Sequential(
+            nn.Linear(n_latent, 128), nn.PReLU(), nn.Linear(128, n_latent)
+        )
+        self.rna_to_atac = nn.Sequential(
+            nn.Linear(n_latent, 128), nn.PReLU(), nn.Linear(128, n_latent)
+        )
         self.discriminators = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Linear(n_latent, 64), nn.LeakyReLU(0.2), nn.Linear(64, n_labels))
+                name: nn.Sequential(
+                    nn.Linear(n_latent, 64), nn.LeakyReLU(0.2), nn.Linear(64, n_labels)
+                )
                 for name in ("atac", "rna")
             }
         )
@@ -81,28 +89,42 @@ class GRIDSModule(BaseModuleClass):
         return {k: tensors[k] for k in ("rna", "peak", "peak_cell", "atac_cell")}
 
     @auto_move_data
-    def inference(self, rna: Tensor, peak: Tensor, peak_cell: Tensor, atac_cell: Tensor, **kwargs) -> dict:
+    def inference(
+        self, rna: Tensor, peak: Tensor, peak_cell: Tensor, atac_cell: Tensor, **kwargs
+    ) -> dict:
         """Latent means of the ATAC cells and of the RNA cells of a minibatch."""
         none = rna.new_empty(0, self.n_latent)  # a minibatch of unpaired cells may lack a modality
         return {
-            "z_atac": self.atac_encoder(peak, peak_cell, len(atac_cell)) if len(atac_cell) else none,
+            "z_atac": self.atac_encoder(peak, peak_cell, len(atac_cell))
+            if len(atac_cell)
+            else none,
             "z_rna": self.rna_encoder(rna) if len(rna) else none,
         }
 
-    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs) -> dict:
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs
+    ) -> dict:
         keys = ("peak", "peak_cell", "atac_cell", "rna_cell", "batch")
         return inference_outputs | {k: tensors[k] for k in keys}
 
     @auto_move_data
-    def generative(self, z_atac, z_rna, peak, peak_cell, atac_cell, rna_cell, batch, **kwargs) -> dict:
+    def generative(
+        self, z_atac, z_rna, peak, peak_cell, atac_cell, rna_cell, batch, **kwargs
+    ) -> dict:
         """Translation of the ATAC cells (log1p expression, not clamped) and reconstruction of the RNA cells."""
         latent = z_atac.new_empty(0, self.n_genes)
         if len(z_atac):
             latent = self.rna_decoder(self.atac_to_rna(z_atac), batch[atac_cell])
-        cis = self.cis(peak, peak_cell, len(z_atac)) if self.cis is not None else torch.zeros_like(latent)
+        cis = (
+            self.cis(peak, peak_cell, len(z_atac))
+            if self.cis is not None
+            else torch.zeros_like(latent)
+        )
         return {
             "translated": latent + cis,
-            "rna_reconstructed": self.rna_decoder(z_rna, batch[rna_cell]) if len(z_rna) else z_rna.new_empty(0),
+            "rna_reconstructed": self.rna_decoder(z_rna, batch[rna_cell])
+            if len(z_rna)
+            else z_rna.new_empty(0),
         }
 
     def affine_map(self) -> AffineMap:
@@ -117,41 +139,19 @@ class GRIDSModule(BaseModuleClass):
         weight = torch.cat([encoder.embedding, ones], 1).detach()
         return AffineMap(weight, encoder.group.cpu().numpy(), encoder.n_groups, extra)
 
-    def latent_and_cis(self, h: Tensor, batch: Tensor, genes: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Both parts of the translation given the affine image of cells, for some genes; they add up to it.
-
-        Parameters
-        ----------
-        h
-            Image under :meth:`affine_map`, ``(n, n_columns)``.
-        batch
-            Batch index, ``(n, 1)``.
-        genes
-            Genes wanted, by position.
-        """
-        encoder = self.atac_encoder
-        n_pooled = encoder.n_groups * (encoder.n_embedding + 1)
-        pooled = h[:, :n_pooled].view(len(h), encoder.n_groups, -1)
-        depth = pooled[..., -1].sum(1, keepdim=True)
-        z = encoder.from_sums(pooled[..., :-1].flatten(1), depth)
-        decoder = self.rna_decoder
-        hidden = self.atac_to_rna(z)
-        for layer in decoder.layers:
-            hidden = layer(hidden, batch) if decoder.n_batch else layer(hidden)
-        latent = F.linear(hidden, decoder.out.weight[genes], decoder.out.bias[genes])
-        if self.cis is None:
-            return latent, torch.zeros_like(latent)
-        sums = h[:, n_pooled:][:, genes]
-        scale = self.cis.scale[genes]
-        return latent, (-scale * torch.expm1(-sums) if self.cis.kind == "noisy_or" else sums)
-
     # ---- losses --------------------------------------------------------------------------------------------------
 
     def expression_loss(self, predicted: Tensor, observed: Tensor) -> Tensor:
         """Squared error with every gene weighted by the inverse of its variance."""
-        return (self.gene_weight * (predicted - observed) ** 2).mean() if len(predicted) else predicted.sum()
+        return (
+            (self.gene_weight * (predicted - observed) ** 2).mean()
+            if len(predicted)
+            else predicted.sum()
+        )
 
-    def peak_loss(self, z: Tensor, batch: Tensor, peak: Tensor, cell: Tensor, n_entries: int = 2**14) -> Tensor:
+    def peak_loss(
+        self, z: Tensor, batch: Tensor, peak: Tensor, cell: Tensor, n_entries: int = 2**14
+    ) -> Tensor:
         """Cross-entropy on a sample of open peaks and as many random entries of the same cells."""
         if len(peak) == 0:
             return z.sum() * 0.0
@@ -163,7 +163,9 @@ class GRIDSModule(BaseModuleClass):
         positive = F.softplus(-self.atac_decoder.entries(head, cell, peak))
         return positive.mean() + F.softplus(self.atac_decoder.entries(head, cell, other)).mean()
 
-    def type_loss(self, predicted: Tensor, labels: Tensor, observed: Tensor, observed_labels: Tensor) -> Tensor:
+    def type_loss(
+        self, predicted: Tensor, labels: Tensor, observed: Tensor, observed_labels: Tensor
+    ) -> Tensor:
         """Squared difference between the mean prediction and the mean observation of each cell type."""
         mean, count = self._type_means(predicted, labels)
         target, target_count = self._type_means(observed, observed_labels)
@@ -176,15 +178,24 @@ class GRIDSModule(BaseModuleClass):
         count = one_hot.sum(0)
         return one_hot.T @ values / count.clamp_min(1.0)[:, None], count
 
-    def adversarial_loss(self, modality: str, fake: Tensor, labels: Tensor, real: Tensor | None = None,
-                         real_labels: Tensor | None = None) -> Tensor:
+    def adversarial_loss(
+        self,
+        modality: str,
+        fake: Tensor,
+        labels: Tensor,
+        real: Tensor | None = None,
+        real_labels: Tensor | None = None,
+    ) -> Tensor:
         """Non-saturating loss of the maps, or of the discriminator where real latents are given."""
+
         def logits(z: Tensor, t: Tensor) -> Tensor:
             return self.discriminators[modality](z).gather(1, t.view(-1, 1))
 
         if real is None:
             return F.softplus(-logits(fake, labels)).mean()
-        return F.softplus(-logits(real, real_labels)).mean() + F.softplus(logits(fake, labels)).mean()
+        return (
+            F.softplus(-logits(real, real_labels)).mean() + F.softplus(logits(fake, labels)).mean()
+        )
 
     def loss(
         self,
@@ -198,18 +209,24 @@ class GRIDSModule(BaseModuleClass):
         type_weight: float = 3.0,
         adversarial_weight: float = 0.0,
         cycle_weight: float = 0.1,
-        cis_penalty: float = 2e-5,
+        cis_penalty: float = 1e-4,
     ) -> LossOutput:
         """Reconstruction losses alone (``translate=False``) or with those of the translation."""
         z_atac, z_rna = inference_outputs["z_atac"], inference_outputs["z_rna"]
         atac_cell, rna_cell = tensors["atac_cell"], tensors["rna_cell"]
         labels, batch = tensors["labels"], tensors["batch"]
         parts = {
-            "rna_reconstruction": self.expression_loss(generative_outputs["rna_reconstructed"], tensors["rna"]),
-            "atac_reconstruction": self.peak_loss(z_atac, batch[atac_cell], tensors["peak"], tensors["peak_cell"]),
+            "rna_reconstruction": self.expression_loss(
+                generative_outputs["rna_reconstructed"], tensors["rna"]
+            ),
+            "atac_reconstruction": self.peak_loss(
+                z_atac, batch[atac_cell], tensors["peak"], tensors["peak_cell"]
+            ),
         }
         if not translate:
-            return LossOutput(loss=sum(parts.values()), n_obs_minibatch=len(labels), extra_metrics=parts)
+            return LossOutput(
+                loss=sum(parts.values()), n_obs_minibatch=len(labels), extra_metrics=parts
+            )
         total = reconstruction_weight * sum(parts.values())
         predicted = generative_outputs["translated"]
         if paired:
@@ -220,26 +237,38 @@ class GRIDSModule(BaseModuleClass):
         if len(z_rna) and len(z_atac):
             parts["type_means"] = self.type_loss(predicted, label_atac, tensors["rna"], label_rna)
             to_rna, to_atac = self.atac_to_rna(z_atac), self.rna_to_atac(z_rna)
-            parts["cycle"] = F.mse_loss(self.rna_to_atac(to_rna), z_atac) + F.mse_loss(self.atac_to_rna(to_atac), z_rna)
+            parts["cycle"] = F.mse_loss(self.rna_to_atac(to_rna), z_atac) + F.mse_loss(
+                self.atac_to_rna(to_atac), z_rna
+            )
             total = total + type_weight * parts["type_means"] + cycle_weight * parts["cycle"]
             if adversarial_weight > 0:
-                parts["adversarial"] = self.adversarial_loss("rna", to_rna, label_atac) + self.adversarial_loss(
-                    "atac", to_atac, label_rna
+                # only the maps play against the discriminators: the latent spaces are held by the other losses
+                fake_rna, fake_atac = (
+                    self.atac_to_rna(z_atac.detach()),
+                    self.rna_to_atac(z_rna.detach()),
                 )
+                parts["adversarial"] = self.adversarial_loss(
+                    "rna", fake_rna, label_atac
+                ) + self.adversarial_loss("atac", fake_atac, label_rna)
                 total = total + adversarial_weight * parts["adversarial"]
         if self.cis is not None:
-            total = total + cis_penalty * self.cis.penalty()
+            total = total + cis_penalty / self.n_genes * self.cis.penalty()
         return LossOutput(loss=total, n_obs_minibatch=len(labels), extra_metrics=parts)
 
-    def discriminator_loss(self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor]) -> Tensor:
+    def discriminator_loss(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor]
+    ) -> Tensor:
         """Loss of both discriminators; the networks that make the latents are left alone."""
         z_atac, z_rna = inference_outputs["z_atac"].detach(), inference_outputs["z_rna"].detach()
-        label_atac, label_rna = tensors["labels"][tensors["atac_cell"]], tensors["labels"][tensors["rna_cell"]]
+        label_atac, label_rna = (
+            tensors["labels"][tensors["atac_cell"]],
+            tensors["labels"][tensors["rna_cell"]],
+        )
         with torch.no_grad():
             to_rna, to_atac = self.atac_to_rna(z_atac), self.rna_to_atac(z_rna)
-        return self.adversarial_loss("rna", to_rna, label_atac, z_rna, label_rna) + self.adversarial_loss(
-            "atac", to_atac, label_rna, z_atac, label_atac
-        )
+        return self.adversarial_loss(
+            "rna", to_rna, label_atac, z_rna, label_rna
+        ) + self.adversarial_loss("atac", to_atac, label_rna, z_atac, label_atac)
 
 
 def _common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,8 +32,8 @@ class GRIDSTrainingPlan(pl.LightningModule):
         Learning rate of the discriminators, and the number of steps between their updates.
     **loss_kwargs
         Loss weights: ``reconstruction_weight``, ``type_weight``, ``adversarial_weight``, ``cycle_weight``,
-        ``cis_penalty``. The adversarial weight is the paper's 0.3 without paired cells, and 0 with them: supervision
-        then does the discriminators' work, and they were measured to cost accuracy.
+        ``cis_penalty``. The adversarial weight is 0.3 in the paper and 0 here: matching the mean prediction of each
+        cell type does the discriminators' work, and they were measured to cost accuracy, with and without pairing.
     """
 
     def __init__(
@@ -52,9 +52,14 @@ class GRIDSTrainingPlan(pl.LightningModule):
         super().__init__()
         self.module = module
         self.n_epochs_pretrain = n_epochs_pretrain
-        self.lr, self.weight_decay, self.lr_cis, self.lr_discriminator = lr, weight_decay, lr_cis, lr_discriminator
+        self.lr, self.weight_decay, self.lr_cis, self.lr_discriminator = (
+            lr,
+            weight_decay,
+            lr_cis,
+            lr_discriminator,
+        )
         self.discriminator_every = discriminator_every
-        self.loss_kwargs = {"paired": paired, "adversarial_weight": 0.0 if paired else 0.3, **loss_kwargs}
+        self.loss_kwargs = {"paired": paired, "adversarial_weight": 0.0, **loss_kwargs}
         self.automatic_optimization = False
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
@@ -78,7 +83,9 @@ class GRIDSTrainingPlan(pl.LightningModule):
         ]
 
     def _forward(self, tensors: dict[str, Tensor]) -> tuple[dict, LossOutput]:
-        inferred, _, output = self.module(tensors, loss_kwargs={**self.loss_kwargs, "translate": self.translating})
+        inferred, _, output = self.module(
+            tensors, loss_kwargs={**self.loss_kwargs, "translate": self.translating}
+        )
         return inferred, output
 
     def _log(self, output: LossOutput, stage: str) -> None:
@@ -97,7 +104,12 @@ class GRIDSTrainingPlan(pl.LightningModule):
         main.step()
         self._log(output, "train")
         adversarial = self.translating and self.loss_kwargs["adversarial_weight"] > 0
-        if adversarial and batch_idx % self.discriminator_every == 0 and len(inferred["z_rna"]) and len(inferred["z_atac"]):
+        if (
+            adversarial
+            and batch_idx % self.discriminator_every == 0
+            and len(inferred["z_rna"])
+            and len(inferred["z_atac"])
+        ):
             judge.zero_grad()
             self.manual_backward(self.module.discriminator_loss(batch, inferred))
             judge.step()
@@ -108,7 +120,13 @@ class GRIDSTrainingPlan(pl.LightningModule):
         self._log(output, "validation")
         parts = output.extra_metrics
         chosen = parts.get("translation", parts.get("type_means", output.loss))
-        self.log("validation_score", chosen, on_epoch=True, on_step=False, batch_size=output.n_obs_minibatch)
+        self.log(
+            "validation_score",
+            chosen,
+            on_epoch=True,
+            on_step=False,
+            batch_size=output.n_obs_minibatch,
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Keep the best weights of the last stage."""

@@ -1,0 +1,118 @@
+"""The trained surrogate with every run of affine operations multiplied out, for millions of evaluations."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lucidvi.algorithms._affine import AffineMap
+from lucidvi.model.grids._module import GRIDSModule
+
+
+class FoldedSurrogate:
+    """Frozen copy of a trained :class:`GRIDSModule` in evaluation mode, as a function of its affine image.
+
+    Batch normalisation is folded into its neighbours, and the linear layers between the chromosomes' hidden states and
+    the decoder are multiplied into one. The values are those of the module.
+
+    Parameters
+    ----------
+    module
+        Trained module.
+    """
+
+    def __init__(self, module: GRIDSModule):
+        with torch.no_grad():
+            self._fold(module)
+
+    def _fold(self, module: GRIDSModule) -> None:
+        encoder, decoder = module.atac_encoder, module.rna_decoder
+        self.affine: AffineMap = module.affine_map()
+        self.n_groups, self.n_embedding = encoder.n_groups, encoder.n_embedding
+        self.n_pooled = self.affine.n_pooled
+        scale, shift = _scale_shift(encoder.norm_in)
+        self.in_scale, self.in_shift = scale, (encoder.base * scale + shift).clone()
+        self.in_slope = encoder.act_in.weight.clone()
+        scale, shift = _scale_shift(encoder.norm_hidden)
+        self.group_weight = encoder.weight * scale.view(self.n_groups, 1, -1)
+        self.group_shift, self.group_slope = shift.clone(), encoder.act_hidden.weight.clone()
+        first, slope, second = module.atac_to_rna
+        self.map_weight, self.map_bias = _compose(
+            _compose(_linear(encoder.latent[0]), encoder.latent[1]), first
+        )
+        self.map_slope = slope.weight.clone()
+        n_latent = second.out_features
+        self.layers = []
+        for i, layer in enumerate(decoder.layers):
+            linear, norm, act = (
+                _find(layer, kind) for kind in (nn.Linear, nn.BatchNorm1d, nn.PReLU)
+            )
+            scale, shift = _scale_shift(norm)
+            n_in = n_latent if i == 0 else linear.in_features - decoder.n_batch
+            weight, covariates = linear.weight[:, :n_in], linear.weight[:, n_in:]
+            bias = linear.bias
+            if i == 0:  # the last layer of the map has no non-linearity of its own
+                weight, bias = weight @ second.weight, bias + weight @ second.bias
+            by_batch = (
+                covariates.T if decoder.n_batch else torch.zeros(1, len(bias), device=bias.device)
+            )
+            self.layers.append(
+                (scale[:, None] * weight, scale * (bias + by_batch) + shift, act.weight.clone())
+            )
+        self.n_batch = decoder.n_batch
+        self.out_weight, self.out_bias = decoder.out.weight.clone(), decoder.out.bias.clone()
+        self.cis_kind = module.cis.kind if module.cis is not None else None
+        self.cis_scale = module.cis.scale.clone() if module.cis is not None else None
+
+    def hidden(self, h: Tensor, batch: Tensor) -> Tensor:
+        """Last hidden layer of the decoder, ``(n, n_hidden)``, given images and batch indices ``(n, 1)``."""
+        pooled = h[:, : self.n_pooled].view(len(h), self.n_groups, self.n_embedding + 1)
+        depth = pooled[..., -1].sum(1, keepdim=True)
+        x = (
+            pooled[..., :-1].flatten(1) * self.in_scale / depth.clamp_min(1.0).sqrt()
+            + self.in_shift
+        )
+        x = F.prelu(x, self.in_slope).view(len(h), self.n_groups, -1)
+        x = (
+            torch.bmm(x.transpose(0, 1), self.group_weight).transpose(0, 1).flatten(1)
+            + self.group_shift
+        )
+        x = F.prelu(
+            F.linear(F.prelu(x, self.group_slope), self.map_weight, self.map_bias), self.map_slope
+        )
+        for weight, bias, slope in self.layers:
+            x = F.prelu(x @ weight.T + (bias[batch.ravel()] if self.n_batch else bias[0]), slope)
+        return x
+
+    def cis(self, sums: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
+        """Cis effect given the sums over peaks of some genes; same shape."""
+        return -self.cis_scale[genes] * torch.expm1(-sums) if self.cis_kind == "noisy_or" else sums
+
+    def latent_and_cis(self, h: Tensor, batch: Tensor, gene: int) -> tuple[Tensor, Tensor]:
+        """Both parts of one gene's log1p prediction, ``(n,)``, where ``h`` holds that gene's cis column only."""
+        latent = self.hidden(h, batch) @ self.out_weight[gene] + self.out_bias[gene]
+        if self.cis_kind is None:
+            return latent, torch.zeros_like(latent)
+        return latent, self.cis(h[:, self.n_pooled], gene)
+
+    def expression(self, h: Tensor, batch: Tensor) -> Tensor:
+        """Log1p prediction of all genes, ``(n, n_genes)``."""
+        latent = F.linear(self.hidden(h, batch), self.out_weight, self.out_bias)
+        return latent if self.cis_kind is None else latent + self.cis(h[:, self.n_pooled :])
+
+
+def _scale_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def _linear(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    return layer.weight, layer.bias
+
+
+def _compose(inner: tuple[Tensor, Tensor], outer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias of ``outer(inner(x))``."""
+    return outer.weight @ inner[0], outer.bias + outer.weight @ inner[1]
+
+
+def _find(layer: nn.Module, kind: type) -> nn.Module:
+    return next(m for m in layer.modules() if isinstance(m, kind))
