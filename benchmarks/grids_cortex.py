@@ -163,6 +163,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--multivi-epochs", type=int, default=40, help="0 leaves MULTIVI out")
+    parser.add_argument(
+        "--peers-only", action="store_true", help="only the surrogate and its peers"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 128])
     args = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
@@ -174,14 +177,29 @@ def main() -> None:
         tick = time.time()
         models[name] = train(mdata, window, args.seed)
         out[f"train_s {name}"] = round(time.time() - tick, 1)
+    if args.peers_only:
+        print(surrogate_table(mdata, models, args.multivi_epochs).round(4).to_string())
+        return
     for size in args.sizes:
-        for name, suffix in (("GRIDS", ""), ("GRIDS, cis_window=None", "_latent")):
+        for name, suffix, options in (
+            ("GRIDS", "", {}),
+            ("GRIDS, cis_window=None", "_latent", {}),
+            ("GRIDS", "_beta100", {"beta": 100.0}),
+        ):
             if suffix and size != args.sizes[0]:
                 continue
             key = f"sets_{size}{suffix}"
             tick = time.time()
             lv.explain.subset_perturbation(
-                models[name], [], "cell_type", MARKERS, size, key_added=key, progress=False
+                models[name],
+                [],
+                "cell_type",
+                MARKERS,
+                size,
+                key_added=key,
+                progress=False,
+                max_sweeps=10 if size <= 10 else 2,
+                **options,
             )
             out[f"search_s {key}"] = round(time.time() - tick, 1)
             result = mdata["atac"].uns[key]

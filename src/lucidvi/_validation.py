@@ -90,4 +90,4 @@ def check_names(names: Iterable[str], known: pd.Index, what: str) -> None:
     """Require that all names are known."""
     for name in names:
         if name not in known:
-            raise ValueError(f"{what} {name!r} is unknown. {near(name, known)}")
+            raise ValueError(f"{what} {str(name)!r} is unknown. {near(name, known)}")

@@ -67,7 +67,9 @@ class Case:
         return dict(zip(map(frozenset, sets), means, strict=True))
 
 
-def random_case(seed, *, n_features=None, n_cells=40, continuous=None, replacement=None, extra=None):
+def random_case(
+    seed, *, n_features=None, n_cells=40, continuous=None, replacement=None, extra=None
+):
     """A randomly initialised surrogate: pooled groups, extra columns, a small network on top."""
     rng = np.random.default_rng(seed)
     n_features = n_features or int(rng.integers(6, 15))

@@ -70,7 +70,9 @@ def test_no_exchange_improves_the_end(random_case):
         assert losses[frozenset(end)] <= min(near) + 1e-5
 
 
-@pytest.mark.parametrize("options", [{}, {"start": "random"}, {"n_restarts": 2}, {"method": "beam"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"start": "random"}, {"n_restarts": 2}, {"method": "beam"}]
+)
 def test_distinct_allowed_features(random_case, options):
     for seed in range(25):
         case = random_case(seed, n_features=12)

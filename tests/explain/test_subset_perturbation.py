@@ -163,9 +163,9 @@ def test_effects_equal_translations_of_a_masked_copy(explained, result, expressi
 
 def test_summary_numbers(explained, result, log_prediction):
     mdata = explained.adata
-    for row, ((gene, group), peaks) in zip(
-        result["sets"].itertuples(), members(result).items(), strict=True
-    ):
+    for row in result["sets"].itertuples():
+        gene, group = row.gene, row.group
+        peaks = members(result)[gene, group]
         table = result["features"].query("gene == @gene and group == @group")
         total = table["single_effect"].sum()
         assert row.sum_of_single_effects == pytest.approx(total, rel=1e-5)

@@ -119,9 +119,7 @@ def test_interrupted_before_there_is_anything_to_keep(train, simulate):
     lv.model.GRIDS.setup_mudata(mdata)
     model = lv.model.GRIDS(mdata)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        model.train(
-            20, pretrain_fraction=0.5, callbacks=[Stop(epoch=2)], enable_progress_bar=False
-        )
+        model.train(20, pretrain_fraction=0.5, callbacks=[Stop(epoch=2)], enable_progress_bar=False)
     assert not model.is_trained
 
 
@@ -469,7 +467,9 @@ def test_pairing_can_be_ignored(train, simulate):
 
 def test_views(trained, train, simulate):
     view = trained.adata[100:150]
-    np.testing.assert_allclose(trained.translate(view), trained.translate().iloc[100:150], atol=1e-5)
+    np.testing.assert_allclose(
+        trained.translate(view), trained.translate().iloc[100:150], atol=1e-5
+    )
     with pytest.raises(ValueError, match="copy"):
         lv.model.GRIDS.setup_mudata(simulate()[:100])
 

@@ -32,6 +32,17 @@ def cross_effect(
     ------
     KeyError
         If there is no result under ``key``.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800, n_types=3)
+    >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+    >>> model = lv.model.GRIDS(mdata)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> lv.explain.subset_perturbation(model, "gene_0001", "cell_type", n_features=3)
+    >>> lv.explain.cross_effect(model).shape
+    (3, 3)
     """
     surrogate = make_surrogate(model)
     adata = (model.adata if mdata is None else mdata)[surrogate.modality]

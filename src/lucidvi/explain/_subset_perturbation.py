@@ -145,7 +145,7 @@ def subset_perturbation(
     >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800)
     >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
     >>> model = lv.model.GRIDS(mdata)
-    >>> model.train(max_epochs=2)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
     >>> lv.explain.subset_perturbation(model, "gene_0001", n_features=3)
     >>> mdata["atac"].uns["subset_perturbation"]["features"].shape
     (3, 11)

@@ -51,6 +51,10 @@ class GRIDSSurrogate:
         self.test_cells = np.flatnonzero(np.isin(positions, model.test_indices))
         self._mdata = mdata
 
+    def __getstate__(self) -> dict:
+        # joblib's workers need no annotation, and an AnnData does not survive pickling
+        return self.__dict__ | {"_mdata": None}
+
     def groups(self, groupby: str | None) -> pd.Series:
         """Group of every cell of the explained modality."""
         if groupby is None:

@@ -60,7 +60,7 @@ class GRIDS(BaseModelClass):
     >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800)
     >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
     >>> model = lv.model.GRIDS(mdata)
-    >>> model.train(max_epochs=2)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
     >>> model.translate().shape
     (300, 8)
     """
@@ -184,6 +184,10 @@ class GRIDS(BaseModelClass):
             setup_method_args=setup_method_args,
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
+        if source := kwargs.get("source_registry"):
+            for key, modality in ((GRIDSKeys.RNA, rna), (GRIDSKeys.ATAC, atac)):
+                known = source["field_registries"][key]["state_registry"]["column_names"]
+                _check_features(modality, mdata[modality].var_names, known)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
@@ -385,11 +389,12 @@ class GRIDS(BaseModelClass):
         """
         self._check_if_trained(warn=False)
         target = "rna" if _source(source) == "atac" else "atac"
-        names = (self.adata if mdata is None else mdata)[self._modality(_KEY[target])].var_names
+        mdata = self._validate_anndata(mdata)
+        names = mdata[self._modality(_KEY[target])].var_names
         if features is not None:
             check_names(features, names, "Gene" if target == "rna" else "Peak")
         chosen = np.arange(len(names)) if features is None else names.get_indexer(list(features))
-        cells = (self.adata if mdata is None else mdata)[self._modality(_KEY[source])].obs_names
+        cells = mdata[self._modality(_KEY[source])].obs_names
         cells = cells if indices is None else cells[np.asarray(indices)]
         if len(cells) * len(chosen) > _MAX_DENSE:
             raise ValueError(
@@ -462,15 +467,7 @@ class GRIDS(BaseModelClass):
                 modality = self._modality(key)
                 check_modality(adata, modality, "modalities")
                 known = self.adata_manager.get_state_registry(key)["column_names"]
-                given = adata[modality].var_names
-                if len(known) != len(given) or not np.array_equal(
-                    np.asarray(known), np.asarray(given)
-                ):
-                    raise ValueError(
-                        f"The features of modality {modality!r} differ from those the model was set up with "
-                        f"({len(given)} given, {len(known)} expected, in the same order). "
-                        "Use the same features, or set up and train a new model."
-                    )
+                _check_features(modality, adata[modality].var_names, known)
             setup = self.registry_["setup_args"]
             modalities = [self._modality(k) for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)]
             _lift_obs(
@@ -486,6 +483,16 @@ def _source(name: str) -> str:
     if name not in _KEY:
         raise ValueError(f"{name!r} is not a modality of GRIDS. Allowed: 'rna', 'atac'.")
     return name
+
+
+def _check_features(modality: str, given: pd.Index, known: Sequence[str]) -> None:
+    """Require the features that a model was set up with."""
+    if len(known) != len(given) or not np.array_equal(np.asarray(known), np.asarray(given)):
+        raise ValueError(
+            f"The features of modality {modality!r} differ from those the model was set up with "
+            f"({len(given)} given, {len(known)} expected, in the same order). "
+            "Use the same features, or set up and train a new model."
+        )
 
 
 def _lift_obs(mdata: MuData, modalities: Sequence[str], **keys: str | None) -> None:
