@@ -112,16 +112,20 @@ def choose_pixels(net: nn.Sequential, x: Tensor) -> tuple[dict[str, list[int]], 
     first, rest = net[0], net[1:]
     affine = AffineMap(first.weight.T.contiguous(), np.zeros(x.shape[1], dtype=np.int64))
     problem = SubsetProblem(x.numpy(), affine, lambda h, rows: rest(h + first.bias).ravel())
+    inked = x.mean(0).numpy() >= 0.1  # the size of a gradient says nothing about the ink there
     methods = {
         OURS: lambda: search(problem, N_PIXELS, n_candidates=N_CANDIDATES).features,
         "Greedy start": lambda: greedy(problem, N_PIXELS, n_candidates=N_CANDIDATES).features,
-        "Path start": lambda: top_features(problem, path_advantage(problem), N_PIXELS),
-        "Input x gradient": lambda: top_features(problem, input_times_gradient(problem), N_PIXELS),
-        "Saliency": lambda: top_features(problem, -mean_gradient_size(net, x), N_PIXELS),
-        "SmoothGrad": lambda: top_features(
-            problem, -mean_gradient_size(net, x, noise=0.1, n=20), N_PIXELS
-        ),
     }
+    scores = {
+        "Path start": lambda: path_advantage(problem),
+        "Input x gradient": lambda: input_times_gradient(problem),
+        "Saliency": lambda: -mean_gradient_size(net, x),
+        "Saliency, inked": lambda: -mean_gradient_size(net, x) * inked,
+        "SmoothGrad": lambda: -mean_gradient_size(net, x, noise=0.1, n=20),
+    }
+    for name, score in scores.items():
+        methods[name] = lambda score=score: top_features(problem, score(), N_PIXELS)
     chosen, seconds = {}, {}
     for name, method in methods.items():
         start = time.perf_counter()
@@ -165,7 +169,7 @@ def draw(net: nn.Module, x: Tensor, sets: dict[str, list[list[int]]], drops: dic
     axes = left.subplots(len(names) + 1, 5, squeeze=False)
     with torch.no_grad():
         sure = torch.argsort(net(x).ravel(), descending=True)
-    examples = x[sure[torch.linspace(0, 0.9 * (len(x) - 1), 4).long()]]
+    examples = x[sure[(torch.linspace(0.2, 0.8, 4) * (len(x) - 1)).long()]]
     for row, name in zip(axes, ["Original", *names], strict=True):
         pixels = [] if name == "Original" else sets[name][0]
         mask = np.zeros(SIDE**2)
@@ -178,9 +182,11 @@ def draw(net: nn.Module, x: Tensor, sets: dict[str, list[list[int]]], drops: dic
             axis.imshow(image.reshape(SIDE, SIDE), cmap="gray_r", vmin=0, vmax=1)
         for axis in row:
             axis.set(xticks=[], yticks=[])
-    axes[0][0].set_title("pixels")
+    axes[0][0].set_visible(False)
     axis = right.subplots()
-    axis.boxplot([drops[n] for n in reversed(names)], vert=False, showfliers=False, widths=0.6)
+    axis.boxplot(
+        [drops[n] for n in reversed(names)], orientation="horizontal", showfliers=False, widths=0.6
+    )
     axis.set_yticklabels(reversed(names))
     axis.axvline(0, color="0.7", lw=0.8, zorder=0)
     axis.set_xlabel(f"Fall of the log-odds of 8 (test images, {N_PIXELS} pixels)")
@@ -209,9 +215,9 @@ def main(quick: bool, threads: int) -> None:
     if digits is None and not quick:
         sys.exit("Skipped: images/mnist.npz not found in the folder that LUCIDVI_DATA_DIR names.")
     source = "MNIST" if digits is not None else "synthetic"
-    pixels, is_8 = digits if digits is not None else synthetic_digits(2000, rng)
+    pixels, is_8 = digits if digits is not None else synthetic_digits(1000, rng)
     if quick:
-        pixels, is_8 = pixels[:2000], is_8[:2000]
+        pixels, is_8 = pixels[:1000], is_8[:1000]
     data = split(pixels, is_8, rng)
     start = time.perf_counter()
     net = train(data, max_epochs=5 if quick else 50, lr=1e-3 if quick else 1e-4)
@@ -244,7 +250,7 @@ def main(quick: bool, threads: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2,000 images, seconds")
+    parser.add_argument("--quick", action="store_true", help="1,000 images, seconds")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -18,22 +18,22 @@ scvi.settings.seed = 0
 out = Path("lucidvi-quickstart")
 out.mkdir(exist_ok=True)
 
-# 1. Data. For your own: mdata = mudata.read_h5mu("my_multiome.h5mu"), with the modalities "rna" (counts)
-#    and "atac" (peaks named chr1:100-600) and the cell types in mdata.obs["cell_type"].
+# 1. Data. For your own: mdata = mudata.read_h5mu("my_multiome.h5mu"), with counts in the modality
+#    "rna", peaks named chr1:100-600 in "atac", and cell types in mdata.obs["cell_type"].
 mdata = lv.datasets.redundant_enhancers()
 truth = mdata.uns.get("truth")  # simulated data only: which peaks regulate which gene, and how
-genes = list(mdata["rna"].var_names[:8])  # two genes of each logic; for your own data name your genes
+genes = list(mdata["rna"].var_names[:8])  # two of each logic; name your own genes here
 print(f"{mdata.n_obs} cells, {mdata['rna'].n_vars} genes, {mdata['atac'].n_vars} peaks")
 
 # 2. A model that predicts expression from open chromatin.
 lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
 model = lv.model.GRIDS(mdata)
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "`isinstance.treespec", module="lightning")  # lightning on a new PyTorch
+    warnings.filterwarnings("ignore", "`isinstance.treespec")  # lightning on a new PyTorch
     model.train()
 
-# 3. For each gene, the 3 peaks whose joint masking lowers its predicted expression most, over all cells.
-#    groupby="cell_type" would look for sets in each cell type instead.
+# 3. For each gene, the 3 peaks whose joint masking lowers its predicted expression most, over all
+#    cells. groupby="cell_type" would look for sets in each cell type instead.
 lv.explain.subset_perturbation(model, genes, n_features=3)
 result = mdata["atac"].uns["subset_perturbation"]
 
@@ -51,19 +51,19 @@ print("\nEffect of masking each gene's set, on test cells:\n")
 print(table[columns].round(decimals).to_string(na_rep="-", float_format="{:g}".format))
 
 # 5. Figures and file.
-figure, axes = plt.subplots(1, 2, figsize=(17, 4.6), width_ratios=(1, 1.1), layout="constrained")
-lv.pl.subset_effects(mdata, genes[0], ax=axes[0])
-lv.pl.locus(mdata, genes[0], window=100_000, ax=axes[1])
-figure.savefig(out / "effects_and_locus.png", dpi=100)
+figure, axes = plt.subplots(1, 2, figsize=(13, 4.4), layout="constrained")
+lv.pl.subset_effects(mdata, genes[0], ax=axes[0]).legend(loc="lower left", frameon=False)
+lv.pl.locus(mdata, genes[0], window=60_000, ax=axes[1]).legend(loc="center right", frameon=False)
+figure.savefig(out / "effects_and_locus.png", dpi=125)
 lv.pl.subset_summary(mdata, sort=False).figure.savefig(out / "summary.png", dpi=150)
 lv.pl.subset_before_after(mdata, genes[:4]).figure.savefig(out / "before_after.png", dpi=150)
 mdata["atac"].obsm["X_grids"] = model.get_latent_representation()
 mdata.write_h5mu(out / "simulated.h5mu")
 
 print(
-    "\nHow to read it: masking the set changes predicted expression by change_%; redundancy_% of it (above 0)\n"
-    "shows only when the peaks are masked together, because they stand in for each other. Trust a set whose\n"
-    "cis_share is near 1 and whose p_value, from the measured expression of the test cells, is small.\n"
+    "\nHow to read it: trust a set whose cis_share is near 1 and whose p_value, taken from the\n"
+    "measured expression of test cells, is small; where redundancy_% is above 0, its peaks stand\n"
+    "in for each other, and only masking them together shows the whole effect.\n"
 )
 for path in sorted(out.iterdir()):
     print(f"wrote {path}")

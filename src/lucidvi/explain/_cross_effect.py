@@ -1,4 +1,4 @@
-"""What does the set found for one group do in the others?"""
+"""The effect of a set found for one group in all the others."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Which set of peaks, masked together, switches a gene off?"""
+"""Search and report the set of peaks that, masked together, switches a gene off."""
 
 import hashlib
 import logging
@@ -211,7 +211,7 @@ def _pairs(
     genes = [genes] if isinstance(genes, str) else list(genes)
     known = pd.Index(sorted(labels.unique()))
     if groups is None:
-        wanted = {group: genes for group in known}
+        wanted = dict.fromkeys(known, genes)
     elif isinstance(groups, dict):
         wanted = {str(g): [v] if isinstance(v, str) else list(v) for g, v in groups.items()}
     else:
@@ -243,7 +243,8 @@ def _eligible(adata: AnnData, feature_mask: object) -> np.ndarray:
 
 def _fingerprint(mask: np.ndarray) -> str:
     """Short text that differs between masks."""
-    return f"{int(mask.sum())} features, {hashlib.sha1(np.packbits(mask).tobytes()).hexdigest()[:12]}"
+    digest = hashlib.sha1(np.packbits(mask).tobytes()).hexdigest()[:12]
+    return f"{int(mask.sum())} features, {digest}"
 
 
 class _Coordinates:
