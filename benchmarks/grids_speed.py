@@ -96,7 +96,7 @@ def time_update(model: lv.model.GRIDS, n_features: int, beta: float) -> dict:
             problem, problem.subset(start), n_candidates=N_CANDIDATES, max_sweeps=1
         )
 
-    sparse_s, sparse_cpu, found = clock(lambda problem=prepare(): sweep(problem), repeats=5)
+    sparse_s, sparse_cpu, found = clock(lambda problem=prepare(): sweep(problem), repeats=5)  # noqa: B008
     set_up_s, _, problem = clock(prepare, repeats=3)
     scale = surrogate.expression(cells)(problem.h, problem.all_cells()).mean(0).clamp_min(0.1)
     dense = DenseSearch(model.module, x.toarray(), gene, beta, scale)

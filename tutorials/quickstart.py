@@ -48,7 +48,7 @@ if truth is not None:
     columns = ["logic", "precision", *columns]
 decimals = {"change_%": 0, "redundancy_%": 0, "precision": 2, "cis_share": 2, "p_value": 2}
 print("\nEffect of masking each gene's set, on test cells:\n")
-print(table[columns].round(decimals).to_string(na_rep="-", float_format="{:g}".format))
+print(table[columns].round(decimals).to_string(na_rep="-", float_format="{:zg}".format))
 
 # 5. Figures and file.
 figure, axes = plt.subplots(1, 2, figsize=(13, 4.4), layout="constrained")

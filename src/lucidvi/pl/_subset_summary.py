@@ -26,8 +26,9 @@ def subset_summary(
 ) -> Axes:
     """Relative effect of every set, next to random sets, coloured by its cis share.
 
-    Grey bars are random sets of equally open peaks, mean and two standard deviations; stars are
-    ``p_value``, the association with measured expression (* < 0.05, ** < 0.01, *** < 0.001).
+    Grey bars are random sets of equally open peaks, mean and two standard deviations; one to
+    three stars say that ``p_value``, the association with measured expression, is below 0.05, 0.01
+    or 0.001.
 
     Parameters
     ----------
