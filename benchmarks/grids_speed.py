@@ -35,8 +35,8 @@ from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 # One gene in ten is regulated, so that thousands of genes leave the overall openness realistic.
 LOGICS = ("redundant", "additive", "synergistic") + ("none",) * 27
 FULL = {"n_cells": 2000, "n_genes": 3000, "n_peaks": 127_219, "n_chromosomes": 24}
-QUICK = {"n_cells": 300, "n_genes": 60, "n_peaks": 3000, "n_chromosomes": 6}
-SETS = {"full": (10, 128), "quick": (4, 12)}
+QUICK = {"n_cells": 150, "n_genes": 30, "n_peaks": 1000, "n_chromosomes": 4}
+SETS = {"full": (10, 128), "quick": (3, 5)}
 POPULATION, N_CANDIDATES, BATCH = 64, 32, 128
 PEERS = {"cis": 100_000, "paper": None}
 
@@ -142,9 +142,12 @@ def time_training(model: lv.model.GRIDS) -> dict[str, float]:
 
 
 def peak_rss_gb() -> float:
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    """Largest resident set of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss of a new Linux process starts at its parent's
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
 
 
 def whole_search(folder: Path, sizes: tuple[int, ...], beta: float = 0.1) -> dict[str, float]:
@@ -165,27 +168,29 @@ def whole_search(folder: Path, sizes: tuple[int, ...], beta: float = 0.1) -> dic
             f"search_{n_features}_s": round(set_up_s + search_s, 2),
             f"search_{n_features}_cpu_s": round(cpu_s, 2),
             f"search_{n_features}_set_up_s": round(set_up_s, 2),
-            f"search_{n_features}_exchanges": len(found.history),
+            f"search_{n_features}_loss": round(found.loss, 4),
             f"rss_after_{n_features}_gb": round(peak_rss_gb(), 3),
         }
+        print(out, file=sys.stderr, flush=True)
     return out
 
 
-def in_fresh_process(model: lv.model.GRIDS, mode: str, threads: int) -> dict[str, float]:
+def save(model: lv.model.GRIDS, folder: Path) -> None:
+    """What :func:`whole_search` reads."""
+    model.save(folder, save_anndata=True)
+    (folder / "gene.txt").write_text(str(strongest_gene(model, model.train_indices[:256])))
+
+
+def in_fresh_process(folder: Path, mode: str, threads: int) -> dict[str, float]:
     """Run :func:`whole_search` where nothing else has used memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / "model"
-        model.save(saved, save_anndata=True)
-        gene = strongest_gene(model, model.train_indices[:256])
-        (saved / "gene.txt").write_text(str(gene))
-        command = [sys.executable, __file__, "--search-in", str(saved), "--threads", str(threads)]
-        command += ["--quick"] if mode == "quick" else []
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, __file__, "--search-in", str(folder), "--threads", str(threads)]
+    command += ["--quick"] if mode == "quick" else []
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(mode: str, threads: int) -> None:
-    """Run all parts."""
+def main(mode: str, threads: int, folder: Path) -> None:
+    """Run all parts; ``folder`` is for passing files on."""
     size = FULL if mode == "full" else QUICK
     mdata = simulate(size)
     result = {"benchmark": "grids_speed", "mode": mode, "threads": threads, **size}
@@ -193,12 +198,13 @@ def main(mode: str, threads: int) -> None:
     updates = {}
     for name, window in PEERS.items():
         model = train(mdata, size["n_cells"], window)
-        if name == "cis":
-            result |= in_fresh_process(model, mode, threads)
-        result |= {f"{name}_{k}": v for k, v in time_training(model).items()}
+        save(model, folder / name)
         for beta in (0.1, 0.0):
             updates[f"{name}, beta {beta}"] = time_update(model, SETS[mode][0], beta)
             print(f"update, {name}, beta {beta}: {updates[f'{name}, beta {beta}']}", flush=True)
+        result |= {f"{name}_{k}": v for k, v in time_training(model).items()}
+        print({k: v for k, v in result.items() if "train_step" in k}, flush=True)
+    result |= in_fresh_process(folder / "cis", mode, threads)
     result["update"] = updates
     worst = {k: min(u[k] for u in updates.values()) for k in ("ratio", "ratio_one_gradient")}
     goals = {
@@ -220,9 +226,11 @@ if __name__ == "__main__":
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    for kind in (UserWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=kind)
     chosen = "quick" if args.quick else "full"
     if args.search_in is None:
-        main(chosen, args.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            main(chosen, args.threads, Path(folder))
     else:
         print(json.dumps(whole_search(args.search_in, SETS[chosen])))

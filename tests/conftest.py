@@ -1,6 +1,11 @@
 """Small simulated multiomes and models trained on them, shared by the tests of a session."""
 
+import os
 import sys
+
+# before torch and numba load: several test processes with several threads each slow one another down
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import matplotlib
 import mudata as md
