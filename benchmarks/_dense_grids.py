@@ -15,22 +15,36 @@ from torch import Tensor
 from lucidvi.model.grids._module import GRIDSModule
 
 
-def gather(embedding: Tensor, x: Tensor) -> Tensor:
-    """``W[j, x_j]`` with the closed state at 0, cells x peaks x embedding, for binary ``x``."""
-    both = torch.stack([torch.zeros_like(embedding), embedding], 1).flatten(0, 1)
-    return F.embedding(2 * torch.arange(len(embedding)) + x.long(), both)
+def both_states(embedding: Tensor) -> Tensor:
+    """Rows ``2 j + x_j`` of the embedding; the closed state is 0."""
+    return torch.stack([torch.zeros_like(embedding), embedding], 1).flatten(0, 1)
 
 
-def pool(gathered: Tensor, sizes: list[int]) -> Tensor:
-    """Sum over the peaks of each chromosome; chromosomes are contiguous."""
-    return torch.cat([part.sum(1) for part in gathered.split(sizes, dim=1)], 1)
+def row_index(x: Tensor) -> Tensor:
+    """Row ``2 j + x_j`` of every entry of a binary matrix."""
+    return 2 * torch.arange(x.shape[1], dtype=torch.int32) + x.int()
 
 
-def group_sizes(group: Tensor) -> list[int]:
-    """Number of peaks of each chromosome."""
-    if bool((group[1:] < group[:-1]).any()):
-        raise ValueError("Peaks must be ordered by chromosome.")
-    return torch.bincount(group).tolist()
+class Chromosomes:
+    """Runs of peaks on one chromosome.
+
+    Parameters
+    ----------
+    group
+        Chromosome index of every peak, each one contiguous.
+    """
+
+    def __init__(self, group: Tensor):
+        self.index, self.sizes = (
+            part.tolist() for part in group.unique_consecutive(return_counts=True)
+        )
+        if len(set(self.index)) < len(self.index):
+            raise ValueError("Peaks must be ordered by chromosome.")
+
+    def pool(self, gathered: Tensor) -> Tensor:
+        """Sum over the peaks of each chromosome, in the order of the index."""
+        parts = [part.sum(1) for part in gathered.split(self.sizes, dim=1)]
+        return torch.cat([parts[i] for i in np.argsort(self.index)], 1)
 
 
 class DenseSearch:
@@ -49,7 +63,8 @@ class DenseSearch:
     def __init__(self, module: GRIDSModule, x: np.ndarray, gene: int, beta: float, scale: Tensor):
         self.module, self.x = module, torch.from_numpy(x)
         self.embedding = module.atac_encoder.embedding.detach()
-        self.sizes = group_sizes(module.atac_encoder.group)
+        self.states, self.index = both_states(self.embedding), row_index(self.x)
+        self.chromosomes = Chromosomes(module.atac_encoder.group)
         affine = module.affine_map()
         self.cis_weight = None
         if affine.extra is not None:
@@ -64,11 +79,11 @@ class DenseSearch:
         self.other[gene] = 0.0
         self.seconds = {"gradient": 0.0, "candidates": 0.0}
         with torch.no_grad():
-            self.unchanged = self._expression(gather(self.embedding, self.x), self.x)
+            self.unchanged = self._expression(F.embedding(self.index, self.states), self.x)
 
     def _expression(self, gathered: Tensor, x: Tensor) -> Tensor:
         module = self.module
-        z = module.atac_encoder.from_sums(pool(gathered, self.sizes), x.sum(1, keepdim=True))
+        z = module.atac_encoder.from_sums(self.chromosomes.pool(gathered), x.sum(1, keepdim=True))
         batch = torch.zeros(len(x), 1, dtype=torch.long)
         y = module.rna_decoder(module.atac_to_rna(z), batch)
         if self.cis_weight is not None:
@@ -79,22 +94,24 @@ class DenseSearch:
         other = ((y - self.unchanged) ** 2) @ self.other
         return (y[:, self.gene] * self.inverse_scale + other).mean()
 
-    def masked(self, features: list[int]) -> Tensor:
-        """Input with a set closed."""
-        x = self.x.clone()
+    def masked(self, features: list[int]) -> tuple[Tensor, Tensor]:
+        """Rows of the embedding and input with a set closed."""
+        index, x = self.index.clone(), self.x.clone()
+        index[:, features] = 2 * torch.tensor(features, dtype=torch.int32)
         x[:, features] = 0.0
-        return x
+        return index, x
 
     @torch.no_grad()
     def loss(self, features: list[int]) -> float:
         """Mean loss with a set closed: one forward pass."""
-        x = self.masked(features)
-        return float(self._loss(self._expression(gather(self.embedding, x), x)))
+        index, x = self.masked(features)
+        return float(self._loss(self._expression(F.embedding(index, self.states), x)))
 
     def advantage(self, features: list[int]) -> np.ndarray:
         """First-order change of the mean loss by closing one more peak, ``(n_peaks,)``."""
-        x = self.masked(features).requires_grad_(True)
-        gathered = gather(self.embedding, x.detach()).requires_grad_(True)
+        index, x = self.masked(features)
+        x.requires_grad_(True)
+        gathered = F.embedding(index, self.states).requires_grad_(True)
         # depth and cis sums are functions of x itself
         g_embedding, g_x = torch.autograd.grad(
             self._loss(self._expression(gathered, x)), (gathered, x)
@@ -139,37 +156,42 @@ class DenseStep:
         Module to train.
     optimizer
         Optimizer of its parameters.
+    x
+        Open peaks of the minibatch, dense, ``(n_cells, n_peaks)``.
     """
 
-    def __init__(self, module: GRIDSModule, optimizer: torch.optim.Optimizer):
+    def __init__(self, module: GRIDSModule, optimizer: torch.optim.Optimizer, x: Tensor):
         self.module, self.optimizer = module, optimizer
-        self.sizes = group_sizes(module.atac_encoder.group)
+        self.x, self.index = x, row_index(x)
+        self.chromosomes = Chromosomes(module.atac_encoder.group)
 
-    def _latent(self, x: Tensor) -> Tensor:
-        encoder = self.module.atac_encoder
-        gathered = gather(encoder.embedding, x)
+    def _latent(self) -> Tensor:
+        encoder, x = self.module.atac_encoder, self.x
+        gathered = F.embedding(self.index, both_states(encoder.embedding))
         keep = (torch.rand_like(x) >= encoder.peak_dropout) / (1.0 - encoder.peak_dropout)
-        pooled = pool(gathered * keep[..., None], self.sizes)
+        pooled = self.chromosomes.pool(gathered * keep[..., None])
         return encoder.from_sums(pooled, x.sum(1, keepdim=True))
 
-    def _peak_loss(self, z: Tensor, batch: Tensor, x: Tensor) -> Tensor:
+    def _peak_loss(self, z: Tensor, batch: Tensor) -> Tensor:
         """Balanced cross-entropy of every entry; one matrix product per chromosome."""
-        decoder = self.module.atac_decoder
+        decoder, x = self.module.atac_decoder, self.x
         head = decoder.head(z, batch)
-        parts = decoder.embedding.split(self.sizes)
-        logit = torch.cat([head[:, c] @ part.T for c, part in enumerate(parts)], 1) + decoder.bias
+        parts = zip(
+            self.chromosomes.index, decoder.embedding.split(self.chromosomes.sizes), strict=True
+        )
+        logit = torch.cat([head[:, c] @ part.T for c, part in parts], 1) + decoder.bias
         share = x.mean()
         entry = F.binary_cross_entropy_with_logits(logit, x, reduction="none")
         return (entry * torch.where(x > 0, 1.0 / share, 1.0 / (1.0 - share))).mean()
 
-    def loss(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    def loss(self, tensors: dict[str, Tensor]) -> Tensor:
         """Total loss; all but the peaks' part is the module's own."""
         module, batch = self.module, tensors["batch"]
-        z = self._latent(x)
+        z = self._latent()
         z_rna = module.rna_encoder(tensors["rna"])
         translated = module.rna_decoder(module.atac_to_rna(z), batch)
         if module.cis is not None:
-            translated = translated + module.cis(tensors["peak"], tensors["peak_cell"], len(x))
+            translated = translated + module.cis(tensors["peak"], tensors["peak_cell"], len(z))
         generated = {
             "translated": translated,
             "rna_reconstructed": module.rna_decoder(z_rna, batch),
@@ -178,11 +200,11 @@ class DenseStep:
             key: tensors[key][:0] for key in ("peak", "peak_cell")
         }  # leaves the sampled loss out
         rest = module.loss(tensors | no_peaks, {"z_atac": z, "z_rna": z_rna}, generated)
-        return rest.loss + 0.1 * self._peak_loss(z, batch, x)
+        return rest.loss + 0.1 * self._peak_loss(z, batch)
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor]) -> float:
+    def __call__(self, tensors: dict[str, Tensor]) -> float:
         """Forward, backward and update."""
-        loss = self.loss(x, tensors)
+        loss = self.loss(tensors)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
