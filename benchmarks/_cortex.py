@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
+from anndata import AnnData
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import Ridge
 
@@ -76,8 +77,10 @@ def multivi_from_atac(
     """MULTIVI trained on both modalities, given only the peaks of test cells."""
     import scvi
 
-    data = mdata.copy()
-    data["atac"].X = data["atac"].X.tocsr().astype(np.float32)
+    parts = {
+        m: AnnData(mdata[m].X.tocsr().astype(np.float32), var=mdata[m].var) for m in ("rna", "atac")
+    }
+    data = mudata.MuData(parts)  # bare: what one model registered would confuse the next
     data["atac"].X.data[:] = 1.0
     fit = data[np.sort(train)].copy()
     scvi.model.MULTIVI.setup_mudata(fit, modalities={"rna_layer": "rna", "atac_layer": "atac"})
@@ -88,6 +91,6 @@ def multivi_from_atac(
     share = np.asarray(model.get_normalized_expression(held, return_numpy=True))
     share = share / share.sum(1, keepdims=True)
     table = pd.DataFrame(
-        np.log1p(share * 1e4), index=held.obs_names, columns=mdata["rna"].var_names
+        np.log1p(share * 1e4), index=mdata.obs_names[test], columns=mdata["rna"].var_names
     )
     return table[GENES]

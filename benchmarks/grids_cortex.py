@@ -32,12 +32,14 @@ matplotlib.use("Agg")
 pd.set_option("display.width", 200, "display.max_columns", 30)
 
 
-def train(mdata: mudata.MuData, cis_window: int | None, seed: int) -> lv.model.GRIDS:
+def train(
+    mdata: mudata.MuData, cis_window: int | None, seed: int, n_neighbors: int | None = None
+) -> lv.model.GRIDS:
     """Train with the defaults."""
     scvi.settings.seed = seed
     lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
     model = lv.model.GRIDS(mdata, cis_window=cis_window)
-    model.train(enable_progress_bar=False, logger=None)
+    model.train(n_neighbors=n_neighbors, enable_progress_bar=False, logger=None)
     return model
 
 
@@ -127,13 +129,14 @@ def specificity(model: lv.model.GRIDS, result: dict, n_random: int = 200) -> dic
     return {
         "overlap_between_genes": float(lv.metrics.set_overlap(features)["overlap"].mean()),
         "cis_share": float(sets["cis_share"].mean()),
+        "rel_delta": float(sets["rel_delta"].mean()),
         "linked_share": float(same.mean()),
         "linked_share_random_same_window": float(np.mean(random)),
         "hits": hits.reset_index().to_dict("records"),
     }
 
 
-def figures(mdata: mudata.MuData, table: pd.DataFrame, key: str) -> None:
+def figures(mdata: mudata.MuData, table: pd.DataFrame, change: pd.DataFrame, key: str) -> None:
     """Every plot, as PNG."""
     import matplotlib.pyplot as plt
 
@@ -144,7 +147,8 @@ def figures(mdata: mudata.MuData, table: pd.DataFrame, key: str) -> None:
         ),
         "summary": lambda: lv.pl.subset_summary(mdata, key=key, show=False),
         "locus": lambda: lv.pl.locus(mdata, "Mobp", "Oligo", key=key, show=False),
-        "cross_effect": lambda: lv.pl.cross_effect(table, show=False),
+        "cross_effect_relative": lambda: lv.pl.cross_effect(table, show=False),
+        "cross_effect": lambda: lv.pl.cross_effect(change, show=False),
     }
     for name, call in draw.items():
         plt.close("all")
@@ -156,6 +160,13 @@ def diagonal_share(table: pd.DataFrame) -> float:
     """Share of sets whose largest drop is in the group they were found for."""
     found_in = table.index.str.split(" | ", regex=False).str[1]
     return float((table.columns[np.nanargmin(table.to_numpy(), axis=1)] == found_in).mean())
+
+
+def write(out: dict) -> None:
+    """Add to the results on disk."""
+    path = RESULTS / "grids_cortex.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | out, indent=1))
 
 
 def main() -> None:
@@ -178,7 +189,10 @@ def main() -> None:
         models[name] = train(mdata, window, args.seed)
         out[f"train_s {name}"] = round(time.time() - tick, 1)
     if args.peers_only:
-        print(surrogate_table(mdata, models, args.multivi_epochs).round(4).to_string())
+        models["GRIDS, metacells of 10"] = train(mdata, 100_000, args.seed, n_neighbors=10)
+        scores = surrogate_table(mdata, models, args.multivi_epochs).round(4)
+        print(scores.to_string())
+        write({"surrogate": scores.to_dict("index")})
         return
     for size in args.sizes:
         for name, suffix, options in (
@@ -202,6 +216,9 @@ def main() -> None:
                 **options,
             )
             out[f"search_s {key}"] = round(time.time() - tick, 1)
+            print(
+                f"{key}: {out[f'search_s {key}']} s, {time.time() - began:.0f} s in all", flush=True
+            )
             result = mdata["atac"].uns[key]
             out[f"specificity {key}"] = specificity(models[name], result)
             print(
@@ -231,7 +248,9 @@ def main() -> None:
             }  # fmt: skip
             print(pd.Series(out[f"methods {size}"]).to_string())
     table = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}")
-    out["cross_effect_diagonal_share"] = diagonal_share(table)
+    change = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}", relative=False)
+    out["cross_effect_diagonal_share"] = diagonal_share(change)
+    out["cross_effect_diagonal_share_relative"] = diagonal_share(table)
     path = RESULTS / "grids_cortex.h5mu"
     mdata.write(path)
     again = mudata.read_h5mu(path)
@@ -245,14 +264,16 @@ def main() -> None:
             )
         np.testing.assert_array_equal(again["atac"].varm[key], mdata["atac"].varm[key])
     out["h5mu_equal"] = True
-    figures(again, table, f"sets_{args.sizes[0]}")
+    figures(again, table, change, f"sets_{args.sizes[0]}")
+    out["without_peers_s"] = round(time.time() - began, 1)
+    out["threads"] = torch.get_num_threads()
+    write(out)
     scores = surrogate_table(mdata, models, args.multivi_epochs)
     print("\nsurrogate on test cells\n", scores.round(4).to_string())
     out["surrogate"] = scores.round(4).to_dict("index")
     out["total_s"] = round(time.time() - began, 1)
-    out["threads"] = torch.get_num_threads()
     print(json.dumps(out))
-    (RESULTS / "grids_cortex.json").write_text(json.dumps(out, indent=1))
+    write(out)
 
 
 if __name__ == "__main__":

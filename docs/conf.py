@@ -4,6 +4,8 @@ import os
 from importlib.metadata import version as package_version
 from pathlib import Path
 
+import lucidvi
+
 HERE = Path(__file__).parent
 
 project = "lucidvi"
@@ -40,6 +42,18 @@ if os.environ.get("READTHEDOCS"):
     }
 
 autosummary_generate = True
+# What lucidvi itself defines, in the class or in a mixin: the pages of the models leave the rest to scvi-tools.
+autosummary_context = {
+    "own_members": {
+        f"lucidvi.model.{name}": sorted(
+            member
+            for base in getattr(lucidvi.model, name).__mro__
+            if base.__module__.startswith("lucidvi.")
+            for member in vars(base)
+        )
+        for name in lucidvi.model.__all__
+    }
+}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = False

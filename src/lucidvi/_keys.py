@@ -14,3 +14,15 @@ class Key:
 
     X_GRIDS: Final = "X_grids"
     """``obsm`` of a modality: where a GRIDS latent representation is kept by convention."""
+
+    LOADINGS: Final = "loadings"
+    """``varm`` and ``uns``: loadings of the latent dimensions, genes x dimensions."""
+
+    X_SIVAE: Final = "X_sivae"
+    """``obsm``: where a siVAE latent representation is kept by convention."""
+
+    CENTRALITY: Final = "sivae_centrality"
+    """``var``: how well each gene is reconstructed; ``_held_out`` is appended for cells not trained on."""
+
+    NEIGHBORS: Final = "sivae_neighbors"
+    """``varp`` and ``uns``: neighbour graph of the genes."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData
 from mudata import MuData
 
 
@@ -31,6 +33,21 @@ def check_modality(mdata: MuData, modality: str | None, argument: str) -> None:
         )
 
 
+def check_not_view(data: AnnData | MuData) -> None:
+    """Require an object of its own, not a view of another one."""
+    kind = type(data).__name__
+    if data.is_view:
+        raise ValueError(
+            f"A view of {kind} was given, such as data[...]. Call .copy() on it: data = data[...].copy()."
+        )
+    parts = data.mod if isinstance(data, MuData) else {}
+    views = [name for name, part in parts.items() if part.is_view]
+    if views:
+        raise ValueError(
+            f"A {kind} whose modalities {views} are views was given. Call .copy() on it: data = data.copy()."
+        )
+
+
 def check_unique(names: pd.Index, what: str) -> None:
     """Require distinct names."""
     if not names.is_unique:
@@ -40,13 +57,19 @@ def check_unique(names: pd.Index, what: str) -> None:
         )
 
 
-def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
-    """Require finite, non-negative values."""
+def check_finite(x: sp.spmatrix | np.ndarray, what: str) -> None:
+    """Require finite values."""
     values = x.data if sp.issparse(x) else np.asarray(x)
     if not np.isfinite(values).all():
         raise ValueError(
             f"{what} holds NaN or infinite values. Remove them, for example with `numpy.nan_to_num`."
         )
+
+
+def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
+    """Require finite, non-negative values."""
+    check_finite(x, what)
+    values = x.data if sp.issparse(x) else np.asarray(x)
     if values.size and values.min() < 0:
         raise ValueError(
             f"{what} holds negative values (minimum {values.min()}). Pass counts, not scaled data."
@@ -84,6 +107,16 @@ def obs_column(mdata: MuData, key: str, modalities: Iterable[str], argument: str
             "Fill the column or drop these cells."
         )
     return column.astype(str).astype("category")
+
+
+def check_integer(value: object, least: int, argument: str) -> None:
+    """Require a whole number, at least as large as given."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(
+            f"{argument}={value!r} is of type {type(value).__name__}. Pass an integer of at least {least}."
+        )
+    if value < least:
+        raise ValueError(f"{argument}={value} is too small, it must be at least {least}.")
 
 
 def check_names(names: Iterable[str], known: pd.Index, what: str) -> None:

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -95,12 +97,31 @@ def test_missing_groups(model):
     ("option", "value"),
     [
         *(("n_features", 0), ("n_features", -1), ("n_candidates", 0), ("max_sweeps", 0)),
-        *(("beam_size", 0), ("n_null", -1)),
+        *(("beam_size", 0), ("n_null", -1), ("n_restarts", -1)),
     ],
 )
 def test_too_small_numbers(trained, option, value):
     with pytest.raises(ValueError, match=f"{option}={value} is too small, it must be at least"):
         explain(trained, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("n_features", 2.5), ("n_features", "10"), ("n_features", True), ("n_features", None)),
+        *(("n_candidates", 8.0), ("max_sweeps", np.float64(3)), ("n_restarts", np.True_)),
+        *(("beam_size", [5]), ("n_null", "100")),
+    ],
+)
+def test_numbers_that_are_no_integers(trained, option, value):
+    message = f"{option}={value!r} is of type {type(value).__name__}. Pass an integer of at least"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        explain(trained, **{option: value})
+
+
+def test_integers_of_numpy(trained):
+    with pytest.raises(AssertionError, match="searched before"):
+        explain(trained, n_features=np.int64(2))
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,9 @@ def test_cross_effect(explained, result, expression):
     before, after = (expression(explained, GENES[1], cells, p) for p in ([], peaks))
     expected = (after.mean() - before.mean()) / before.mean()
     assert table.loc[f"{GENES[1]} | type_0", "type_2"] == pytest.approx(expected, rel=1e-3)
+    change = lv.explain.cross_effect(explained, relative=False)
+    expected = after.mean() - before.mean()
+    assert change.loc[f"{GENES[1]} | type_0", "type_2"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_search_sees_training_cells_only(model, log_prediction):

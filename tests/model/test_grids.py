@@ -347,6 +347,38 @@ def test_closed_peaks_that_are_stored(trained):
     pd.testing.assert_frame_equal(trained.translate(other), trained.translate(dense), atol=1e-5)
 
 
+def stored_twice(x):
+    """The same matrix: each entry is stored as two halves, in any order within its row."""
+    row = np.repeat(np.arange(x.shape[0]), 2 * np.diff(x.indptr))
+    order = np.lexsort((np.random.default_rng(0).random(len(row)), row))
+    data, indices = (np.repeat(part, 2)[order] for part in (x.data / 2, x.indices))
+    return sp.csr_matrix((data, indices, 2 * x.indptr), shape=x.shape)
+
+
+def test_entries_stored_twice(trained, train, simulate):
+    """A peak stored twice is open once, expression stored twice is a sum; the data stay as they are."""
+    other, given = simulate(), {}
+    for modality in ("rna", "atac"):
+        x = stored_twice(other[modality].X)
+        assert not x.has_canonical_format
+        given[modality] = x.copy()
+        other[modality].X = x
+    data, plain, rows = dataset(trained, other), dataset(trained), np.arange(N_CELLS)
+    assert data.rna_is_counts
+    np.testing.assert_allclose(data.expression(rows), plain.expression(rows), rtol=1e-6)
+    peaks = data.open_peaks(rows)
+    assert peaks.has_canonical_format
+    assert peaks.nnz == (trained.adata["atac"].X > 0).sum()
+    np.testing.assert_array_equal(peaks.toarray(), plain.open_peaks(rows).toarray())
+    for source in ("rna", "atac"):
+        expected = trained.translate(source=source)
+        pd.testing.assert_frame_equal(trained.translate(other, source=source), expected)
+    pd.testing.assert_frame_equal(train(other, 2).translate(), train(simulate(), 2).translate())
+    for modality, x in given.items():
+        for part in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(getattr(other[modality].X, part), getattr(x, part))
+
+
 def test_log_normalised_expression(trained, train, simulate):
     """Counts are log-normalised as scanpy does it; values that are no counts are left alone."""
     rows = np.arange(N_CELLS)

@@ -53,6 +53,19 @@ def test_modalities_that_disagree(mdata):
         setup(mdata, labels_key="cell_type")
 
 
+def test_views(mdata):
+    message = r"A view of MuData was given.*Call .copy\(\) on it: data = data\[...\].copy"
+    with pytest.raises(ValueError, match=message):
+        setup(mdata[:30])
+    atac = mdata["atac"][:30]
+    assert atac.is_view
+    parts = md.MuData({"rna": mdata["rna"], "atac": atac})
+    with pytest.raises(ValueError, match=r"modalities \['atac'\] are views.*data = data.copy\(\)"):
+        setup(parts)
+    for own in (mdata[:30].copy(), parts.copy()):
+        setup(own)
+
+
 def test_missing_layer(mdata):
     with pytest.raises(KeyError, match="Layer 'counts' is not in mdata.'rna'..layers"):
         setup(mdata, rna_layer="counts")
@@ -219,7 +232,7 @@ def test_unknown_names_in_translate(trained):
 
 
 def test_too_large_predictions(trained, monkeypatch):
-    monkeypatch.setattr("lucidvi.model.grids._model._MAX_DENSE", 1000)
+    monkeypatch.setattr("lucidvi.model.grids._reading._MAX_DENSE", 1000)
     with pytest.raises(ValueError, match="400 x 300 dense values. Pass `features` or `indices`"):
         trained.translate(source="rna")
     assert trained.translate(source="rna", indices=[0, 1, 2]).shape == (3, 300)

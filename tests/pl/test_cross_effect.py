@@ -26,6 +26,14 @@ def test_marks(cross_table):
     assert "\N{MINUS SIGN}60" in texts and "2" in texts
 
 
+def test_changes_in_normalised_counts(cross_table):
+    cross_table.attrs["relative"] = False
+    ax = lv.pl.cross_effect(cross_table)
+    np.testing.assert_allclose(ax.images[0].get_array()[0], cross_table.iloc[0])
+    assert "\N{MINUS SIGN}0.6" in {t.get_text() for t in ax.texts}
+    assert "normalised counts" in ax.images[0].colorbar.ax.get_ylabel()
+
+
 def test_two_level_index_unsorted(cross_table):
     pairs = [name.split(" | ") for name in cross_table.index]
     table = cross_table.set_axis(pd.MultiIndex.from_tuples([tuple(p) for p in pairs]))

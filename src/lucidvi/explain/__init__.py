@@ -1,6 +1,8 @@
 """Explanations of trained models; results go into the AnnData or MuData of the model."""
 
 from lucidvi.explain._cross_effect import cross_effect
+from lucidvi.explain._feature_graph import feature_graph
+from lucidvi.explain._loadings import loadings
 from lucidvi.explain._subset_perturbation import subset_perturbation
 
-__all__ = ["cross_effect", "subset_perturbation"]
+__all__ = ["cross_effect", "feature_graph", "loadings", "subset_perturbation"]

@@ -11,9 +11,13 @@ from lucidvi.model import GRIDS
 
 
 def cross_effect(
-    model: GRIDS, *, mdata: MuData | None = None, key: str = Key.SUBSET_PERTURBATION
+    model: GRIDS,
+    *,
+    mdata: MuData | None = None,
+    relative: bool = True,
+    key: str = Key.SUBSET_PERTURBATION,
 ) -> pd.DataFrame:
-    """Relative change of a gene's expression in every group when the set found for one group is masked.
+    """Change of a gene's expression in every group when the set found for one group is masked.
 
     Parameters
     ----------
@@ -21,12 +25,16 @@ def cross_effect(
         The model that :func:`subset_perturbation` explained.
     mdata
         Data with the result; by default those of the model.
+    relative
+        Divide by the unperturbed expression of the group. ``False`` gives the change itself, in normalised counts:
+        easier to compare where some groups hardly express the gene.
     key
         Name of the result.
 
     Returns
     -------
     Table with one row per set, named ``gene | group``, and one column per group; test cells, ``expm1`` scale.
+    ``attrs["relative"]`` says which of the two it holds.
 
     Raises
     ------
@@ -65,5 +73,9 @@ def cross_effect(
                 )
             own = evaluators[gene]
             chosen = surrogate.features.get_indexer(members).tolist()
-            table.loc[f"{gene} | {found_in}", group] = own.delta(chosen) / max(own.before, 1e-12)
+            change = own.delta(chosen)
+            table.loc[f"{gene} | {found_in}", group] = (
+                change / max(own.before, 1e-12) if relative else change
+            )
+    table.attrs["relative"] = relative
     return table

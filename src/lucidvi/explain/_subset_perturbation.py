@@ -1,29 +1,28 @@
 """Search and report the set of peaks that, masked together, switches a gene off."""
 
-import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from joblib import Parallel, delayed
 from mudata import MuData
 from tqdm.auto import tqdm
 
-from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
 from lucidvi._keys import Key
-from lucidvi._validation import check_names
 from lucidvi.algorithms._subset_problem import SubsetProblem
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
+from lucidvi.explain._subset_input import (
+    Coordinates,
+    check_settings,
+    eligible_features,
+    pairs_to_explain,
+    prepare,
+)
+from lucidvi.explain._subset_storage import fingerprint, finished_pairs, write
 from lucidvi.explain._surrogate import GRIDSSurrogate, make_surrogate
 from lucidvi.model import GRIDS
-
-logger = logging.getLogger(__name__)
-
-_TABLES = ("sets", "features", "cells", "null")
 
 
 def subset_perturbation(
@@ -135,6 +134,8 @@ def subset_perturbation(
 
     Raises
     ------
+    TypeError
+        For a number of features, candidates, sweeps, restarts or sets that is not an integer.
     ValueError
         For unknown genes or groups, groups without cells, or fewer eligible peaks than ``n_features``; before any
         search starts.
@@ -155,165 +156,33 @@ def subset_perturbation(
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
         "min_openness": min_openness, "n_null": n_null,
     }  # fmt: skip
-    _check_settings(settings)
+    check_settings(settings)
     surrogate = make_surrogate(model)
     mdata = model.adata.copy() if copy else model.adata
     adata = mdata[surrogate.modality]
     labels = surrogate.groups(groupby)
-    pairs = _pairs(surrogate, genes, labels, groups)
-    eligible = _eligible(adata, feature_mask)
+    pairs = pairs_to_explain(surrogate, genes, labels, groups)
+    eligible = eligible_features(adata, feature_mask)
     targets = mdata[surrogate.target_modality]
-    where = _Coordinates(adata, targets, needed=window is not None)
+    where = Coordinates(adata, targets, needed=window is not None)
     params = settings | {
         "modality": surrogate.modality, "target_modality": surrogate.target_modality, "scale": "expm1",
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window else {}),
         **({"seed": seed} if seed is not None else {}),
-        **({"feature_mask": _fingerprint(eligible)} if feature_mask is not None else {}),
+        **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
     }  # fmt: skip
-    known = {} if overwrite else _finished(adata, key_added, params)
+    known = {} if overwrite else finished_pairs(adata, key_added, params)
     todo = [pair for pair in pairs if pair not in known]
     tasks = [
-        _prepare(surrogate, pair, labels, eligible, where, window, settings, seed) for pair in todo
+        prepare(surrogate, pair, labels, eligible, where, window, settings, seed) for pair in todo
     ]
     try:
         for pair, tables in _run(surrogate, tasks, settings, n_jobs, progress):
             known[pair] = tables | {"features": where.annotate(tables["features"])}
     finally:  # pairs that are done are kept when the rest is interrupted
         if known:
-            _write(adata, key_added, params, known)
+            write(adata, key_added, params, known)
     return mdata if copy else None
-
-
-def _check_settings(settings: dict) -> None:
-    allowed = {
-        "direction": ("down", "up"), "method": ("coordinate_descent", "beam"), "start": ("greedy", "random")
-    }  # fmt: skip
-    for name, values in allowed.items():
-        if settings[name] not in values:
-            raise ValueError(
-                f"{name}={settings[name]!r} is unknown. Allowed: {', '.join(map(repr, values))}."
-            )
-    for name, least in {
-        "n_features": 1,
-        "n_candidates": 1,
-        "max_sweeps": 1,
-        "beam_size": 1,
-        "n_null": 0,
-    }.items():
-        if settings[name] < least:
-            raise ValueError(f"{name}={settings[name]} is too small, it must be at least {least}.")
-
-
-def _pairs(
-    surrogate: GRIDSSurrogate, genes: str | Sequence[str], labels: pd.Series, groups: object
-) -> list[tuple[str, str]]:
-    """(gene, group) pairs to explain."""
-    genes = [genes] if isinstance(genes, str) else list(genes)
-    known = pd.Index(sorted(labels.unique()))
-    if groups is None:
-        wanted = dict.fromkeys(known, genes)
-    elif isinstance(groups, dict):
-        wanted = {str(g): [v] if isinstance(v, str) else list(v) for g, v in groups.items()}
-    else:
-        wanted = {str(g): genes for g in ([groups] if isinstance(groups, str) else groups)}
-    check_names(wanted, known, "Group")
-    pairs = [(gene, group) for group, of_group in wanted.items() for gene in of_group]
-    check_names(dict.fromkeys([*genes, *(gene for gene, _ in pairs)]), surrogate.targets, "Gene")
-    return list(dict.fromkeys(pairs))
-
-
-def _eligible(adata: AnnData, feature_mask: object) -> np.ndarray:
-    """Boolean mask of the features that may be selected."""
-    if feature_mask is None:
-        return np.ones(adata.n_vars, dtype=bool)
-    if isinstance(feature_mask, str):
-        if feature_mask not in adata.var:
-            raise KeyError(
-                f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}."
-            )
-        return adata.var[feature_mask].to_numpy(dtype=bool)
-    mask = np.asarray(feature_mask)
-    if mask.dtype == bool:
-        if mask.shape != (adata.n_vars,):
-            raise ValueError(f"feature_mask has shape {mask.shape}, expected ({adata.n_vars},).")
-        return mask
-    check_names(mask, adata.var_names, "Feature")
-    return adata.var_names.isin(mask)
-
-
-def _fingerprint(mask: np.ndarray) -> str:
-    """Short text that differs between masks."""
-    digest = hashlib.sha1(np.packbits(mask).tobytes()).hexdigest()[:12]
-    return f"{int(mask.sum())} features, {digest}"
-
-
-class _Coordinates:
-    """Where peaks and genes are; genes may have no coordinates."""
-
-    def __init__(self, adata: AnnData, targets: AnnData, needed: bool):
-        self.peaks = peak_coordinates(adata.var)
-        try:
-            self.genes = gene_coordinates(targets.var)
-        except KeyError:
-            if needed:
-                raise
-            self.genes = None
-
-    def distance(self, gene: str, peaks: pd.DataFrame) -> np.ndarray:
-        """Signed distance of peaks to a gene's TSS, NaN on other chromosomes."""
-        out = np.full(len(peaks), np.nan)
-        if self.genes is not None and self.genes.loc[gene, "chrom"] != "":
-            row = self.genes.loc[gene]
-            same = (
-                peaks["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")
-            ).to_numpy()
-            part = peaks[same]
-            minus = np.full(len(part), row["strand"] == "-")
-            tss = np.full(len(part), row["tss"])
-            out[same] = tss_distance(tss, minus, part["start"].to_numpy(), part["end"].to_numpy())
-        return out
-
-    def annotate(self, features: pd.DataFrame) -> pd.DataFrame:
-        """Add coordinates to the table of set members."""
-        if "chrom" in features:
-            return features
-        peaks = self.peaks.loc[features["feature"]].reset_index(drop=True)
-        distance = self.distance(features["gene"].iloc[0], peaks)
-        return pd.concat([features, peaks], axis=1).assign(distance=distance)
-
-
-def _prepare(
-    surrogate: GRIDSSurrogate, pair: tuple[str, str], labels: pd.Series, eligible: np.ndarray, where: _Coordinates,
-    window: int | None, settings: dict, seed: int | None,
-) -> dict:  # fmt: skip
-    """Cells and allowed features of a pair, checked."""
-    gene, group = pair
-    members = np.flatnonzero((labels == group).to_numpy())
-    cells = {
-        "training": np.intersect1d(members, surrogate.train_cells),
-        "test": np.intersect1d(members, surrogate.test_cells),
-    }
-    for name, chosen in cells.items():
-        if len(chosen) == 0:
-            raise ValueError(
-                f"Group {group!r} has {len(members)} cells but no {name} cell. "
-                "Leave the group out, or train with another split (train_size + validation_size below 1)."
-            )
-    x = surrogate.input(cells["training"])
-    openness = np.asarray(x.mean(0)).ravel()
-    changeable = openness > 0 if settings["direction"] == "down" else openness < 1
-    allowed = eligible & changeable & (openness >= settings["min_openness"])
-    if window is not None:
-        allowed &= np.abs(where.distance(gene, where.peaks)) <= window
-    if allowed.sum() < settings["n_features"]:
-        raise ValueError(
-            f"n_features={settings['n_features']}, but only {int(allowed.sum())} peaks can be selected for gene {gene!r} "
-            f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
-        )
-    return {
-        "pair": pair, "gene": int(surrogate.targets.get_loc(gene)), "search_cells": cells["training"],
-        "test_cells": cells["test"], "allowed": allowed, "openness": openness, "seed": seed,
-    }  # fmt: skip
 
 
 def _run(
@@ -381,42 +250,3 @@ def search_problem(
     affine, x = surrogate.affine(), surrogate.input(cells)
     loss = surrogate.loss(cells, gene, sign=sign, beta=beta, h=affine.apply(x))
     return SubsetProblem(x, affine, loss, replacement=replacement, allowed=allowed)
-
-
-def _finished(
-    adata: AnnData, key: str, params: dict
-) -> dict[tuple[str, str], dict[str, pd.DataFrame]]:
-    """Pairs that an earlier call with the same arguments has stored."""
-    if key not in adata.uns:
-        return {}
-    stored = adata.uns[key]
-    earlier = {k: str(v) for k, v in stored["params"].items()}
-    if earlier != {k: str(v) for k, v in params.items()}:
-        raise ValueError(
-            f"'{key}' holds results of other arguments. Pass another key_added, or overwrite=True to replace them."
-        )
-    found = {}
-    for gene, group in stored["sets"][["gene", "group"]].itertuples(index=False):
-        tables = {t: stored[t] for t in _TABLES}
-        found[gene, group] = {
-            name: table[(table["gene"] == gene) & (table["group"] == group)]
-            for name, table in tables.items()
-        }
-    return found
-
-
-def _write(
-    adata: AnnData, key: str, params: dict, pairs: dict[tuple[str, str], dict[str, pd.DataFrame]]
-) -> None:
-    """Store the tables and the matrix of single effects."""
-    result: dict[str, object] = {"params": params}
-    for name in _TABLES:
-        table = pd.concat([tables[name] for tables in pairs.values()], ignore_index=True)
-        table.index = table.index.astype(str)  # h5ad keeps row names as text
-        result[name] = table
-    effects = np.zeros((adata.n_vars, len(pairs)), dtype=np.float32)
-    for column, tables in enumerate(pairs.values()):
-        members = adata.var_names.get_indexer(tables["features"]["feature"])
-        effects[members, column] = tables["features"]["single_effect"]
-    adata.uns[key] = result
-    adata.varm[key] = effects

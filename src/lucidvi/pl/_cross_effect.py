@@ -21,7 +21,7 @@ def cross_effect(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes:
-    """Heat map of the relative change that each set causes in each group (:cite:p:`Liu2024`).
+    """Heat map of the change that each set causes in each group (:cite:p:`Liu2024`).
 
     Outlined cells are the group the set was found in; a triangle marks the group where it
     does most. A set that is specific has both in one place.
@@ -29,13 +29,13 @@ def cross_effect(
     Parameters
     ----------
     table
-        Relative changes (-0.4: 40 % lower) as returned by ``lucidvi.explain.cross_effect``:
-        rows are sets, named ``"gene | group"`` or by a two-level index (gene, group); columns
+        Relative changes (-0.4: 40 % lower), or changes in normalised counts where
+        ``table.attrs["relative"]`` is false, as returned by ``lucidvi.explain.cross_effect``: rows are sets, named ``"gene | group"`` or by a two-level index (gene, group); columns
         are the groups whose cells were perturbed.
     direction
         ``"down"`` marks the largest drop of each row, ``"up"`` the largest rise.
     annotate
-        Whether to write the per cent into the cells; by default up to 400 cells.
+        Whether to write the values into the cells; by default up to 400 cells.
     sort
         Order the rows by the group they were found in, in the order of the columns.
     cmap
@@ -77,7 +77,8 @@ def cross_effect(
     columns = [str(column) for column in table.columns]
     place = np.array([columns.index(g) if g in columns else len(columns) for g in found])
     order = np.argsort(place, kind="stable") if sort else np.arange(len(table))
-    values = 100 * table.to_numpy(float)[order]
+    relative = bool(table.attrs.get("relative", True))
+    values = (100 if relative else 1) * table.to_numpy(float)[order]
     place, labels = place[order], [labels[i] for i in order]
     if ax is None:
         size = (3.6 + 0.62 * len(columns), 1.9 + 0.3 * len(labels))
@@ -85,9 +86,10 @@ def cross_effect(
     limit = max(np.nanmax(np.abs(values)), 1e-9)
     image = ax.imshow(values, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02, shrink=min(1.0, 8 / len(labels)))
-    bar.set_label("Change of predicted expression (%)")
+    unit = "%" if relative else "normalised counts"
+    bar.set_label(f"Change of predicted expression ({unit})")
     if annotate or (annotate is None and values.size <= 400):
-        _write(ax, image, values)
+        _write(ax, image, values, 0 if relative else 1)
     n_own = _mark(ax, values, place, direction)
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(labels)), labels)
@@ -113,12 +115,11 @@ def _found_in(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     return labels, [label.partition(_SEPARATOR)[2] for label in labels]
 
 
-def _write(ax: Axes, image, values: np.ndarray) -> None:
+def _write(ax: Axes, image, values: np.ndarray, digits: int) -> None:
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             color = "white" if is_dark(image.cmap(image.norm(value))) else "black"
-            text = f"{value:.0f}".replace("-0", "0", 1) if abs(value) < 0.5 else f"{value:.0f}"
-            text = text.replace("-", "\N{MINUS SIGN}")
+            text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
             ax.text(j, i, text, ha="center", va="center", color=color, fontsize="small")
 
 

@@ -1,33 +1,27 @@
 """GRIDS: translation between open chromatin and expression, made to be explained."""
 
 import logging
-from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from mudata import MuData
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
-from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
-from torch import Tensor
 
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
-from lucidvi._validation import check_modality, check_names, check_unique, check_values, obs_column
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset, MultiomeSplitter, find_neighbors
 from lucidvi.model.grids._module import GRIDSModule
+from lucidvi.model.grids._reading import ReadingMixin
+from lucidvi.model.grids._setup import SetupMixin
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 
 logger = logging.getLogger(__name__)
 
-_MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
-_MAX_DENSE = 2 * 10**8  # predicted entries handed out at once (0.8 GB)
 
-
-class GRIDS(BaseModelClass):
+class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
     """Translation of open chromatin into expression, the surrogate of GRIDS :cite:p:`Liu2024`.
 
     A sparse encoder pools each cell's open peaks by chromosome; maps between the latent spaces of both modalities and
@@ -109,96 +103,6 @@ class GRIDS(BaseModelClass):
             f"{'paired' if self.n_paired else 'unpaired'} cells"
         )
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        rna_layer: str | None = None,
-        atac_layer: str | None = None,
-        labels_key: str | None = None,
-        batch_key: str | None = None,
-        modalities: dict[str, str] | None = None,
-        **kwargs,
-    ) -> None:
-        """Register the data.
-
-        Parameters
-        ----------
-        mdata
-            Two modalities. Their cells may be the same, partly the same, or different. Peaks are named
-            ``chr:start-end`` or ``chr-start-end``, or ``.var`` has ``chrom``, ``start``, ``end``.
-        rna_layer, atac_layer
-            Layers with counts; ``None`` uses ``.X``. RNA counts are log-normalised to 10,000 per cell (values that are
-            not whole numbers count as log-normalised already); accessibility is binarised. Both on the fly.
-        labels_key
-            Column with the cell type, in ``mdata.obs`` or in the modalities' ``obs``; needed for unpaired cells.
-        batch_key
-            Column with the batch, likewise; the decoders are conditioned on it.
-        modalities
-            Which modality is which, by default ``{"rna_layer": "rna", "atac_layer": "atac"}``.
-        **kwargs
-            Passed on when a saved model is loaded.
-        """
-        setup_method_args = cls._get_setup_method_args(
-            cls=cls, mdata=mdata, rna_layer=rna_layer, atac_layer=atac_layer, labels_key=labels_key,
-            batch_key=batch_key, modalities=modalities,
-        )  # fmt: skip
-        modalities = {**_MODALITIES, **(modalities or {})}
-        unknown = set(modalities) - {"rna_layer", "atac_layer", "labels_key", "batch_key"}
-        if unknown:
-            raise ValueError(
-                f"modalities has unknown keys {sorted(unknown)}. Allowed: 'rna_layer', 'atac_layer'."
-            )
-        rna, atac = modalities["rna_layer"], modalities["atac_layer"]
-        check_modality(mdata, rna, "rna_layer")
-        check_modality(mdata, atac, "atac_layer")
-        for modality, layer, what in ((rna, rna_layer, "Gene"), (atac, atac_layer, "Peak")):
-            check_unique(mdata[modality].var_names, what)
-            if layer is not None and layer not in mdata[modality].layers:
-                raise KeyError(f"Layer {layer!r} is not in mdata[{modality!r}].layers.")
-            check_values(
-                mdata[modality].X if layer is None else mdata[modality].layers[layer],
-                f"mdata[{modality!r}]",
-            )
-        peak_coordinates(mdata[atac].var)
-        _lift_obs(mdata, (rna, atac), labels_key=labels_key, batch_key=batch_key)
-        paired = set(mdata[rna].obs_names) & set(mdata[atac].obs_names)
-        if not paired and labels_key is None:
-            raise ValueError(
-                "The modalities share no cell: pass labels_key, the cell types link them."
-            )
-        fields = [
-            MuDataLayerField(
-                GRIDSKeys.RNA, rna_layer, mod_key=rna, is_count_data=False, mod_required=True
-            ),
-            MuDataLayerField(
-                GRIDSKeys.ATAC, atac_layer, mod_key=atac, is_count_data=False, mod_required=True
-            ),
-            MuDataCategoricalObsField(GRIDSKeys.LABELS, labels_key, mod_key=None),
-            MuDataCategoricalObsField(GRIDSKeys.BATCH, batch_key, mod_key=None),
-        ]
-        logger.info("GRIDS reads accessibility as open (> 0) or closed.")
-        manager = AnnDataManager(
-            fields=fields,
-            setup_method_args=setup_method_args,
-            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
-        )
-        if source := kwargs.get("source_registry"):
-            for key, modality in ((GRIDSKeys.RNA, rna), (GRIDSKeys.ATAC, atac)):
-                known = source["field_registries"][key]["state_registry"]["column_names"]
-                _check_features(modality, mdata[modality].var_names, known)
-        manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
-
-    @classmethod
-    def setup_anndata(cls, *args, **kwargs) -> None:
-        """Not available: GRIDS reads two modalities, see :meth:`setup_mudata`."""
-        raise NotImplementedError(
-            "GRIDS needs two modalities. Put them into a MuData object and call setup_mudata."
-        )
-
-    # ---- training ------------------------------------------------------------------------------------------------
 
     def train(
         self,
@@ -318,190 +222,6 @@ class GRIDS(BaseModelClass):
         open_rows = open_rows[open_rows >= 0][:2048]
         share = data.open_peaks(open_rows).nnz / (len(open_rows) * data.atac.shape[1])
         self.module.openness.fill_(float(np.clip(share, 1e-6, 1 - 1e-6)))
-
-    # ---- reading -------------------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def get_latent_representation(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: Literal["rna", "atac"] = "atac",
-        indices: Sequence[int] | None = None,
-        batch_size: int = 512,
-    ) -> np.ndarray:
-        """Latent means of the cells of one modality.
-
-        Parameters
-        ----------
-        mdata
-            Data; by default those of the model.
-        modality
-            ``"rna"`` or ``"atac"``: which encoder.
-        indices
-            Rows of that modality; all by default.
-        batch_size
-            Cells at a time.
-
-        Returns
-        -------
-        Array of shape ``(n_cells_of_the_modality, n_latent)``, in the modality's order.
-        """
-        self._check_if_trained(warn=False)
-        encode = self.module.rna_encoder if _source(modality) == "rna" else self._encode_atac
-        parts = [encode(x) for x, _, _ in self._batches(mdata, modality, indices, batch_size)]
-        return torch.cat(parts).cpu().numpy()
-
-    @torch.inference_mode()
-    def translate(
-        self,
-        mdata: MuData | None = None,
-        *,
-        source: Literal["atac", "rna"] = "atac",
-        features: Sequence[str] | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int = 512,
-        clamp: bool = True,
-        return_numpy: bool = False,
-    ) -> pd.DataFrame | np.ndarray:
-        """Predict one modality from the other.
-
-        Parameters
-        ----------
-        mdata
-            Data, for example a copy with changed peaks; by default those of the model.
-        source
-            ``"atac"`` predicts log-normalised expression, ``"rna"`` the probability that a peak is open.
-        features
-            Genes or peaks to predict; all by default.
-        indices
-            Rows of the source modality; all by default.
-        batch_size
-            Cells at a time.
-        clamp
-            Whether expression below 0 is set to 0.
-        return_numpy
-            Return an array instead of a table.
-
-        Returns
-        -------
-        Cells of the source modality x genes (``log1p`` of counts per 10,000) or x peaks (probability).
-        """
-        self._check_if_trained(warn=False)
-        target = "rna" if _source(source) == "atac" else "atac"
-        mdata = self._validate_anndata(mdata)
-        names = mdata[self._modality(_KEY[target])].var_names
-        if features is not None:
-            check_names(features, names, "Gene" if target == "rna" else "Peak")
-        chosen = np.arange(len(names)) if features is None else names.get_indexer(list(features))
-        cells = mdata[self._modality(_KEY[source])].obs_names
-        cells = cells if indices is None else cells[np.asarray(indices)]
-        if len(cells) * len(chosen) > _MAX_DENSE:
-            raise ValueError(
-                f"The prediction would hold {len(cells)} x {len(chosen)} dense values. Pass `features` or `indices`."
-            )
-        module, picked = self.module, torch.from_numpy(chosen).to(self.module.device)
-        out = np.empty((len(cells), len(chosen)), dtype=np.float32)
-        for x, batch, rows in self._batches(mdata, source, indices, batch_size):
-            if target == "rna":
-                y = module.rna_decoder(module.atac_to_rna(self._encode_atac(x)), batch)
-                if module.cis is not None:
-                    y = y + module.cis(*x)
-                y = y[:, picked]
-                y = y.clamp_min(0.0) if clamp else y
-            else:
-                z = module.rna_to_atac(module.rna_encoder(x))
-                logit = module.atac_decoder.block(module.atac_decoder.head(z, batch), picked)
-                # training saw as many closed as open entries: go back to the data's share of open ones
-                y = torch.sigmoid(logit + torch.logit(module.openness))
-            out[rows] = y.cpu().numpy()
-        return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
-
-    @property
-    def n_paired(self) -> int:
-        """Number of cells with both modalities."""
-        rna, atac = (
-            self.adata[self._modality(k)].obs_names for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)
-        )
-        return len(rna.intersection(atac))
-
-    def _modality(self, key: str) -> str:
-        """Name of the modality registered under a key."""
-        return self.adata_manager.data_registry[key]["mod_key"]
-
-    def _encode_atac(self, x: tuple[Tensor, Tensor, int]) -> Tensor:
-        return self.module.atac_encoder(*x)
-
-    def _batches(
-        self, mdata: MuData | None, source: str, indices: Sequence[int] | None, batch_size: int
-    ) -> Iterator[tuple[Tensor | tuple[Tensor, Tensor, int], Tensor, slice]]:
-        """Input, batch index and position of the rows of one modality."""
-        mdata = self._validate_anndata(mdata)
-        data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
-        of_cell = data.rna_row if source == "rna" else data.atac_row
-        cell_of_row = np.empty((of_cell >= 0).sum(), dtype=np.int64)
-        cell_of_row[of_cell[of_cell >= 0]] = np.flatnonzero(of_cell >= 0)
-        rows = np.arange(len(cell_of_row)) if indices is None else np.asarray(indices)
-        device = self.module.device
-        self.module.eval()
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            batch = torch.from_numpy(data.batch[cell_of_row[part]].astype(np.int64)).to(device)
-            if source == "rna":
-                x = torch.from_numpy(data.expression(part)).to(device)
-            else:
-                peaks = data.open_peaks(part)
-                cell = np.repeat(np.arange(len(part)), np.diff(peaks.indptr))
-                x = (
-                    torch.from_numpy(peaks.indices.astype(np.int64)).to(device),
-                    torch.from_numpy(cell).to(device),
-                    len(part),
-                )
-            yield x, batch, slice(start, start + len(part))
-
-    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
-        """Check features against those of the training, then register new data."""
-        adata = self.adata if adata is None else adata
-        if self.adata_manager is not None:
-            for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC):
-                modality = self._modality(key)
-                check_modality(adata, modality, "modalities")
-                known = self.adata_manager.get_state_registry(key)["column_names"]
-                _check_features(modality, adata[modality].var_names, known)
-            setup = self.registry_["setup_args"]
-            modalities = [self._modality(k) for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)]
-            _lift_obs(
-                adata, modalities, labels_key=setup["labels_key"], batch_key=setup["batch_key"]
-            )
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
-
-
-_KEY = {"rna": GRIDSKeys.RNA, "atac": GRIDSKeys.ATAC}
-
-
-def _source(name: str) -> str:
-    if name not in _KEY:
-        raise ValueError(f"{name!r} is not a modality of GRIDS. Allowed: 'rna', 'atac'.")
-    return name
-
-
-def _check_features(modality: str, given: pd.Index, known: Sequence[str]) -> None:
-    """Require the features that a model was set up with."""
-    if len(known) != len(given) or not np.array_equal(np.asarray(known), np.asarray(given)):
-        raise ValueError(
-            f"The features of modality {modality!r} differ from those the model was set up with "
-            f"({len(given)} given, {len(known)} expected, in the same order). "
-            "Use the same features, or set up and train a new model."
-        )
-
-
-def _lift_obs(mdata: MuData, modalities: Sequence[str], **keys: str | None) -> None:
-    """Put columns that only the modalities have into ``mdata.obs``."""
-    for argument, key in keys.items():
-        if key is not None:
-            column = obs_column(mdata, key, modalities, argument)
-            if key not in mdata.obs:
-                mdata.obs[key] = column
 
 
 def _chromosome_groups(chrom: pd.Series, min_share: float = 1e-3) -> np.ndarray:

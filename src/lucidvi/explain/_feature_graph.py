@@ -1,0 +1,91 @@
+"""Centrality and neighbours of features, stored as a graph."""
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scanpy.neighbors import Neighbors
+
+from lucidvi._keys import Key
+from lucidvi._validation import check_integer
+from lucidvi.model import SIVAE
+
+
+def feature_graph(
+    model: SIVAE,
+    *,
+    n_neighbors: int = 20,
+    key_added: str = Key.NEIGHBORS,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Store hubs and neighbourhoods of features as siVAE sees them :cite:p:`Choi2023`.
+
+    The neighbour graph lies where scanpy's graph tools look for it on the transposed object:
+    ``sc.tl.leiden(adata.T, neighbors_key="sivae_neighbors")``.
+
+    Parameters
+    ----------
+    model
+        Trained siVAE.
+    n_neighbors
+        Neighbours of each feature by Euclidean distance in the feature embedding.
+    key_added
+        Name of the graph.
+    copy
+        Return a copy of the data with the result instead of changing the data.
+
+    Returns
+    -------
+    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+
+    ``varp[key_added]``, ``varp[f"{key_added}_distances"]``
+        Connectivities as UMAP weighs them, and distances: CSR, ``(n_features, n_features)``.
+    ``uns[key_added]``
+        Parameters, and the names of the two in scanpy's layout.
+    ``var["sivae_centrality"]``
+        Minus the mean squared reconstruction error of each feature over training cells; higher is more central.
+    ``var["sivae_centrality_held_out"]``
+        The same over cells that training has not seen, where there are any.
+
+    Raises
+    ------
+    TypeError
+        If the model is not a siVAE.
+    ValueError
+        If the model is not trained or ``n_neighbors`` is out of range.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.hub_network(n_cells=300)
+    >>> lv.model.SIVAE.setup_anndata(adata)
+    >>> model = lv.model.SIVAE(adata, n_latent=2, hidden=(64, 32))
+    >>> model.train(max_epochs=4, enable_progress_bar=False)
+    >>> lv.explain.feature_graph(model)
+    >>> adata.varp["sivae_neighbors"].shape
+    (300, 300)
+    """
+    if not isinstance(model, SIVAE):
+        raise TypeError(f"Expected a lucidvi.model.SIVAE, got {type(model).__name__}.")
+    check_integer(n_neighbors, 2, "n_neighbors")
+    embedding = model.get_feature_embedding()
+    if n_neighbors >= len(embedding):
+        raise ValueError(
+            f"n_neighbors={n_neighbors} is out of range. Allowed: 2 to {len(embedding) - 1}."
+        )
+    carrier = AnnData(np.zeros((len(embedding), 1), dtype=np.float32))
+    carrier.obsm["X"] = embedding.to_numpy()
+    graph = Neighbors(carrier)
+    graph.compute_neighbors(n_neighbors + 1, use_rep="X")  # scanpy counts the point itself
+    data = model.adata.copy() if copy else model.adata
+    modality = model._modality()
+    target = data if modality is None else data[modality]
+    names = {"connectivities_key": key_added, "distances_key": f"{key_added}_distances"}
+    target.varp[names["connectivities_key"]] = graph.connectivities.tocsr()
+    target.varp[names["distances_key"]] = graph.distances.tocsr()
+    params = {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean"}
+    target.uns[key_added] = {**names, "params": params}
+    target.var[Key.CENTRALITY] = model.get_feature_centrality(split="train").to_numpy()
+    if len(model.validation_indices) + len(model.test_indices):
+        held_out = model.get_feature_centrality(split="held_out")
+        target.var[f"{Key.CENTRALITY}_held_out"] = held_out.to_numpy()
+    return data if copy else None

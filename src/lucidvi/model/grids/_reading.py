@@ -1,0 +1,156 @@
+"""What a trained GRIDS says of cells: latent means and translations."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from mudata import MuData
+from torch import Tensor
+
+from lucidvi._validation import check_names
+from lucidvi.model.grids._constants import GRIDSKeys
+from lucidvi.model.grids._data import MultiomeDataset
+from lucidvi.model.grids._module import GRIDSModule
+
+_KEY = {"rna": GRIDSKeys.RNA, "atac": GRIDSKeys.ATAC}
+_MAX_DENSE = 2 * 10**8  # predicted entries handed out at once (0.8 GB)
+
+
+class ReadingMixin:
+    """Latent means and translations of the cells of one modality."""
+
+    module: GRIDSModule
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: Literal["rna", "atac"] = "atac",
+        indices: Sequence[int] | None = None,
+        batch_size: int = 512,
+    ) -> np.ndarray:
+        """Latent means of the cells of one modality.
+
+        Parameters
+        ----------
+        mdata
+            Data; by default those of the model.
+        modality
+            ``"rna"`` or ``"atac"``: which encoder.
+        indices
+            Rows of that modality; all by default.
+        batch_size
+            Cells at a time.
+
+        Returns
+        -------
+        Array of shape ``(n_cells_of_the_modality, n_latent)``, in the modality's order.
+        """
+        self._check_if_trained(warn=False)
+        encode = self.module.rna_encoder if _source(modality) == "rna" else self._encode_atac
+        parts = [encode(x) for x, _, _ in self._batches(mdata, modality, indices, batch_size)]
+        return torch.cat(parts).cpu().numpy()
+
+    @torch.inference_mode()
+    def translate(
+        self,
+        mdata: MuData | None = None,
+        *,
+        source: Literal["atac", "rna"] = "atac",
+        features: Sequence[str] | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int = 512,
+        clamp: bool = True,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Predict one modality from the other.
+
+        Parameters
+        ----------
+        mdata
+            Data, for example a copy with changed peaks; by default those of the model.
+        source
+            ``"atac"`` predicts log-normalised expression, ``"rna"`` the probability that a peak is open.
+        features
+            Genes or peaks to predict; all by default.
+        indices
+            Rows of the source modality; all by default.
+        batch_size
+            Cells at a time.
+        clamp
+            Whether expression below 0 is set to 0.
+        return_numpy
+            Return an array instead of a table.
+
+        Returns
+        -------
+        Cells of the source modality x genes (``log1p`` of counts per 10,000) or x peaks (probability).
+        """
+        self._check_if_trained(warn=False)
+        target = "rna" if _source(source) == "atac" else "atac"
+        mdata = self._validate_anndata(mdata)
+        names = mdata[self._modality(_KEY[target])].var_names
+        if features is not None:
+            check_names(features, names, "Gene" if target == "rna" else "Peak")
+        chosen = np.arange(len(names)) if features is None else names.get_indexer(list(features))
+        cells = mdata[self._modality(_KEY[source])].obs_names
+        cells = cells if indices is None else cells[np.asarray(indices)]
+        if len(cells) * len(chosen) > _MAX_DENSE:
+            raise ValueError(
+                f"The prediction would hold {len(cells)} x {len(chosen)} dense values. Pass `features` or `indices`."
+            )
+        module, picked = self.module, torch.from_numpy(chosen).to(self.module.device)
+        out = np.empty((len(cells), len(chosen)), dtype=np.float32)
+        for x, batch, rows in self._batches(mdata, source, indices, batch_size):
+            if target == "rna":
+                y = module.rna_decoder(module.atac_to_rna(self._encode_atac(x)), batch)
+                if module.cis is not None:
+                    y = y + module.cis(*x)
+                y = y[:, picked]
+                y = y.clamp_min(0.0) if clamp else y
+            else:
+                z = module.rna_to_atac(module.rna_encoder(x))
+                logit = module.atac_decoder.block(module.atac_decoder.head(z, batch), picked)
+                # training saw as many closed as open entries: go back to the data's share of open ones
+                y = torch.sigmoid(logit + torch.logit(module.openness))
+            out[rows] = y.cpu().numpy()
+        return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
+
+    def _encode_atac(self, x: tuple[Tensor, Tensor, int]) -> Tensor:
+        return self.module.atac_encoder(*x)
+
+    def _batches(
+        self, mdata: MuData | None, source: str, indices: Sequence[int] | None, batch_size: int
+    ) -> Iterator[tuple[Tensor | tuple[Tensor, Tensor, int], Tensor, slice]]:
+        """Input, batch index and position of the rows of one modality."""
+        mdata = self._validate_anndata(mdata)
+        data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
+        of_cell = data.rna_row if source == "rna" else data.atac_row
+        cell_of_row = np.empty((of_cell >= 0).sum(), dtype=np.int64)
+        cell_of_row[of_cell[of_cell >= 0]] = np.flatnonzero(of_cell >= 0)
+        rows = np.arange(len(cell_of_row)) if indices is None else np.asarray(indices)
+        device = self.module.device
+        self.module.eval()
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            batch = torch.from_numpy(data.batch[cell_of_row[part]].astype(np.int64)).to(device)
+            if source == "rna":
+                x = torch.from_numpy(data.expression(part)).to(device)
+            else:
+                peaks = data.open_peaks(part)
+                cell = np.repeat(np.arange(len(part)), np.diff(peaks.indptr))
+                x = (
+                    torch.from_numpy(peaks.indices.astype(np.int64)).to(device),
+                    torch.from_numpy(cell).to(device),
+                    len(part),
+                )
+            yield x, batch, slice(start, start + len(part))
+
+
+def _source(name: str) -> str:
+    if name not in _KEY:
+        raise ValueError(f"{name!r} is not a modality of GRIDS. Allowed: 'rna', 'atac'.")
+    return name

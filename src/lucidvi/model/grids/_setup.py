@@ -1,0 +1,164 @@
+"""Registration of the data of GRIDS, and checks of every data set that a model is given later."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
+
+from lucidvi._genomics import peak_coordinates
+from lucidvi._validation import (
+    check_modality,
+    check_not_view,
+    check_unique,
+    check_values,
+    obs_column,
+)
+from lucidvi.model.grids._constants import GRIDSKeys
+
+logger = logging.getLogger(__name__)
+
+_MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
+
+
+class SetupMixin:
+    """What a model knows of its data: two modalities, cell types and batches."""
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        atac_layer: str | None = None,
+        labels_key: str | None = None,
+        batch_key: str | None = None,
+        modalities: dict[str, str] | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the data.
+
+        Parameters
+        ----------
+        mdata
+            Two modalities, not a view. Their cells may be the same, partly the same, or different. Peaks are named
+            ``chr:start-end`` or ``chr-start-end``, or ``.var`` has ``chrom``, ``start``, ``end``.
+        rna_layer, atac_layer
+            Layers with counts; ``None`` uses ``.X``. RNA counts are log-normalised to 10,000 per cell (values that are
+            not whole numbers count as log-normalised already); accessibility is binarised. Both on the fly.
+        labels_key
+            Column with the cell type, in ``mdata.obs`` or in the modalities' ``obs``; needed for unpaired cells.
+        batch_key
+            Column with the batch, likewise; the decoders are conditioned on it.
+        modalities
+            Which modality is which, by default ``{"rna_layer": "rna", "atac_layer": "atac"}``.
+        **kwargs
+            Passed on when a saved model is loaded.
+        """
+        setup_method_args = cls._get_setup_method_args(
+            cls=cls, mdata=mdata, rna_layer=rna_layer, atac_layer=atac_layer, labels_key=labels_key,
+            batch_key=batch_key, modalities=modalities,
+        )  # fmt: skip
+        modalities = {**_MODALITIES, **(modalities or {})}
+        unknown = set(modalities) - {"rna_layer", "atac_layer", "labels_key", "batch_key"}
+        if unknown:
+            raise ValueError(
+                f"modalities has unknown keys {sorted(unknown)}. Allowed: 'rna_layer', 'atac_layer'."
+            )
+        rna, atac = modalities["rna_layer"], modalities["atac_layer"]
+        check_modality(mdata, rna, "rna_layer")
+        check_modality(mdata, atac, "atac_layer")
+        check_not_view(mdata)
+        for modality, layer, what in ((rna, rna_layer, "Gene"), (atac, atac_layer, "Peak")):
+            check_unique(mdata[modality].var_names, what)
+            if layer is not None and layer not in mdata[modality].layers:
+                raise KeyError(f"Layer {layer!r} is not in mdata[{modality!r}].layers.")
+            check_values(
+                mdata[modality].X if layer is None else mdata[modality].layers[layer],
+                f"mdata[{modality!r}]",
+            )
+        peak_coordinates(mdata[atac].var)
+        _lift_obs(mdata, (rna, atac), labels_key=labels_key, batch_key=batch_key)
+        paired = set(mdata[rna].obs_names) & set(mdata[atac].obs_names)
+        if not paired and labels_key is None:
+            raise ValueError(
+                "The modalities share no cell: pass labels_key, the cell types link them."
+            )
+        fields = [
+            MuDataLayerField(
+                GRIDSKeys.RNA, rna_layer, mod_key=rna, is_count_data=False, mod_required=True
+            ),
+            MuDataLayerField(
+                GRIDSKeys.ATAC, atac_layer, mod_key=atac, is_count_data=False, mod_required=True
+            ),
+            MuDataCategoricalObsField(GRIDSKeys.LABELS, labels_key, mod_key=None),
+            MuDataCategoricalObsField(GRIDSKeys.BATCH, batch_key, mod_key=None),
+        ]
+        logger.info("GRIDS reads accessibility as open (> 0) or closed.")
+        manager = AnnDataManager(
+            fields=fields,
+            setup_method_args=setup_method_args,
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        if source := kwargs.get("source_registry"):
+            for key, modality in ((GRIDSKeys.RNA, rna), (GRIDSKeys.ATAC, atac)):
+                known = source["field_registries"][key]["state_registry"]["column_names"]
+                _check_features(modality, mdata[modality].var_names, known)
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_anndata(cls, *args, **kwargs) -> None:
+        """Not available: GRIDS reads two modalities, see :meth:`setup_mudata`."""
+        raise NotImplementedError(
+            "GRIDS needs two modalities. Put them into a MuData object and call setup_mudata."
+        )
+
+    @property
+    def n_paired(self) -> int:
+        """Number of cells with both modalities."""
+        rna, atac = (
+            self.adata[self._modality(k)].obs_names for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)
+        )
+        return len(rna.intersection(atac))
+
+    def _modality(self, key: str) -> str:
+        """Name of the modality registered under a key."""
+        return self.adata_manager.data_registry[key]["mod_key"]
+
+    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
+        """Check features against those of the training, then register new data."""
+        adata = self.adata if adata is None else adata
+        if self.adata_manager is not None:
+            for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC):
+                modality = self._modality(key)
+                check_modality(adata, modality, "modalities")
+                known = self.adata_manager.get_state_registry(key)["column_names"]
+                _check_features(modality, adata[modality].var_names, known)
+            setup = self.registry_["setup_args"]
+            modalities = [self._modality(k) for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)]
+            _lift_obs(
+                adata, modalities, labels_key=setup["labels_key"], batch_key=setup["batch_key"]
+            )
+        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
+
+
+def _check_features(modality: str, given: pd.Index, known: Sequence[str]) -> None:
+    """Require the features that a model was set up with."""
+    if len(known) != len(given) or not np.array_equal(np.asarray(known), np.asarray(given)):
+        raise ValueError(
+            f"The features of modality {modality!r} differ from those the model was set up with "
+            f"({len(given)} given, {len(known)} expected, in the same order). "
+            "Use the same features, or set up and train a new model."
+        )
+
+
+def _lift_obs(mdata: MuData, modalities: Sequence[str], **keys: str | None) -> None:
+    """Put columns that only the modalities have into ``mdata.obs``."""
+    for argument, key in keys.items():
+        if key is not None:
+            column = obs_column(mdata, key, modalities, argument)
+            if key not in mdata.obs:
+                mdata.obs[key] = column

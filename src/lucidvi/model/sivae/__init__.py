@@ -1,0 +1,3 @@
+from lucidvi.model.sivae._model import SIVAE
+
+__all__ = ["SIVAE"]

@@ -1,0 +1,255 @@
+"""Networks and losses of siVAE."""
+
+import torch
+import torch.nn.functional as F
+from scvi import REGISTRY_KEYS
+from scvi.distributions import NegativeBinomial
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal, kl_divergence
+
+from lucidvi.model.sivae._statistics import TARGET_SUM
+
+_MAX_SCALED = (
+    10.0  # scaled expression is clipped here, as usual before a principal component analysis
+)
+
+
+def _layers(sizes: tuple[int, ...]) -> nn.Sequential:
+    steps: list[nn.Module] = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        steps += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*steps)
+
+
+class GaussianEncoder(nn.Module):
+    """Mean and standard deviation of a diagonal Gaussian posterior."""
+
+    def __init__(self, n_in: int, hidden: tuple[int, ...], n_latent: int):
+        super().__init__()
+        self.layers = _layers((n_in, *hidden))
+        self.mean = nn.Linear(hidden[-1], n_latent)
+        self.log_variance = nn.Linear(hidden[-1], n_latent)
+
+    def forward(self, x: Tensor) -> Normal:
+        """Posterior of the rows of ``x``."""
+        h = self.layers(x)
+        return Normal(self.mean(h), (0.5 * self.log_variance(h).clamp(-8.0, 4.0)).exp())
+
+
+class SIVAEModule(BaseModuleClass):
+    """Two encoder-decoders whose last hidden layers meet in a product.
+
+    ``x_cf ~ p(w_f . h_c + b_f)``: ``h_c`` is decoded from the cell's latent ``z_c``, ``w_f`` from the feature's latent
+    ``v_f``. Until the joint stage, ``w_f`` is a free parameter and the module is a plain VAE.
+
+    Parameters
+    ----------
+    n_features, n_latent, n_batch
+        Numbers of features, latent dimensions and batches.
+    hidden
+        Widths of the encoders' hidden layers; the decoders mirror them.
+    n_feature_input
+        Numbers that describe a feature to its encoder.
+    gene_likelihood
+        ``"normal"`` or ``"nb"``.
+    linear
+        Decoders without hidden layers.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_latent: int,
+        n_batch: int,
+        hidden: tuple[int, ...],
+        n_feature_input: int,
+        gene_likelihood: str,
+        linear: bool,
+    ):
+        super().__init__()
+        self.n_features, self.n_latent, self.n_batch = n_features, n_latent, n_batch
+        self.counts = gene_likelihood == "nb"
+        width, mirrored = hidden[0], tuple(reversed(hidden))
+        n_covariates = n_batch if n_batch > 1 else 0
+        self.cell_encoder = GaussianEncoder(n_features, hidden, n_latent)
+        self.feature_encoder = GaussianEncoder(n_feature_input, hidden, n_latent)
+        if linear:
+            self.cell_decoder: nn.Module = nn.Linear(n_latent + n_covariates, width)
+            # without a bias, so that loadings span what the cells' latent space spans
+            self.feature_decoder: nn.Module = nn.Linear(n_latent, width, bias=False)
+        else:
+            self.cell_decoder = _layers((n_latent + n_covariates, *mirrored))
+            self.feature_decoder = nn.Sequential(
+                _layers((n_latent, *mirrored)), nn.Linear(width, width)
+            )
+        self.weight = nn.Parameter(torch.randn(n_features, width) / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_features))
+        shape = n_features if self.counts else 1
+        self.log_dispersion = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+        self.register_buffer("feature_input", torch.zeros(n_features, n_feature_input))
+        self.register_buffer("n_train", torch.ones(()))
+        self.register_buffer("joint", torch.zeros((), dtype=torch.bool))
+
+    # ---- cells ---------------------------------------------------------------------------------------------------
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Input of the cell encoder: log-normalised values of unit variance per feature."""
+        if self.counts:
+            x = torch.log1p(TARGET_SUM * x / x.sum(1, keepdim=True).clamp_min(1.0))
+        return ((x - self.mean) / self.std).clamp(-_MAX_SCALED, _MAX_SCALED)
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_) -> dict[str, Tensor]:
+        return {"x": tensors[REGISTRY_KEYS.X_KEY]}
+
+    @auto_move_data
+    def inference(self, x: Tensor, n_samples: int = 1) -> dict[str, Tensor | Distribution]:
+        """Posterior of the cells."""
+        u = self.scaled(x)
+        qz = self.cell_encoder(u)
+        z = qz.rsample() if n_samples == 1 else qz.rsample((n_samples,))
+        return {
+            "qz": qz,
+            "z": z,
+            "scaled": u,
+            "library": x.sum(1, keepdim=True),
+        }
+
+    def decode_cells(self, z: Tensor, batch_index: Tensor) -> Tensor:
+        """Last hidden layer of the cells, shape ``(..., n_cells, width)``."""
+        if self.n_batch > 1:
+            batch = F.one_hot(batch_index.flatten().long(), self.n_batch).to(z)
+            z = torch.cat([z, batch.expand(*z.shape[:-1], -1)], dim=-1)
+        return self.cell_decoder(z)
+
+    # ---- features ------------------------------------------------------------------------------------------------
+
+    def feature_posterior(self, features: Tensor | None = None) -> Normal:
+        """Posterior of the features."""
+        return self.feature_encoder(
+            self.feature_input if features is None else self.feature_input[features]
+        )
+
+    def decode_features(self, v: Tensor) -> Tensor:
+        """Output weights of features; 0 at the origin, where a feature varies with nothing."""
+        w = self.feature_decoder(torch.cat([v, v.new_zeros(1, self.n_latent)]))
+        return w[:-1] - w[-1:]
+
+    def feature_weights(self, features: Tensor | None = None) -> Tensor:
+        """Output weights of the features at their posterior means (the free ones before the joint stage)."""
+        if not self.joint:
+            return self.weight if features is None else self.weight[features]
+        return self.decode_features(self.feature_posterior(features).mean)
+
+    # ---- both ----------------------------------------------------------------------------------------------------
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_
+    ) -> dict[str, Tensor]:
+        return {
+            "z": inference_outputs["z"],
+            "library": inference_outputs["library"],
+            "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
+        }
+
+    @auto_move_data
+    def generative(
+        self,
+        z: Tensor,
+        library: Tensor,
+        batch_index: Tensor,
+        features: Tensor | None = None,
+        transform_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor | Distribution | None]:
+        """Distribution of the cells' values, of all features or of some (integer indices).
+
+        For ``"normal"`` on the scale of :meth:`scaled`, for ``"nb"`` of counts.
+        """
+        if transform_batch is not None:
+            batch_index = torch.full_like(batch_index, int(transform_batch))
+        h = self.decode_cells(z, batch_index)
+        qv, v, w = None, None, None
+        if self.joint:
+            qv = self.feature_posterior(features)
+            v = qv.rsample() if self.training else qv.mean
+            w = self.decode_features(v)
+        else:
+            w = self.feature_weights(features)
+        bias = self.bias if features is None else self.bias[features]
+        logits = h @ w.T + bias
+        if not self.counts:
+            variance = self.log_dispersion.clamp_min(-6.0).exp()
+            return {"px": Normal(logits, variance.sqrt()), "v": v, "qv": qv}
+        total = logits.logsumexp(-1, keepdim=True)
+        if features is not None:
+            # the other features' share of the softmax, from their weights of a moment ago
+            if self.training:
+                self.weight.data[features] = w.detach()
+            other = h @ self.weight.detach().T + self.bias
+            other = other.index_fill(-1, features, float("-inf"))
+            total = torch.logaddexp(total, other.logsumexp(-1, keepdim=True))
+        rho = (logits - total).exp()
+        theta = self.log_dispersion.clamp(-6.0, 8.0).exp()
+        theta = theta if features is None else theta[features]
+        px = NegativeBinomial(mu=library * rho + 1e-8, theta=theta, scale=rho)
+        return {"px": px, "v": v, "qv": qv}
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor | Distribution],
+        generative_outputs: dict[str, Tensor | Distribution | None],
+        kl_weight: float = 1.0,
+        gamma: float = 0.0,
+        features: Tensor | None = None,
+    ) -> LossOutput:
+        """Negative evidence lower bound per cell, plus ``gamma`` times the interpretability term.
+
+        Sums over features are scaled from the features of the minibatch to all, those over cells the other way
+        round: the Kullback-Leibler divergence of all features counts once per pass over the training cells.
+        """
+        x = target = inference_outputs["scaled"]
+        if self.counts:
+            target = tensors[REGISTRY_KEYS.X_KEY]
+        scale = 1.0
+        if features is not None:
+            x, target = x[..., features], target[..., features]
+            scale = self.n_features / len(features)
+        qz, z = inference_outputs["qz"], inference_outputs["z"]
+        reconstruction = -scale * generative_outputs["px"].log_prob(target).sum(-1)
+        kl_cells = kl_divergence(qz, Normal(0.0, 1.0)).sum(-1)
+        kl_features, interpretability = z.new_zeros(()), z.new_zeros(())
+        if generative_outputs["qv"] is not None:
+            kl_features = scale * kl_divergence(generative_outputs["qv"], Normal(0.0, 1.0)).sum()
+            product = z @ generative_outputs["v"].T
+            interpretability = scale * 0.5 * (x - product).square().sum(-1).mean()
+        loss = (
+            (reconstruction + kl_weight * kl_cells).mean()
+            + kl_weight * kl_features / self.n_train
+            + gamma * interpretability
+        )
+        return LossOutput(
+            loss=loss,
+            reconstruction_loss=reconstruction,
+            kl_local=kl_cells,
+            kl_global=kl_features,
+            extra_metrics={"interpretability": interpretability.detach()},
+        )
+
+    def feature_loss(self, features: Tensor) -> Tensor:
+        """Loss of the second stage: the feature side as a VAE whose targets are the weights of the cell side."""
+        qv = self.feature_posterior(features)
+        target = self.weight[features].detach()
+        error = (self.decode_features(qv.rsample()) - target).square().sum(-1)
+        variance = self.weight.detach().var()
+        return (0.5 * error / variance + kl_divergence(qv, Normal(0.0, 1.0)).sum(-1)).mean()
+
+    @torch.inference_mode()
+    def sample(self, tensors: dict[str, Tensor], n_samples: int = 1) -> Tensor:
+        """Draw values of the cells in a minibatch from the posterior predictive."""
+        _, generative = self.forward(
+            tensors, inference_kwargs={"n_samples": n_samples}, compute_loss=False
+        )
+        return generative["px"].sample().cpu()

@@ -1,0 +1,253 @@
+"""What a trained siVAE tells: about features, and about cells through the decoder."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from lucidvi._validation import check_integer, check_names
+
+_MAX_DENSE = 2 * 10**8  # values handed out at once (0.8 GB)
+
+
+class ReadingMixin:
+    """Feature embedding, centrality, neighbours, expression and samples of a trained model."""
+
+    def _modality(self) -> str | None:
+        field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
+        return getattr(field, "mod_key", None)
+
+    def _feature_names(self) -> pd.Index:
+        modality = self._modality()
+        return (self.adata if modality is None else self.adata[modality]).var_names
+
+    def _check_feature_side(self) -> None:
+        self._check_if_trained(warn=False)
+        if not self.module.joint:
+            raise ValueError(
+                "The model was trained without its feature side and has no loadings. Call train() with a share of "
+                "epochs for the joint stage, such as stages=(0.4, 0.1, 0.5)."
+            )
+
+    @torch.inference_mode()
+    def get_feature_embedding(self) -> pd.DataFrame:
+        """Latent means of the features, the loadings.
+
+        Returns
+        -------
+        Table of shape ``(n_features, n_latent)``; columns are numbered from 1.
+        """
+        self._check_feature_side()
+        mean = self.module.feature_posterior().mean.cpu().numpy()
+        return pd.DataFrame(
+            mean, index=self._feature_names(), columns=np.arange(1, mean.shape[1] + 1)
+        )
+
+    @torch.inference_mode()
+    def get_feature_centrality(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        indices: Sequence[int] | None = None,
+        split: Literal["all", "train", "held_out"] = "all",
+        batch_size: int = 512,
+    ) -> pd.Series:
+        """How well each feature is reconstructed: minus the mean squared error, in units of its variance.
+
+        A feature that many others vary with is easy to reconstruct from a few latent dimensions.
+
+        Parameters
+        ----------
+        adata
+            Data; by default those of the model.
+        indices
+            Cells to average over.
+        split
+            Without ``indices``: all cells, the training cells, or those the training has not seen.
+        batch_size
+            Cells at a time.
+
+        Returns
+        -------
+        Series of length ``n_features``; higher is more central.
+        """
+        self._check_if_trained(warn=False)
+        if indices is None and split != "all":
+            indices = self._split(split)
+        total, n_cells = torch.zeros(self.module.n_features, dtype=torch.float64), 0
+        for tensors, mean in self._decoded(adata, indices, batch_size):
+            scaled = self.module.scaled(tensors[REGISTRY_KEYS.X_KEY])
+            if self.module.counts:
+                mean = self.module.scaled(mean)
+            total += (scaled - mean).square().sum(0).double().cpu()
+            n_cells += len(mean)
+        return pd.Series(-(total / n_cells).numpy(), index=self._feature_names(), name="centrality")
+
+    def _split(self, split: str) -> np.ndarray:
+        if split == "train":
+            return self.train_indices
+        if split != "held_out":
+            raise ValueError(f"split={split!r} is unknown. Allowed: 'all', 'train', 'held_out'.")
+        rest = [self.validation_indices, self.test_indices]
+        held_out = np.concatenate([i for i in rest if i is not None] or [np.array([], int)])
+        if not len(held_out):
+            raise ValueError("No cells were held out: train with train_size below 1.")
+        return held_out
+
+    def get_feature_neighbors(self, n_neighbors: int = 20) -> pd.DataFrame:
+        """Nearest features of each feature in the feature embedding, by Euclidean distance.
+
+        Parameters
+        ----------
+        n_neighbors
+            Neighbours of each feature.
+
+        Returns
+        -------
+        Table of names of shape ``(n_features, n_neighbors)``, nearest first; columns are numbered from 1.
+        """
+        embedding = self.get_feature_embedding()
+        check_integer(n_neighbors, 1, "n_neighbors")
+        if n_neighbors >= len(embedding):
+            raise ValueError(
+                f"n_neighbors={n_neighbors} is out of range. Allowed: 1 to {len(embedding) - 1}."
+            )
+        search = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding.to_numpy())
+        nearest = search.kneighbors(return_distance=False)
+        names = embedding.index.to_numpy()[nearest]
+        return pd.DataFrame(names, index=embedding.index, columns=np.arange(1, n_neighbors + 1))
+
+    def _decoded(
+        self,
+        adata: AnnData | MuData | None,
+        indices: Sequence[int] | None,
+        batch_size: int,
+        transform_batch: int | None = None,
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Minibatches and the mean of their distribution at the latent means."""
+        adata = self._validate_anndata(adata)
+        module = self.module
+        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        for tensors in loader:
+            tensors = {k: v.to(module.device) for k, v in tensors.items()}
+            inferred = module.inference(**module._get_inference_input(tensors))
+            inferred["z"] = inferred["qz"].mean
+            options = module._get_generative_input(tensors, inferred)
+            yield tensors, module.generative(**options, transform_batch=transform_batch)["px"].mean
+
+    @torch.inference_mode()
+    def get_normalized_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        transform_batch: str | None = None,
+        gene_list: Sequence[str] | None = None,
+        library_size: float = 1.0,
+        batch_size: int = 512,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Values as the model reconstructs them from the latent means.
+
+        Parameters
+        ----------
+        adata
+            Data; by default those of the model.
+        indices
+            Cells; all by default.
+        transform_batch
+            Batch to decode all cells as; by default each cell's own.
+        gene_list
+            Features by name; all by default.
+        library_size
+            For ``"nb"``: total that a cell's values sum to. Ignored for ``"normal"``.
+        batch_size
+            Cells at a time.
+        return_numpy
+            Return an array.
+
+        Returns
+        -------
+        Table of shape ``(n_cells, n_features)``, log-normalised for ``"normal"``, for ``"nb"`` shares of the cell times
+        ``library_size``.
+        """
+        self._check_if_trained(warn=False)
+        names = self._feature_names()
+        if gene_list is not None:
+            check_names(gene_list, names, "Feature")
+        chosen = np.arange(len(names)) if gene_list is None else names.get_indexer(list(gene_list))
+        data = self.adata if adata is None else adata
+        cells = data.obs_names if indices is None else data.obs_names[np.asarray(indices)]
+        if len(cells) * len(chosen) > _MAX_DENSE:
+            raise ValueError(
+                f"The result would hold {len(cells)} x {len(chosen)} dense values. Pass `gene_list` or `indices`."
+            )
+        batch = None if transform_batch is None else self._batch_code(transform_batch)
+        out, module, at = np.empty((len(cells), len(chosen)), dtype=np.float32), self.module, 0
+        for _, mean in self._decoded(adata, indices, batch_size, batch):
+            if module.counts:
+                mean = library_size * mean / mean.sum(1, keepdim=True)
+            else:
+                mean = mean * module.std + module.mean
+            out[at : at + len(mean)] = mean[:, chosen].cpu().numpy()
+            at += len(mean)
+        return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
+
+    def _batch_code(self, batch: str) -> int:
+        known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
+        check_names([batch], pd.Index(known.astype(str)), "Batch")
+        return int(np.flatnonzero(known.astype(str) == str(batch))[0])
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        n_cells: int,
+        *,
+        batch: str | None = None,
+        library_size: float = 1e4,
+        noise: bool = True,
+        seed: int | None = 0,
+    ) -> AnnData:
+        """New cells from the model: latent positions from the prior, decoded.
+
+        Parameters
+        ----------
+        n_cells
+            Number of cells.
+        batch
+            Batch to decode as; the first by default.
+        library_size
+            For ``"nb"``: expected counts per cell.
+        noise
+            Whether to draw values around the decoder's mean.
+        seed
+            Seed of the draw.
+
+        Returns
+        -------
+        Object with ``.X`` on the scale of the input, and ``.obsm["X_sivae"]`` with the latent positions.
+        """
+        self._check_if_trained(warn=False)
+        check_integer(n_cells, 1, "n_cells")
+        module = self.module
+        with torch.random.fork_rng():
+            if seed is not None:
+                torch.manual_seed(seed)
+            z = torch.randn(n_cells, module.n_latent, device=module.device)
+            code = 0 if batch is None else self._batch_code(batch)
+            index = torch.full((n_cells, 1), code, device=module.device)
+            library = torch.full((n_cells, 1), float(library_size), device=module.device)
+            px = module.generative(z, library, index)["px"]
+            x = px.sample() if noise else px.mean
+        if not module.counts:
+            x = x * module.std + module.mean
+        out = AnnData(x.cpu().numpy(), var=pd.DataFrame(index=self._feature_names()))
+        out.obsm["X_sivae"] = z.cpu().numpy()
+        return out
