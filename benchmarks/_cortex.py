@@ -87,6 +87,7 @@ def multivi_from_atac(
     model = scvi.model.MULTIVI(fit)
     model.train(max_epochs=max_epochs, batch_size=256, enable_progress_bar=False)
     held = data[test].copy()
+    held.obs["_indices"] = np.arange(held.n_obs)  # setup_mudata adds it, transfer asks for it
     held["rna"].X = sp.csr_matrix(held["rna"].shape, dtype=np.float32)
     share = np.asarray(model.get_normalized_expression(held, return_numpy=True))
     share = share / share.sum(1, keepdims=True)

@@ -79,6 +79,22 @@ def test_hubs_are_central_and_communities_part(hubs):
     assert (own.to_numpy() == expected).mean() > 0.95
 
 
+def test_centrality_is_the_explained_share_of_what_the_model_reads():
+    """A feature seen in few cells is clipped; that must not make it central."""
+    adata = low_rank(300, 15)
+    adata.X[:, 4] = 0.0
+    adata.X[7, 4] = 30.0
+    model = train(adata, max_epochs=40, train_options={"train_size": 1.0})
+    u = np.clip((adata.X - adata.X.mean(0)) / adata.X.std(0), -10, 10)
+    predicted = (
+        model.get_normalized_expression(return_numpy=True) - adata.X.mean(0)
+    ) / adata.X.std(0)
+    unexplained = ((u - predicted) ** 2).sum(0) / ((u - u.mean(0)) ** 2).sum(0)
+    centrality = model.get_feature_centrality()
+    np.testing.assert_allclose(-centrality, unexplained, rtol=2e-2, atol=1e-3)
+    assert centrality.iloc[4] < centrality.drop("4").max() - 0.2
+
+
 def test_feature_components_are_those_of_the_scaled_transposed_matrix():
     rng = np.random.default_rng(0)
     x = sp.random_array((60, 25), density=0.3, rng=rng, format="csr", dtype=np.float32)

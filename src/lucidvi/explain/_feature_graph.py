@@ -42,7 +42,8 @@ def feature_graph(
     ``uns[key_added]``
         Parameters, and the names of the two in scanpy's layout.
     ``var["sivae_centrality"]``
-        Minus the mean squared reconstruction error of each feature over training cells; higher is more central.
+        Minus the share of each feature's variance over training cells that is left unexplained; higher is more
+        central.
     ``var["sivae_centrality_held_out"]``
         The same over cells that training has not seen, where there are any.
 

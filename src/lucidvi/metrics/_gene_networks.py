@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
+Start = list[tuple[np.ndarray, np.ndarray]]  # of one network
 
 
 def check_training(
@@ -35,7 +36,7 @@ def draw_batches(
     return [b for _ in range(n_epochs) for b in np.array_split(rng.permutation(cells), n_batches)]
 
 
-def draw_layers(sizes: Sequence[int], rng: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
+def draw_layers(sizes: Sequence[int], rng: np.random.Generator) -> Start:
     """Initial weights (1, in, out) and biases (1, 1, out) of one network."""
     layers = []
     for n_in, n_out in pairwise(sizes):
@@ -44,15 +45,13 @@ def draw_layers(sizes: Sequence[int], rng: np.random.Generator) -> list[tuple[np
     return layers
 
 
-def copy_layers(layers: list[tuple[np.ndarray, ...]], n_networks: int) -> Layers:
+def copy_layers(layers: Start, n_networks: int) -> Layers:
     """One copy per network.
 
     All start alike, so that a gene's result does not depend on the genes it is trained with.
     """
-    return [
-        tuple(torch.from_numpy(a).repeat(n_networks, 1, 1).requires_grad_() for a in layer)
-        for layer in layers
-    ]
+    copy = lambda a: torch.from_numpy(a).repeat(n_networks, 1, 1).requires_grad_()
+    return [(copy(weight), copy(bias)) for weight, bias in layers]
 
 
 def hidden_units(layers: Layers, inputs: torch.Tensor) -> torch.Tensor:
@@ -83,7 +82,7 @@ def predicted(
     x: np.ndarray,
     outputs: np.ndarray,
     inputs: np.ndarray,
-    layers: list[tuple[np.ndarray, ...]],
+    layers: Start,
     batches: list[np.ndarray],
     learning_rate: float,
     cells: np.ndarray,
@@ -93,18 +92,18 @@ def predicted(
     ``x`` is cells x genes, float32; ``outputs`` holds a gene and ``inputs`` the genes of each
     network, as columns of ``x``.
     """
-    x = torch.from_numpy(x)
+    values = torch.from_numpy(x)
     networks = copy_layers(layers, len(outputs))
 
     def predict(cells: np.ndarray) -> torch.Tensor:
         weight, bias = networks[-1]
-        units = hidden_units(networks[:-1], x[cells][:, inputs].transpose(0, 1))
+        units = hidden_units(networks[:-1], values[cells][:, inputs].transpose(0, 1))
         return torch.baddbmm(bias, units, weight)[:, :, 0].T
 
     train(
         networks,
         batches,
-        lambda batch: ((x[batch][:, outputs] - predict(batch)) ** 2).mean(0).sum(),
+        lambda batch: ((values[batch][:, outputs] - predict(batch)) ** 2).mean(0).sum(),
         learning_rate,
     )
     with torch.no_grad():

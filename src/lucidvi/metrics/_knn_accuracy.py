@@ -54,7 +54,7 @@ def knn_accuracy(
     --------
     >>> import numpy as np
     >>> from lucidvi.metrics import knn_accuracy
-    >>> embedding = np.arange(20.0)[:, None]
+    >>> embedding = np.r_[0:10, 20:30][:, None]
     >>> labels = np.repeat(["B", "T"], 10)
     >>> knn_accuracy(embedding, labels, n_neighbors=3)
     1.0
@@ -76,7 +76,7 @@ def knn_accuracy(
     code, names = pd.factorize(labels)
     if (train is None) != (test is None):
         raise ValueError("Give both `train` and `test`, or neither for cross-validation.")
-    if train is None:
+    if train is None or test is None:
         most = np.bincount(code).max()
         if not 2 <= n_folds <= most:
             raise ValueError(

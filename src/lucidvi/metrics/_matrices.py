@@ -1,11 +1,13 @@
 """Checks and correlations of cells x genes matrices that several metrics share."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 
-def dense_matrix(x: object, name: str = "x") -> np.ndarray:
+def dense_matrix(x: Any, name: str = "x") -> np.ndarray:
     """A finite float array of cells x genes with at least two cells."""
     if isinstance(x, pd.DataFrame):
         x = x.to_numpy()

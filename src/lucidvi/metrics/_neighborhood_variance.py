@@ -78,10 +78,11 @@ def neighborhood_variance(
     >>> bool(share["hub_0"] > 0.3), bool(share["gene_0_3"] < 0.1)
     (True, True)
     """
-    if names is None:
-        names = x.columns if isinstance(x, pd.DataFrame) else range(np.shape(x)[-1])
+    if names is None and isinstance(x, pd.DataFrame):
+        names = x.columns
     x = dense_matrix(x)
-    query, nearest = _positions(neighbors, pd.Index(names), x.shape[1])
+    columns = pd.RangeIndex(x.shape[1]) if names is None else pd.Index(names)
+    query, nearest = _positions(neighbors, columns, x.shape[1])
 
     # Here, because torch takes seconds to import and few metrics need it.
     from lucidvi.metrics._gene_networks import check_training, draw_batches, draw_layers, predicted

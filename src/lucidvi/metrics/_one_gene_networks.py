@@ -6,7 +6,7 @@ Imports torch; ``predictability`` imports this module when it is called.
 import numpy as np
 import torch
 
-from lucidvi.metrics._gene_networks import Layers, copy_layers, hidden_units, train
+from lucidvi.metrics._gene_networks import Layers, Start, copy_layers, hidden_units, train
 
 RIDGE = 0.01  # times the number of cells; hidden units lie between -1 and 1
 MAX_CELLS = 512  # at once, when moments are summed
@@ -15,7 +15,7 @@ MAX_CELLS = 512  # at once, when moments are summed
 def explained_by(
     x: np.ndarray,
     genes: np.ndarray,
-    layers: list[tuple[np.ndarray, ...]],
+    layers: Start,
     batches: list[np.ndarray],
     learning_rate: float,
     cells: np.ndarray,
@@ -25,18 +25,21 @@ def explained_by(
 
     ``x`` is cells x genes, float32, standardised over ``cells``.
     """
-    x = torch.from_numpy(x)
+    values = torch.from_numpy(x)
     block = copy_layers(layers, len(genes))
     train(
-        block, batches, lambda batch: -_shares_in_batch(block, x[batch], genes).sum(), learning_rate
+        block,
+        batches,
+        lambda batch: -_shares_in_batch(block, values[batch], genes).sum(),
+        learning_rate,
     )
     with torch.no_grad():
-        gram, cross = _moments(block, x, genes, cells)
+        gram, cross = _moments(block, values, genes, cells)
         penalty = torch.full((gram.shape[-1],), RIDGE * len(cells), dtype=gram.dtype)
         penalty[-1] = 0  # the intercept
         last = torch.linalg.solve(gram + torch.diag(penalty), cross)
-        gram, cross = _moments(block, x, genes, held_out)
-        y = x[held_out].double()
+        gram, cross = _moments(block, values, genes, held_out)
+        y = values[held_out].double()
         total = ((y - y.mean(0)) ** 2).sum(0).repeat(len(genes), 1)
         error = (y**2).sum(0) - 2 * (last * cross).sum(1) + (last * (gram @ last)).sum(1)
         own = np.arange(len(genes)), genes
@@ -67,14 +70,14 @@ def _moments(
     block: Layers, x: torch.Tensor, genes: np.ndarray, cells: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums over cells of units x units and units x all genes; the last unit is constant."""
-    gram, cross = 0, 0
+    gram = cross = torch.zeros(1)
     for part in torch.from_numpy(cells).split(MAX_CELLS):
         units = _units(block, x[part], genes)
         units = torch.cat([units, torch.ones_like(units[:, :, :1])], dim=2)
         gram = gram + torch.bmm(units.mT, units).double()
         side_by_side = units.permute(0, 2, 1).reshape(-1, len(part))
         cross = cross + (side_by_side @ x[part]).reshape(len(genes), -1, x.shape[1])
-    return gram, cross.double()
+    return gram.double(), cross.double()
 
 
 def _units(block: Layers, y: torch.Tensor, genes: np.ndarray) -> torch.Tensor:

@@ -51,7 +51,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
     hidden
         Widths of the encoders' hidden layers; the decoders mirror them.
     gamma
-        Weight of the interpretability term. By default 3 for 10 and more latent dimensions, where it costs nothing,
+        Weight of the interpretability term. By default 10 for 10 and more latent dimensions, where it costs nothing,
         and 0.05 (the paper's) for fewer, where a larger one makes loadings more faithful and cell types less distinct;
         0 for ``linear=True``.
     gene_likelihood
@@ -107,7 +107,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
         _check_scale(self._values(), gene_likelihood == "nb", self._feature_names())
         if gamma is None:
-            gamma = 0.0 if linear else 3.0 if n_latent >= 10 else 0.05
+            gamma = 0.0 if linear else 10.0 if n_latent >= 10 else 0.05
         self.gamma, self.feature_input = gamma, feature_input
         self.module = SIVAEModule(
             n_features=n_features,

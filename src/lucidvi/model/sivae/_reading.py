@@ -59,9 +59,10 @@ class ReadingMixin:
         split: Literal["all", "train", "held_out"] = "all",
         batch_size: int = 512,
     ) -> pd.Series:
-        """How well each feature is reconstructed: minus the mean squared error, in units of its variance.
+        """How well each feature is reconstructed: minus the share of its variance that the model leaves unexplained.
 
-        A feature that many others vary with is easy to reconstruct from a few latent dimensions.
+        A feature that many others vary with is easy to reconstruct from a few latent dimensions. Values are scaled
+        and clipped as the model reads them; -1 means that nothing is explained.
 
         Parameters
         ----------
@@ -81,14 +82,20 @@ class ReadingMixin:
         self._check_if_trained(warn=False)
         if indices is None and split != "all":
             indices = self._split(split)
-        total, n_cells = torch.zeros(self.module.n_features, dtype=torch.float64), 0
+        error, first, second = torch.zeros((3, self.module.n_features), dtype=torch.float64)
+        n_cells = 0
         for tensors, mean in self._decoded(adata, indices, batch_size):
             scaled = self.module.scaled(tensors[REGISTRY_KEYS.X_KEY])
             if self.module.counts:
                 mean = self.module.scaled(mean)
-            total += (scaled - mean).square().sum(0).double().cpu()
+            error += (scaled - mean).square().sum(0).double().cpu()
+            first += scaled.sum(0).double().cpu()
+            second += scaled.square().sum(0).double().cpu()
             n_cells += len(mean)
-        return pd.Series(-(total / n_cells).numpy(), index=self._feature_names(), name="centrality")
+        # rare features are clipped: their variance is below 1
+        variation = second - first.square() / n_cells
+        share = torch.where(variation > 1e-9 * n_cells, error / variation, 1.0)
+        return pd.Series(-share.numpy(), index=self._feature_names(), name="centrality")
 
     def _split(self, split: str) -> np.ndarray:
         if split == "train":

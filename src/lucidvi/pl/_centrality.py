@@ -1,0 +1,72 @@
+"""Estimated centrality of genes against a known one."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from scipy.stats import spearmanr
+
+from lucidvi._keys import Key
+from lucidvi.pl._features import column, largest, write_names
+from lucidvi.pl._style import BLUE, despine, finish
+
+
+def centrality(
+    adata: AnnData,
+    truth: str,
+    *,
+    key: str = Key.CENTRALITY,
+    label: int | Sequence[str] = 5,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Scatter of a gene's centrality against another measure of it, with Spearman's correlation.
+
+    Parameters
+    ----------
+    adata
+        Object after :func:`lucidvi.explain.feature_graph`.
+    truth
+        Column of ``var`` to compare with, such as a stored :func:`lucidvi.metrics.predictability`.
+    key
+        Column of ``var`` with the estimate.
+    label
+        Genes to name, or how many of the most central.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If a column is not there.
+    ValueError
+        If a gene is unknown.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.centrality(adata, "predictability")  # doctest: +SKIP
+    """
+    estimate, known = (column(adata.var, name, "var") for name in (key, truth))
+    xy = np.stack([known.to_numpy(float), estimate.to_numpy(float)], axis=1)
+    named = largest(xy[:, 1], adata.var_names, label)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
+    ax.scatter(*xy.T, s=float(np.clip(6_000 / len(xy), 6, 24)), color=BLUE, alpha=0.6, lw=0)
+    ax.set_xlabel(truth.replace("_", " "))
+    ax.set_ylabel(key.replace("_", " "))
+    despine(ax)
+    write_names(ax, xy[named], adata.var_names[named])
+    rho = spearmanr(xy[:, 0], xy[:, 1], nan_policy="omit").statistic
+    ax.set_title(
+        f"{len(xy):,} genes, Spearman correlation {rho:.2f}", loc="left", fontsize="medium"
+    )
+    return finish(ax, show)

@@ -1,0 +1,106 @@
+"""Cells with the genes that pull them."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from lucidvi._keys import Key
+from lucidvi._validation import near
+from lucidvi.pl._features import (
+    chosen_dims,
+    column,
+    label_axes,
+    largest,
+    read_loadings,
+    scatter,
+    two_dims,
+    write_names,
+)
+from lucidvi.pl._style import finish
+
+
+def loadings_biplot(
+    adata: AnnData,
+    color: str | None = None,
+    *,
+    basis: str = Key.X_SIVAE,
+    key: str = Key.LOADINGS,
+    dims: Sequence[int] = (1, 2),
+    genes: Sequence[str] | None = None,
+    n_genes: int = 12,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Two latent dimensions of the cells, with loadings of genes as arrows on top.
+
+    Arrows start at the origin and share one scale, chosen so that the longest reaches into the cloud of cells: compare
+    their directions and relative lengths.
+
+    Parameters
+    ----------
+    adata
+        Object with a cell embedding and loadings, see :func:`lucidvi.explain.loadings`.
+    color
+        Column of ``obs`` that colors the cells.
+    basis
+        Entry of ``obsm`` with the cell embedding.
+    key
+        Entry of ``varm`` with the loadings.
+    dims
+        Two dimensions, numbered from 1.
+    genes
+        Genes to draw; by default the ``n_genes`` with the largest loadings in these dimensions.
+    n_genes
+        Number of genes.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If embedding, loadings or column are not there.
+    ValueError
+        If dimensions are out of range or a gene is unknown.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.loadings_biplot(adata, "cell_type", dims=(1, 2))  # doctest: +SKIP
+    """
+    two_dims(dims)
+    table, index = read_loadings(adata, key, dims)
+    if basis not in adata.obsm:
+        raise KeyError(
+            f"No cell embedding under obsm[{basis!r}]. {near(basis, adata.obsm)} Store "
+            "model.get_latent_representation() there."
+        )
+    cells = np.asarray(adata.obsm[basis], dtype=float)
+    cells = cells[:, chosen_dims(dims, cells.shape[1])]
+    values = column(adata.obs, color, "obs")
+    arrows = table[:, index]
+    chosen = largest(
+        np.linalg.norm(arrows, axis=1), adata.var_names, n_genes if genes is None else genes
+    )
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+    scatter(ax, cells, values, adata, float(np.clip(20_000 / len(cells), 2, 20)))
+    label_axes(ax, "Latent dimension", index)
+    length = np.linalg.norm(arrows[chosen], axis=1).max(initial=0.0)
+    reach = np.quantile(np.linalg.norm(cells, axis=1), 0.9)
+    tips = arrows[chosen] * (reach / length if length > 0 else 1.0)
+    for tip in tips:
+        ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1.0})
+    ax.update_datalim(tips)
+    ax.autoscale_view()
+    write_names(ax, tips, adata.var_names[chosen])
+    ax.set_title("Cells, and loadings of genes as arrows", loc="left", fontsize="medium")
+    return finish(ax, show)
