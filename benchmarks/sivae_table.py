@@ -12,6 +12,8 @@ import warnings
 from pathlib import Path
 
 import anndata as ad
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -29,6 +31,8 @@ from scipy.stats import spearmanr
 from sklearn.model_selection import StratifiedKFold
 
 import lucidvi as lv
+
+matplotlib.use("Agg")
 
 GAMMAS = (0.0, 0.05, 0.5, 3.0, 10.0, 20.0)
 DATA = {
@@ -150,6 +154,41 @@ def report() -> pd.DataFrame:
     return mean.round(3)
 
 
+def figure() -> None:
+    """What gamma trades: accuracy above, agreement of loadings with the decoder below."""
+    table = pd.DataFrame(rows())
+    cases = list(table.groupby(["data", "n_latent"], sort=False))
+    fig, axes = plt.subplots(
+        2,
+        len(cases),
+        figsize=(3.3 * len(cases), 5.4),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+    )
+    ticks = [f"{g:g}" for g in GAMMAS]
+    for (upper, lower), ((data, n_latent), part) in zip(axes.T, cases, strict=True):
+        mean = part.groupby("model").mean(numeric_only=True)
+        own = mean.reindex([f"siVAE gamma {g}" for g in ticks])
+        upper.plot(ticks, own["accuracy"], "o-", color="#0072B2", label="siVAE")
+        for peer, color in (("VAE", "black"), ("LinearSCVI", "#D55E00")):
+            if peer in mean.index:
+                upper.axhline(mean.loc[peer, "accuracy"], color=color, ls="--", label=peer)
+        for method, color in (
+            ("saliency", "#8C8C8C"),
+            ("gradient x input", "#009E73"),
+            ("DeepLIFT", "#CC79A7"),
+        ):
+            lower.plot(ticks, own[method], "o-", color=color, label=method)
+        upper.set_title(f"{data}, K = {n_latent}", loc="left", fontsize="medium")
+        lower.set(xlabel="gamma", ylim=(0, 1))
+    axes[0, 0].set_ylabel("Accuracy of held-out cell types")
+    axes[1, 0].set_ylabel("Rank correlation of loadings\nwith decoder attributions")
+    for ax in axes[:, -1]:
+        ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    fig.savefig(RESULTS / "sivae_table.png", dpi=110)
+
+
 def main() -> None:
     """Fill the table."""
     RESULTS.mkdir(exist_ok=True)
@@ -176,6 +215,7 @@ def main() -> None:
                     with TABLE.open("a") as file:
                         file.write(json.dumps(row) + "\n")
     print(report().to_string())
+    figure()
 
 
 if __name__ == "__main__":

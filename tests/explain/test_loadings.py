@@ -99,6 +99,17 @@ def test_sivae_gives_its_feature_embedding(sivae):
     assert "other" in copied.varm and "other" not in sivae.adata.varm
 
 
+def test_derivative_of_sivae_is_what_its_parts_multiply_to(sivae):
+    adata = lv.explain.loadings(sivae, derivative=True, key_added="slope", n_cells=50, copy=True)
+    z, decode = decoder(
+        sivae, np.sort(np.random.default_rng(0).permutation(sivae.train_indices)[:50])
+    )
+    with torch.no_grad():
+        expected = finite_differences(decode, z, 1e-3)
+    np.testing.assert_allclose(adata.varm["slope"], expected, atol=5e-3)
+    assert adata.uns["slope"]["params"]["kind"] == "mean decoder derivative"
+
+
 def test_graph_holds_the_nearest(sivae):
     adata = sivae.adata
     distances = adata.varp["sivae_neighbors_distances"]

@@ -84,7 +84,7 @@ def test_centrality_is_the_explained_share_of_what_the_model_reads():
     adata = low_rank(300, 15)
     adata.X[:, 4] = 0.0
     adata.X[7, 4] = 30.0
-    model = train(adata, max_epochs=40, train_options={"train_size": 1.0})
+    model = train(adata, max_epochs=300, train_options={"train_size": 1.0})
     u = np.clip((adata.X - adata.X.mean(0)) / adata.X.std(0), -10, 10)
     predicted = (
         model.get_normalized_expression(return_numpy=True) - adata.X.mean(0)

@@ -16,6 +16,7 @@ from lucidvi.model import SIVAE
 def loadings(
     model: BaseModelClass,
     *,
+    derivative: bool = False,
     n_cells: int = 1000,
     key_added: str = Key.LOADINGS,
     seed: int | None = 0,
@@ -32,8 +33,10 @@ def loadings(
     ----------
     model
         Trained model.
+    derivative
+        Take the decoder's derivative for the first two as well, to check how faithful their own loadings are.
     n_cells
-        Training cells the derivative is averaged over, drawn at random; not used for the first two.
+        Training cells the derivative is averaged over, drawn at random.
     key_added
         Name of the result.
     seed
@@ -72,10 +75,10 @@ def loadings(
     if not model.is_trained:
         raise ValueError("The model is not trained. Call model.train() first.")
     params = {"model": type(model).__name__}
-    if isinstance(model, SIVAE):
+    if isinstance(model, SIVAE) and not derivative:
         table = model.get_feature_embedding()
         params["kind"] = "feature embedding"
-    elif isinstance(model, LinearSCVI):
+    elif isinstance(model, LinearSCVI) and not derivative:
         table = model.get_loadings()
         params["kind"] = "decoder weights"
     else:
@@ -83,7 +86,8 @@ def loadings(
         cells = np.random.default_rng(seed).permutation(pool)[:n_cells]
         z, decode = decoder(model, np.sort(cells))
         values = mean_jacobian(decode, z).cpu().numpy()
-        table = pd.DataFrame(values, index=model.get_var_names())
+        names = model._feature_names() if isinstance(model, SIVAE) else model.get_var_names()
+        table = pd.DataFrame(values, index=names)
         params |= {"kind": "mean decoder derivative", "n_cells": len(cells)}
     data = model.adata.copy() if copy else model.adata
     target = _with_features(data, table.index)

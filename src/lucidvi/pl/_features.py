@@ -8,6 +8,7 @@ from anndata import AnnData
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from lucidvi._validation import check_names, near
@@ -101,11 +102,12 @@ def largest(scores: np.ndarray, names: pd.Index, wanted: int | Sequence[str]) ->
     return names.get_indexer(list(wanted))
 
 
-def write_names(ax: Axes, xy: np.ndarray, names: Sequence[str], color: str = "black") -> None:
+def write_names(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
     """Write names next to points and push overlapping ones apart."""
     texts = [
         ax.annotate(
-            name, at, xytext=(4, 4), textcoords="offset points", fontsize="small", color=color,
+            name, at, xytext=(4, 4), textcoords="offset points", fontsize="small",
+            path_effects=[withStroke(linewidth=2.5, foreground="white", alpha=0.8)],
             arrowprops={"arrowstyle": "-", "color": "#8C8C8C", "lw": 0.5, "shrinkA": 0, "shrinkB": 0},
         )
         for at, name in zip(xy, names, strict=True)
