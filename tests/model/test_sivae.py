@@ -12,8 +12,9 @@ from scipy.linalg import subspace_angles
 from scvi import REGISTRY_KEYS
 
 import lucidvi as lv
+from lucidvi.model._scaling import moments
+from lucidvi.model.sivae._feature_input import feature_components, sample_of_cells
 from lucidvi.model.sivae._module import SIVAEModule
-from lucidvi.model.sivae._statistics import feature_components, moments, sample_of_cells
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 

@@ -13,9 +13,8 @@ from lucidvi.algorithms._affine import AffineMap, FixedInput
 CellLoss = Callable[[Tensor, Tensor], Tensor]
 """``loss(h, cells)``: loss of each row of ``h``; ``cells`` says which cell a row belongs to."""
 
-_MAX_ROWS = (
-    8192  # rows of h evaluated at a time: bounds memory, large enough to keep the cores busy
-)
+_MAX_ROWS = 8192  # rows of h evaluated at a time: large enough to keep the cores busy
+_MAX_VALUES = 2**22  # values of h evaluated at a time (16 MB): bounds memory
 
 
 @dataclass
@@ -70,6 +69,7 @@ class SubsetProblem:
         allowed = np.ones(affine.n_features, dtype=bool) if allowed is None else allowed.copy()
         self.allowed = allowed
         self.h = affine.apply(self.input.x)
+        self.max_rows = int(np.clip(_MAX_VALUES // self.h.shape[1], 256, _MAX_ROWS))
 
     def changes(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Cells that a replacement of the feature changes, and by how much its value changes there."""
@@ -84,10 +84,8 @@ class SubsetProblem:
     @torch.no_grad()
     def losses(self, h: Tensor, cells: Tensor) -> Tensor:
         """Loss of each row, computed in chunks."""
-        parts = [
-            self.cell_loss(h[i : i + _MAX_ROWS], cells[i : i + _MAX_ROWS])
-            for i in range(0, len(h), _MAX_ROWS)
-        ]
+        n = self.max_rows
+        parts = [self.cell_loss(h[i : i + n], cells[i : i + n]) for i in range(0, len(h), n)]
         return torch.cat(parts) if parts else h.new_empty(0)
 
     def all_cells(self) -> Tensor:
@@ -139,12 +137,12 @@ class SubsetProblem:
         """Derivative of the mean loss with respect to ``h``."""
         out = torch.empty_like(h)
         cells = self.all_cells()
-        for i in range(0, len(h), _MAX_ROWS):
-            part = h[i : i + _MAX_ROWS].detach().requires_grad_(True)
+        for i in range(0, len(h), self.max_rows):
+            part = h[i : i + self.max_rows].detach().requires_grad_(True)
             with torch.enable_grad():
-                total = self.cell_loss(part, cells[i : i + _MAX_ROWS]).sum()
+                total = self.cell_loss(part, cells[i : i + self.max_rows]).sum()
             (grad,) = torch.autograd.grad(total, part)
-            out[i : i + _MAX_ROWS] = grad
+            out[i : i + self.max_rows] = grad
         return out / self.n_cells
 
     def advantage(self, h: Tensor) -> np.ndarray:
@@ -166,7 +164,7 @@ class SubsetProblem:
         out = np.full(len(candidates), total)
         changes = [self.changes(int(j)) for j in candidates]
         sizes = np.array([len(rows) for rows, _ in changes])
-        for part in _chunks(sizes, _MAX_ROWS):
+        for part in _chunks(sizes, self.max_rows):
             rows = np.concatenate([changes[i][0] for i in part]).astype(np.int64)
             amount = np.concatenate([changes[i][1] for i in part])
             feature = np.repeat(candidates[part], sizes[part])

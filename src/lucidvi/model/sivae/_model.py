@@ -21,15 +21,15 @@ from scvi.model.base import BaseModelClass, VAEMixin
 from scvi.train import TrainRunner
 
 from lucidvi._validation import (
-    check_finite,
     check_integer,
     check_modality,
     check_not_view,
-    check_unique,
 )
+from lucidvi.model._matrix import check_matrix, check_scale
+from lucidvi.model._scaling import moments
+from lucidvi.model.sivae._feature_input import feature_components, sample_of_cells
 from lucidvi.model.sivae._module import SIVAEModule
 from lucidvi.model.sivae._reading import ReadingMixin
-from lucidvi.model.sivae._statistics import feature_components, moments, sample_of_cells
 from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if gamma is not None and gamma < 0:
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
-        _check_scale(self._values(), gene_likelihood == "nb", self._feature_names())
+        check_scale(self._values(), gene_likelihood == "nb", self._feature_names())
         if gamma is None:
             gamma = 0.0 if linear else 10.0 if n_latent >= 10 else 0.05
         self.gamma, self.feature_input = gamma, feature_input
@@ -156,7 +156,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
         arguments = cls._get_setup_method_args(
             cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
         )
-        _check_matrix(adata, layer)
+        check_matrix(adata, layer)
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
@@ -196,7 +196,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
         modality = (modalities or {}).get("layer", "rna")
         check_not_view(mdata)
         check_modality(mdata, modality, "layer")
-        _check_matrix(mdata[modality], layer)
+        check_matrix(mdata[modality], layer)
         if len(mdata[modality]) < mdata.n_obs:
             raise ValueError(
                 f"Modality {modality!r} lacks {mdata.n_obs - len(mdata[modality])} of {mdata.n_obs} cells. "
@@ -314,45 +314,3 @@ def _epochs(stages: tuple[float, float, float], max_epochs: int) -> tuple[int, i
             f"max_epochs={max_epochs} leaves no epoch for the joint stage. Give a larger number."
         )
     return int(first), int(second), int(third)
-
-
-def _check_matrix(adata: AnnData, layer: str | None) -> None:
-    check_unique(adata.var_names, "Feature")
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"Layer {layer!r} is not in .layers. Known: {[*map(str, adata.layers)]}.")
-    check_finite(adata.X if layer is None else adata.layers[layer], "The data matrix")
-
-
-def _check_scale(x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray) -> None:
-    """Require counts or values as the likelihood asks for, and features that vary."""
-    values = x.data if sp.issparse(x) else np.asarray(x).ravel()
-    some = values[: 10**6]
-    whole = bool((some == np.round(some)).all())
-    if counts and (not whole or (values.size and values.min() < 0)):
-        raise ValueError(
-            "gene_likelihood='nb' needs counts, but the data hold "
-            f"{'negative' if whole else 'fractional'} values. Pass raw counts (layer=...), or use "
-            "gene_likelihood='normal'."
-        )
-    if not counts and whole and some.size and some.max() > 1:
-        raise ValueError(
-            "gene_likelihood='normal' needs log-normalised values, but the data hold whole numbers up to "
-            f"{some.max():.0f}, which look like counts. Run sc.pp.normalize_total and sc.pp.log1p, or use "
-            "gene_likelihood='nb'."
-        )
-    low, high = (np.asarray(f(x, axis=0)) for f in (_minimum, _maximum))
-    constant = np.flatnonzero(low.ravel() == high.ravel())
-    if len(constant):
-        shown = ", ".join(map(str, names[constant[:3]]))
-        raise ValueError(
-            f"{len(constant)} features are constant ({shown}{', ...' if len(constant) > 3 else ''}): they have no "
-            "loading. Remove them, for example with sc.pp.filter_genes(adata, min_cells=1)."
-        )
-
-
-def _minimum(x: sp.spmatrix | np.ndarray, axis: int) -> np.ndarray:
-    return x.min(axis=axis).toarray() if sp.issparse(x) else x.min(axis=axis)
-
-
-def _maximum(x: sp.spmatrix | np.ndarray, axis: int) -> np.ndarray:
-    return x.max(axis=axis).toarray() if sp.issparse(x) else x.max(axis=axis)

@@ -8,7 +8,7 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, kl_divergence
 
-from lucidvi.model.sivae._statistics import TARGET_SUM
+from lucidvi.model._scaling import TARGET_SUM
 
 _MAX_SCALED = (
     10.0  # scaled expression is clipped here, as usual before a principal component analysis

@@ -1,61 +1,13 @@
-"""What siVAE learns from the training cells before training: each gene's scale and the input of its feature encoder."""
-
-from collections.abc import Iterator
+"""What describes the features to the feature encoder of siVAE, from the training cells."""
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, svds
 
-TARGET_SUM = 1e4
+from lucidvi.model._scaling import rows_of
+
 MAX_CELLS = 20_000  # cells that describe the features; more would cost time and add nothing
-_CHUNK = 4096
-
-
-def log_normalize(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Log of counts scaled to 10,000 per cell."""
-    total = np.asarray(counts.sum(1), dtype=np.float64).ravel()
-    scaled = sp.diags_array(TARGET_SUM / np.maximum(total, 1.0)) @ counts
-    scaled.data = np.log1p(scaled.data)
-    return sp.csr_matrix(scaled, dtype=np.float32)
-
-
-def rows_of(x: sp.spmatrix | np.ndarray, rows: np.ndarray, counts: bool) -> sp.csr_matrix:
-    """Some cells as a CSR matrix, log-normalised if they hold counts."""
-    part = sp.csr_matrix(x[rows], dtype=np.float32)
-    return log_normalize(part) if counts else part
-
-
-def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    for i in range(0, len(rows), _CHUNK):
-        yield rows[i : i + _CHUNK]
-
-
-def moments(
-    x: sp.spmatrix | np.ndarray, rows: np.ndarray, counts: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature over some cells.
-
-    A feature that does not vary among these cells gets the standard deviation 1.
-
-    Parameters
-    ----------
-    x
-        Data, shape ``(n_cells, n_features)``.
-    rows
-        Indices of the cells.
-    counts
-        Whether to log-normalise first.
-    """
-    total, squares = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    for part in _chunks(rows):
-        values = rows_of(x, part, counts).astype(np.float64)
-        total += np.asarray(values.sum(0)).ravel()
-        squares += np.asarray(values.multiply(values).sum(0)).ravel()
-    mean = total / len(rows)
-    variance = np.maximum(squares / len(rows) - mean**2, 0.0)
-    std = np.sqrt(variance)
-    return mean, np.where(std > 1e-6 * np.maximum(np.abs(mean), 1.0), std, 1.0)
 
 
 def feature_components(

@@ -1,0 +1,3 @@
+from lucidvi.model.ace._model import ACE
+
+__all__ = ["ACE"]

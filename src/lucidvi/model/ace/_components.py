@@ -1,0 +1,73 @@
+"""Building blocks of ACE's autoencoder."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def layers(sizes: tuple[int, ...]) -> nn.Sequential:
+    """Fully connected layers with leaky ReLU between them and a linear output."""
+    steps: list[nn.Module] = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        steps += [nn.Linear(n_in, n_out), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*steps[:-1])
+
+
+class ConcreteSelector(nn.Module):
+    """Choose features by relaxed one-hot vectors that sharpen as the temperature falls, as concrete autoencoders do.
+
+    Every output is a mixture of all inputs at a high temperature and one input at a low one. In evaluation it is the
+    one with the highest weight.
+    """
+
+    def __init__(self, n_features: int, n_selected: int, start: float = 10.0, end: float = 0.1):
+        super().__init__()
+        self.logits = nn.Parameter(1e-2 * torch.randn(n_selected, n_features))
+        self.start, self.end = start, end
+        self.register_buffer("temperature", torch.tensor(start))
+
+    def anneal(self, progress: float) -> None:
+        """Set the temperature: from start to end in equal ratios, at a share ``progress`` of the training."""
+        self.temperature.fill_(self.start * (self.end / self.start) ** min(max(progress, 0.0), 1.0))
+
+    def selected(self) -> Tensor:
+        """Index of the feature each output reads, shape ``(n_selected,)``."""
+        return self.logits.argmax(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, n_features)`` to ``(n, n_selected)``."""
+        if not self.training:
+            return x[:, self.selected()]
+        uniform = torch.rand_like(self.logits).clamp(1e-7, 1 - 1e-7)
+        noisy = self.logits - torch.log(-torch.log(uniform))
+        return x @ F.softmax(noisy / self.temperature, dim=1).T
+
+
+def mmd(z: Tensor, batch: Tensor, n_batch: int) -> Tensor:
+    """Squared maximum mean discrepancy between batches, averaged over pairs of batches with at least two cells.
+
+    The kernel is a mixture of Gaussians around the mean squared distance of the minibatch.
+
+    Parameters
+    ----------
+    z
+        Embedding, shape ``(n_cells, n_latent)``.
+    batch
+        Batch of each cell, shape ``(n_cells,)``.
+    n_batch
+        Number of batches.
+    """
+    member = F.one_hot(batch.long(), n_batch).to(z).T
+    size = member.sum(1)
+    member, size = member[size > 1], size[size > 1]
+    if len(size) < 2:
+        return z.new_zeros(())
+    square = (z[:, None] - z[None]).square().sum(-1)
+    width = square.detach().mean().clamp_min(1e-8)
+    kernel = torch.stack([torch.exp(-square / (s * width)) for s in (0.25, 1.0, 4.0)]).mean(0)
+    # pairs of a cell with itself are left out, so that batches of one distribution give 0 on average
+    within = ((member @ kernel) * member).sum(1) - size
+    within = within / (size * (size - 1))
+    between = member @ kernel @ member.T / (size[:, None] * size[None])
+    a, b = torch.triu_indices(len(size), len(size), offset=1, device=z.device)
+    return (within[a] + within[b] - 2 * between[a, b]).mean()

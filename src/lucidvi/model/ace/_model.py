@@ -1,0 +1,287 @@
+"""ACE: an embedding whose groups can be explained by gene panels."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.dataloaders import DataSplitter
+from scvi.model.base import BaseModelClass
+from scvi.train import TrainRunner
+from sklearn.cluster import KMeans
+
+from lucidvi._validation import check_integer, check_not_view
+from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
+from lucidvi.model._matrix import check_matrix, check_scale
+from lucidvi.model._scaling import moments
+from lucidvi.model.ace._module import ACEModule
+from lucidvi.model.ace._trainingplan import ACETrainingPlan
+
+logger = logging.getLogger(__name__)
+
+
+class ACE(BaseModelClass):
+    """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
+
+    A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
+    labels, each stood for by its centroid. Rewritten as a network, their assignment can be followed back to genes:
+    :func:`lucidvi.explain.gene_panel`.
+
+    Parameters
+    ----------
+    adata
+        Object registered with :meth:`setup_anndata`.
+    n_latent
+        Dimensions of the embedding.
+    n_groups
+        Number of k-means groups; by default the labels given at set-up are the groups.
+    hidden
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    n_selected
+        Genes that a concrete selection layer in front of the encoder lets through; none is left out by default.
+    input_dropout
+        Share of the values hidden from the encoder in each training step.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.ace_simulation(n_cells=200)
+    >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+    >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+    >>> model.train(max_epochs=4, enable_progress_bar=False)
+    >>> model.predict().shape
+    (200,)
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        n_latent: int = 10,
+        *,
+        n_groups: int | None = None,
+        hidden: tuple[int, ...] = (512, 256, 128),
+        n_selected: int | None = None,
+        input_dropout: float = 0.2,
+    ):
+        super().__init__(adata)
+        n_features = self.summary_stats["n_vars"]
+        check_integer(n_latent, 1, "n_latent")
+        if n_groups is not None:
+            check_integer(n_groups, 2, "n_groups")
+        elif self.summary_stats["n_labels"] < 2:
+            raise ValueError(
+                "There are no groups to explain: give n_groups, or a labels_key with at least two labels at set-up."
+            )
+        if n_selected is not None:
+            check_integer(n_selected, 1, "n_selected")
+            if n_selected > n_features:
+                raise ValueError(f"n_selected={n_selected} is more than the {n_features} features.")
+        if not hidden:
+            raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
+        if not 0 <= input_dropout < 1:
+            raise ValueError(f"input_dropout={input_dropout} must be at least 0 and below 1.")
+        values = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        check_scale(values, False, adata.var_names)
+        self.n_groups = n_groups
+        self.module = ACEModule(
+            n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), n_selected, input_dropout
+        )  # fmt: skip
+        groups = f"{n_groups} k-means groups" if n_groups else f"{self.summary_stats['n_labels']} labels"
+        self._model_summary_string = (
+            f"ACE: {n_features} features, n_latent: {n_latent}, hidden: {tuple(hidden)}, {groups}"
+            f"{f', {n_selected} features selected' if n_selected else ''}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the data.
+
+        Parameters
+        ----------
+        adata
+            Cells x genes, log-normalised; scaled to unit variance per gene on the fly.
+        layer
+            Layer to use; ``None`` is ``.X``.
+        batch_key
+            Column of ``obs`` with batches that the embedding should mix.
+        labels_key
+            Column of ``obs`` with the groups.
+        **kwargs
+            Passed on when a saved model is loaded.
+        """
+        if not isinstance(adata, AnnData):
+            raise TypeError(f"Expected an AnnData object, got {type(adata).__name__}.")
+        check_not_view(adata)
+        arguments = cls._get_setup_method_args(
+            cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
+        )
+        check_matrix(adata, layer)
+        fields = [
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        train_size: float = 0.7,
+        validation_size: float | None = None,
+        batch_size: int = 128,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        shuffle_set_split: bool = True,
+        external_indexing: list[np.ndarray] | None = None,
+        seed: int | None = 0,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train the autoencoder, then find the groups' centroids.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs; by default fewer for larger data, between 20 and 200.
+        train_size, validation_size
+            Shares of the cells. Panels are reported on the others.
+        batch_size
+            Cells per step.
+        accelerator, devices
+            As in :class:`~scvi.train.Trainer`.
+        shuffle_set_split, external_indexing
+            As in :class:`~scvi.dataloaders.DataSplitter`.
+        seed
+            Seed of k-means.
+        plan_kwargs
+            ``lr``, ``weight_decay``, ``mmd_weight``.
+        **trainer_kwargs
+            Passed to :class:`~scvi.train.Trainer`, for example ``enable_progress_bar=False``.
+        """
+        n_cells = self._validate_anndata().n_obs
+        if max_epochs is None:
+            max_epochs = int(np.clip(200_000 / n_cells, 20, 200))
+        splitter = DataSplitter(
+            self.adata_manager,
+            train_size=train_size,
+            validation_size=validation_size,
+            batch_size=batch_size,
+            shuffle_set_split=shuffle_set_split,
+            external_indexing=external_indexing,
+        )
+        splitter.setup()
+        splitter.external_indexing = [splitter.train_idx, splitter.val_idx, splitter.test_idx]
+        x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        mean, std = moments(x, np.sort(splitter.train_idx), counts=False)
+        self.module.mean.copy_(torch.from_numpy(mean))
+        self.module.std.copy_(torch.from_numpy(std))
+        plan = ACETrainingPlan(self.module, **{"max_epochs": max_epochs, **(plan_kwargs or {})})
+        runner = TrainRunner(
+            self,
+            training_plan=plan,
+            data_splitter=splitter,
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            **trainer_kwargs,
+        )
+        runner()
+        self._find_groups(seed)
+
+    def _find_groups(self, seed: int | None) -> None:
+        z = self.get_latent_representation(indices=self.train_indices)
+        if self.n_groups is not None:
+            found = KMeans(self.n_groups, n_init=10, random_state=seed).fit(z)
+            centroids, names = found.cluster_centers_, np.arange(self.n_groups).astype(str)
+        else:
+            registry = self.adata_manager.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
+            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel()
+            codes = codes[self.train_indices]
+            present = np.unique(codes)
+            centroids = np.stack([z[codes == c].mean(0) for c in present])
+            names = np.asarray(registry.categorical_mapping)[present].astype(str)
+        self.centroids_ = pd.DataFrame(centroids.astype(np.float32), index=names)
+        latent, centers = torch.from_numpy(z), torch.from_numpy(self.centroids_.to_numpy())
+        self.beta_ = float(default_beta(latent, centers))
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        batch_size: int = 512,
+    ) -> np.ndarray:
+        """Embedding of the cells, shape ``(n_cells, n_latent)``.
+
+        Parameters
+        ----------
+        adata
+            Data; by default those of the model.
+        indices
+            Cells; all by default.
+        batch_size
+            Cells at a time.
+        """
+        self._check_if_trained(warn=False)
+        adata = self._validate_anndata(adata)
+        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        module = self.module
+        parts = [module.inference(**module._get_inference_input(t))["z"].cpu() for t in loader]
+        return torch.cat(parts).numpy()
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        soft: bool = False,
+        batch_size: int = 512,
+    ) -> pd.Series | pd.DataFrame:
+        """Group of each cell by neuralised k-means: the nearest centroid.
+
+        Parameters
+        ----------
+        adata
+            Data; by default those of the model.
+        indices
+            Cells; all by default.
+        soft
+            Return the logit of each group, ``log(p / (1 - p))`` of the soft assignment, instead of names.
+        batch_size
+            Cells at a time.
+
+        Returns
+        -------
+        Categorical series of length ``n_cells``, or table of shape ``(n_cells, n_groups)``.
+        """
+        z = self.get_latent_representation(adata, indices, batch_size=batch_size)
+        cells = (self.adata if adata is None else adata).obs_names
+        cells = cells if indices is None else cells[np.asarray(indices)]
+        logits = self.neural_kmeans().logits(torch.from_numpy(z)).numpy()
+        names = self.centroids_.index
+        if soft:
+            return pd.DataFrame(logits, index=cells, columns=names)
+        codes = pd.Categorical.from_codes(logits.argmax(1), categories=names)
+        return pd.Series(codes, index=cells, name="group")
+
+    def neural_kmeans(self) -> NeuralKMeans:
+        """The groups as the last layer of a network, for explanations."""
+        self._check_if_trained(warn=False)
+        return NeuralKMeans(torch.from_numpy(self.centroids_.to_numpy()), self.beta_)
