@@ -190,6 +190,26 @@ def test_feature_minibatches_are_unbiased():
     )
 
 
+def test_second_stage_aligns_features_with_cells():
+    """The interpretability term of that stage, over all training cells, with the cells held fixed."""
+    module, batch = module_and_batch()
+    module.eval()
+    features = torch.tensor([2, 5, 7])
+    values = []
+    for gamma in (0.0, 0.5):
+        torch.manual_seed(2)
+        values.append(module.feature_loss(batch, features, gamma))
+    torch.manual_seed(2)
+    v = module.feature_posterior(features).rsample()
+    u = module.scaled(batch[REGISTRY_KEYS.X_KEY])
+    z = module.cell_encoder(u).mean
+    expected = 0.5 * 50.0 * (0.5 * (u[:, features] - z @ v.T) ** 2).mean(0).mean()
+    torch.testing.assert_close(values[1] - values[0], expected.detach(), rtol=1e-4, atol=1e-4)
+    values[1].backward()
+    assert all(p.grad is None for p in module.cell_encoder.parameters())
+    assert module.weight.grad is None
+
+
 def test_softmax_runs_over_all_features_of_a_minibatch():
     """Where the remembered weights are up to date, counts of a few features are as probable as among all."""
     module, batch = module_and_batch("nb")

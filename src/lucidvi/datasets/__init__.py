@@ -1,6 +1,7 @@
 """Simulators with known truth, used by tests, tutorials and benchmarks alike."""
 
+from lucidvi.datasets._ace_simulation import ace_simulation
 from lucidvi.datasets._hub_network import hub_network
 from lucidvi.datasets._redundant_enhancers import redundant_enhancers
 
-__all__ = ["hub_network", "redundant_enhancers"]
+__all__ = ["ace_simulation", "hub_network", "redundant_enhancers"]

@@ -3,22 +3,32 @@
 from lucidvi.metrics._coexpression import coexpression
 from lucidvi.metrics._expression_change import expression_change
 from lucidvi.metrics._hit_ratio import hit_ratio
+from lucidvi.metrics._jaccard_curve import jaccard_curve
 from lucidvi.metrics._knn_accuracy import knn_accuracy
 from lucidvi.metrics._neighborhood_overlap import neighborhood_overlap
 from lucidvi.metrics._neighborhood_variance import neighborhood_variance
+from lucidvi.metrics._panel_auroc import panel_auroc
+from lucidvi.metrics._panel_overlap import panel_overlap
+from lucidvi.metrics._panel_redundancy import panel_redundancy
 from lucidvi.metrics._planted_recovery import planted_recovery
 from lucidvi.metrics._predictability import predictability
 from lucidvi.metrics._set_hits import set_hits
 from lucidvi.metrics._set_overlap import set_overlap
+from lucidvi.metrics._specificity import jsd_specificity
 from lucidvi.metrics._translation_scores import translation_scores
 
 __all__ = [
     "coexpression",
     "expression_change",
     "hit_ratio",
+    "jaccard_curve",
+    "jsd_specificity",
     "knn_accuracy",
     "neighborhood_overlap",
     "neighborhood_variance",
+    "panel_auroc",
+    "panel_overlap",
+    "panel_redundancy",
     "planted_recovery",
     "predictability",
     "set_hits",

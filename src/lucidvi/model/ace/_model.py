@@ -91,7 +91,9 @@ class ACE(BaseModelClass):
         self.module = ACEModule(
             n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), n_selected, input_dropout
         )  # fmt: skip
-        groups = f"{n_groups} k-means groups" if n_groups else f"{self.summary_stats['n_labels']} labels"
+        groups = (
+            f"{n_groups} k-means groups" if n_groups else f"{self.summary_stats['n_labels']} labels"
+        )
         self._model_summary_string = (
             f"ACE: {n_features} features, n_latent: {n_latent}, hidden: {tuple(hidden)}, {groups}"
             f"{f', {n_selected} features selected' if n_selected else ''}"

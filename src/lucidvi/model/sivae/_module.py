@@ -238,13 +238,27 @@ class SIVAEModule(BaseModuleClass):
             extra_metrics={"interpretability": interpretability.detach()},
         )
 
-    def feature_loss(self, features: Tensor) -> Tensor:
-        """Loss of the second stage: the feature side as a VAE whose targets are the weights of the cell side."""
+    def feature_loss(
+        self, tensors: dict[str, Tensor], features: Tensor, gamma: float = 0.0
+    ) -> Tensor:
+        """Loss per feature of the second stage: a VAE of the features whose targets are the cell side's weights.
+
+        The interpretability term is part of it, with the cells' positions held fixed, so that the features' dimensions
+        are those of the cells when the joint stage begins.
+        """
         qv = self.feature_posterior(features)
+        v = qv.rsample()
         target = self.weight[features].detach()
-        error = (self.decode_features(qv.rsample()) - target).square().sum(-1)
-        variance = self.weight.detach().var()
-        return (0.5 * error / variance + kl_divergence(qv, Normal(0.0, 1.0)).sum(-1)).mean()
+        error = (self.decode_features(v) - target).square().sum(-1)
+        loss = 0.5 * error / self.weight.detach().var()
+        loss = loss + kl_divergence(qv, Normal(0.0, 1.0)).sum(-1)
+        if gamma > 0:
+            with torch.no_grad():
+                u = self.scaled(tensors[REGISTRY_KEYS.X_KEY])
+                z = self.cell_encoder(u).mean
+            misfit = 0.5 * (u[:, features] - z @ v.T).square().mean(0)
+            loss = loss + gamma * self.n_train * misfit
+        return loss.mean()
 
     @torch.inference_mode()
     def sample(self, tensors: dict[str, Tensor], n_samples: int = 1) -> Tensor:

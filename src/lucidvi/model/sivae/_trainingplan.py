@@ -22,7 +22,8 @@ class SIVAETrainingPlan(pl.LightningModule):
     feature_batch_size
         Features per step in the last two stages.
     lr, weight_decay
-        Of Adam.
+        Of Adam. Over the second half of all epochs the learning rate falls to a twentieth: steps that see some of the
+        features are noisy.
     n_epochs_kl_warmup
         Epochs over which the weight of the Kullback-Leibler divergences grows from 0 to 1; by default half of the first
         stage, or of all epochs where there is no first stage.
@@ -67,7 +68,10 @@ class SIVAETrainingPlan(pl.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        """Hand the output weights over to the feature side when the joint stage begins."""
+        """Set the learning rate; hand the output weights over to the feature side when the joint stage begins."""
+        progress = self.current_epoch / sum(self.n_epochs)
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.lr * min(1.0, 1.95 - 1.9 * progress)
         if self.stage == 2 and not self.module.joint:
             self.module.joint.fill_(True)
             self.module.weight.requires_grad_(False)
@@ -103,7 +107,7 @@ class SIVAETrainingPlan(pl.LightningModule):
         if self.stage == 1:
             if features is None:
                 features = torch.arange(self.module.n_features, device=self.device)
-            loss = self.module.feature_loss(features)
+            loss = self.module.feature_loss(batch, features, self.gamma)
             self.log("feature_loss_train", loss, on_step=False, on_epoch=True, batch_size=1)
             return loss
         output = self._forward(batch, features)
