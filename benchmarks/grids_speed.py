@@ -197,6 +197,10 @@ def main(mode: str, threads: int, folder: Path) -> None:
     result = {"benchmark": "grids_speed", "mode": mode, "threads": threads, **size}
     result["openness"] = round(mdata["atac"].X.nnz / np.prod(mdata["atac"].shape), 4)
     updates = {}
+    if args.search_only:
+        save(train(mdata, size["n_cells"], PEERS["cis"]), folder / "cis")
+        print(in_fresh_process(folder / "cis", mode, threads))
+        return
     for name, window in PEERS.items():
         model = train(mdata, size["n_cells"], window)
         save(model, folder / name)
@@ -223,6 +227,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--search-only", action="store_true", help="only the whole search")
     parser.add_argument("--search-in", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
