@@ -26,3 +26,6 @@ class Key:
 
     NEIGHBORS: Final = "sivae_neighbors"
     """``varp`` and ``uns``: neighbour graph of the genes."""
+
+    GENE_PANEL: Final = "gene_panel"
+    """``uns`` and ``varm``: gene panels in the layout of scanpy's ``rank_genes_groups``."""

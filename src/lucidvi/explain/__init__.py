@@ -2,7 +2,8 @@
 
 from lucidvi.explain._cross_effect import cross_effect
 from lucidvi.explain._feature_graph import feature_graph
+from lucidvi.explain._gene_panel import gene_panel
 from lucidvi.explain._loadings import loadings
 from lucidvi.explain._subset_perturbation import subset_perturbation
 
-__all__ = ["cross_effect", "feature_graph", "loadings", "subset_perturbation"]
+__all__ = ["cross_effect", "feature_graph", "gene_panel", "loadings", "subset_perturbation"]

@@ -1,42 +1,56 @@
-"""The encoder of a model as a differentiable function of standardised input."""
+"""The encoder of a model, cut after its first layer."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
-from torch import Tensor
-
-from lucidvi.model import ACE, SIVAE
+from torch import Tensor, nn
 
 _CHUNK = 1024
 
 
-@dataclass
 class Encoder:
-    """Latent mean of cells as a function of their standardised input, covariates at the cells' own values.
+    """Latent means of cells, from what the first linear layer of the encoder reads or gives.
 
-    Count models read counts and take their logarithm first. There, the input that is perturbed is ``log1p`` of the
-    counts: what the encoder's network sees.
+    Encoders of scvi-tools and lucidvi begin with a linear layer over the features. What it reads is where inputs are
+    perturbed: ``log1p`` of counts, scaled values, or accessibility, whatever the model makes of its data. Since the
+    layer is linear, the effect of a perturbation on its output does not depend on the cell. Covariates stay at each
+    cell's own values.
 
     Parameters
     ----------
     model
-        Trained model whose module turns ``x`` into one posterior.
+        Trained model.
+    names
+        Names of the features of the modality that is explained; they must be the first inputs of the layer.
     """
 
-    model: BaseModelClass
+    def __init__(self, model: BaseModelClass, names: pd.Index):
+        self.model, self.module = model, model.module.eval()
+        selector = getattr(self.module, "selector", None)
+        if selector is not None:
+            names = names[selector.selected().cpu().numpy()]
+        self.names = names
+        self.layer = self._first_layer()
+        self.weight = self.layer.weight.detach()[:, : len(names)].T
+        """Shape ``(n_features, n_hidden)``."""
 
-    def __post_init__(self):
-        self.module = self.model.module.eval()
-        self.log1p = not isinstance(self.model, ACE) and not (
-            isinstance(self.model, SIVAE) and not self.module.counts
-        )
-        if isinstance(self.model, SIVAE):
-            self.names = self.model._feature_names()
-        else:
-            self.names = self.model.adata.var_names
+    def _first_layer(self) -> nn.Linear:
+        called: list[nn.Linear] = []
+        layers = [m for m in self.module.modules() if isinstance(m, nn.Linear)]
+        handles = [m.register_forward_hook(lambda m, *_: called.append(m)) for m in layers]
+        try:
+            self._infer(self.inputs(np.arange(2)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        wide = [m for m in called if m.in_features >= len(self.names)]
+        if not wide:
+            raise TypeError(_unsupported(self.model))
+        return wide[0]
 
     def inputs(self, cells: np.ndarray) -> dict[str, Tensor]:
         """What the module reads of some cells."""
@@ -46,39 +60,49 @@ class Encoder:
         tensors = {k: v for k, v in next(iter(loader)).items() if v is not None}
         return {k: v.to(self.module.device) for k, v in tensors.items()}
 
-    def values(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Values that are perturbed, shape ``(n_cells, n_features)``."""
-        x = tensors[REGISTRY_KEYS.X_KEY]
-        return torch.log1p(x) if self.log1p else x
-
-    def encode(self, values: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        """Latent means, shape ``(n_cells, n_latent)``; differentiable."""
-        x = torch.expm1(values) if self.log1p else values
-        options = self.module._get_inference_input({**tensors, REGISTRY_KEYS.X_KEY: x})
-        inferred = self.module.inference(**options)
+    def _infer(self, tensors: dict[str, Tensor]) -> Tensor:
+        inferred = self.module.inference(**self.module._get_inference_input(tensors))
         if not isinstance(inferred, dict) or not {"qz", "z"} & set(inferred):
-            raise TypeError(
-                f"{type(self.model).__name__} does not encode a cell into one latent position. Models that do: ACE, "
-                "SIVAE, SCVI, SCANVI, LinearSCVI, PEAKVI, TOTALVI and those derived from them."
-            )
+            raise TypeError(_unsupported(self.model))
         return inferred["z"] if inferred.get("qz") is None else inferred["qz"].mean
 
     @torch.no_grad()
-    def latent(self, cells: np.ndarray) -> Tensor:
-        """Latent means of any number of cells."""
-        parts = []
+    def read(self, cells: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """What the first layer reads and gives, and the latent means, for some cells at a time."""
         for i in range(0, len(cells), _CHUNK):
-            tensors = self.inputs(cells[i : i + _CHUNK])
-            parts.append(self.encode(self.values(tensors), tensors))
-        return torch.cat(parts)
+            seen: list[tuple[Tensor, Tensor]] = []
+            handle = self.layer.register_forward_hook(
+                lambda _, given, out, seen=seen: seen.append((given[0], out))
+            )
+            try:
+                z = self._infer(self.inputs(cells[i : i + _CHUNK]))
+            finally:
+                handle.remove()
+            yield seen[0][0][:, : len(self.names)], seen[0][1], z
 
-    @torch.no_grad()
-    def moments(self, cells: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the values over some cells; features that do not vary get 1."""
-        total = squares = torch.zeros(len(self.names), dtype=torch.float64)
-        for i in range(0, len(cells), _CHUNK):
-            values = self.values(self.inputs(cells[i : i + _CHUNK])).double().cpu()
-            total, squares = total + values.sum(0), squares + values.square().sum(0)
-        mean = total / len(cells)
-        std = (squares / len(cells) - mean.square()).clamp_min(0).sqrt()
-        return mean.float(), torch.where(std > 1e-6, std, 1.0).float()
+    def rest(self, cells: np.ndarray):
+        """The encoder behind the first layer, for some cells: ``rest(h, rows)`` gives latent means, differentiable."""
+        tensors = self.inputs(cells)
+
+        def readout(h: Tensor, rows: Tensor) -> Tensor:
+            with _output(self.layer, h):
+                return self._infer({k: v[rows] for k, v in tensors.items()})
+
+        return readout
+
+
+@contextmanager
+def _output(layer: nn.Linear, value: Tensor) -> Iterator[None]:
+    """Let a layer give a value without computing anything."""
+    layer.forward = lambda _: value
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+def _unsupported(model: BaseModelClass) -> str:
+    return (
+        f"{type(model).__name__} does not encode a cell into one latent position by layers that begin with a linear one. "
+        "Models that do: ACE, SIVAE, SCVI, SCANVI, LinearSCVI, PEAKVI, TOTALVI and those derived from them."
+    )

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from lucidvi.metrics._tables import require_names
 
-Rankings = Mapping[str, Sequence[str]] | pd.DataFrame | np.ndarray
+type Rankings = Mapping[str, Sequence[str]] | pd.DataFrame | np.ndarray
 
 
 def check_sizes(sizes: Iterable[int] | int) -> np.ndarray:

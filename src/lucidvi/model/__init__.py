@@ -1,6 +1,7 @@
 """Models, as in scvi-tools: set up, train, read."""
 
+from lucidvi.model.ace import ACE
 from lucidvi.model.grids import GRIDS
 from lucidvi.model.sivae import SIVAE
 
-__all__ = ["GRIDS", "SIVAE"]
+__all__ = ["ACE", "GRIDS", "SIVAE"]

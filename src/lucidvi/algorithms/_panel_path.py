@@ -1,0 +1,279 @@
+"""Sparse perturbations that move groups of cells into others, along a regularisation path :cite:p:`Lu2021`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lucidvi.algorithms._neural_kmeans import NeuralKMeans
+
+Readout = Callable[[Tensor, Tensor], Tensor]
+"""``readout(h, rows)``: latent position from the first layer's output of some cells; ``rows`` says which."""
+
+
+@dataclass
+class PanelProblem:
+    """Source cells of several groups, each with a perturbation to find; all are solved in one batch.
+
+    The first layer is linear, so that a perturbation of the input moves its output by the same vector in every cell of
+    the group. Only that product is ever computed, not a perturbed input.
+
+    Parameters
+    ----------
+    h
+        Output of the first layer for all source cells, shape ``(n, n_hidden)``.
+    weight
+        Change of that output by a unit of each feature, shape ``(n_features, n_hidden)``.
+    owner
+        Problem each cell belongs to, shape ``(n,)``.
+    source, target
+        Group the cells of a problem are in, and group to reach (-1: any other), shape ``(n_problems,)``.
+    direction
+        Change of each feature by a unit of its parameter, shape ``(n_problems, n_features)``.
+    low, high
+        Bounds of the parameters, each of shape ``(n_problems, n_features)``.
+    readout
+        The rest of the encoder.
+    kmeans
+        The groups.
+    alpha
+        Margin.
+    smoothing
+        Width over which the hinge's corner is rounded, so that gradient steps converge; the loss is low by at most half
+        of it.
+    """
+
+    h: Tensor
+    weight: Tensor
+    owner: Tensor
+    source: Tensor
+    target: Tensor
+    direction: Tensor
+    low: Tensor
+    high: Tensor
+    readout: Readout
+    kmeans: NeuralKMeans
+    alpha: float = 1.0
+    smoothing: float = 0.1
+
+    def margins(self, theta: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """How far each cell of the active problems is from its target (below 0: reached), and its problem."""
+        rows = torch.nonzero(active[self.owner]).flatten()
+        owner = self.owner[rows]
+        move = (theta * self.direction) @ self.weight
+        m = self.kmeans.logits(self.readout(self.h[rows] + move[owner], rows))
+        own = m.gather(1, self.source[owner][:, None]).flatten()
+        rest = m.scatter(1, self.source[owner][:, None], float("-inf")).max(1).values
+        given = m.gather(1, self.target[owner].clamp_min(0)[:, None]).flatten()
+        return own - torch.where(self.target[owner] < 0, rest, given), owner
+
+    def hinge(self, theta: Tensor, active: Tensor) -> Tensor:
+        """Mean hinge loss of every problem, 0 for those not active, shape ``(n_problems,)``."""
+        margin, owner = self.margins(theta, active)
+        short = (self.alpha + margin).relu()
+        rounded = torch.where(
+            short < self.smoothing,
+            0.5 * short.square() / self.smoothing,
+            short - 0.5 * self.smoothing,
+        )
+        return self._mean(rounded, owner)
+
+    def flip_rate(self, theta: Tensor) -> Tensor:
+        """Share of each problem's cells that are in the target group when perturbed."""
+        with torch.no_grad():
+            margin, owner = self.margins(theta, torch.ones(len(theta), dtype=torch.bool))
+        return self._mean((margin < 0).to(theta), owner)
+
+    def _mean(self, values: Tensor, owner: Tensor) -> Tensor:
+        size = torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
+        return values.new_zeros(len(self.source)).index_add(0, owner, values) / size
+
+    def prox(self, theta: Tensor, threshold: Tensor) -> Tensor:
+        """Soft threshold, then the bounds: exact zeros."""
+        shrunk = theta.sign() * (theta.abs() - threshold[:, None]).clamp_min(0.0)
+        return torch.minimum(torch.maximum(shrunk, self.low), self.high)
+
+
+def minimize(
+    problem: PanelProblem,
+    theta: Tensor,
+    penalty: Tensor,
+    *,
+    active: Tensor | None = None,
+    max_iter: int = 100,
+    tolerance: float = 1e-4,
+) -> tuple[Tensor, list[Tensor]]:
+    """Minimise hinge loss plus penalty times the L1 norm by accelerated proximal gradients.
+
+    Every problem has its own step size, found by backtracking, and its own momentum, which restarts when a step would
+    raise the objective. Such a step is not taken: the objective never rises.
+
+    Parameters
+    ----------
+    problem
+        What to solve.
+    theta
+        Start, shape ``(n_problems, n_features)``.
+    penalty
+        Weight of the L1 norm of each problem.
+    active
+        Problems to work on; all by default.
+    max_iter
+        Upper limit of iterations.
+    tolerance
+        A problem ends when its objective falls by less than this share in two iterations.
+
+    Returns
+    -------
+    The solution, and the objective of every problem after each iteration.
+    """
+    theta = theta.clone()
+    active = torch.ones(len(theta), dtype=torch.bool) if active is None else active.clone()
+
+    def objective(at: Tensor, mask: Tensor) -> Tensor:
+        with torch.no_grad():
+            return problem.hinge(at, mask) + penalty * at.abs().sum(1)
+
+    point, previous = theta.clone(), theta.clone()
+    momentum = theta.new_ones(len(theta))
+    lipschitz = theta.new_full((len(theta),), 1e-2)
+    value = objective(theta, active)
+    trace, quiet = [value.clone()], theta.new_zeros(len(theta))
+    for _ in range(max_iter):
+        if not active.any():
+            break
+        at = point.detach().requires_grad_(True)
+        smooth = problem.hinge(at, active)
+        (gradient,) = torch.autograd.grad(smooth.sum(), at)
+        new = _backtrack(problem, point, smooth.detach(), gradient, penalty, lipschitz, active)
+        reached = objective(new, active)
+        better = active & (reached <= value)
+        gain = torch.where(better, value - reached, torch.zeros_like(value))
+        theta = torch.where(better[:, None], new, theta)
+        value = torch.where(better, reached, value)
+        restarted = (
+            active & ~better & (momentum > 1)
+        )  # without momentum a step can still be refused, then it is over
+        stepped = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
+        push = ((momentum - 1) / stepped)[:, None] * (theta - previous)
+        point = torch.where(better[:, None], theta + push, theta)
+        point = torch.minimum(torch.maximum(point, problem.low), problem.high)
+        momentum = torch.where(better, stepped, torch.ones_like(momentum))
+        previous = theta.clone()
+        lipschitz = (0.8 * lipschitz).clamp_min(1e-6)
+        small = gain <= tolerance * value.abs()
+        quiet = torch.where(small & ~restarted, quiet + 1, torch.zeros_like(quiet))
+        active = active & (quiet < 2)
+        trace.append(value.clone())
+    return theta, trace
+
+
+def _backtrack(
+    problem: PanelProblem,
+    point: Tensor,
+    smooth: Tensor,
+    gradient: Tensor,
+    penalty: Tensor,
+    lipschitz: Tensor,
+    active: Tensor,
+) -> Tensor:
+    """Proximal step of each problem; ``lipschitz`` is raised in place until its quadratic bound holds."""
+    new, waiting = point.clone(), active.clone()
+    for _ in range(60):
+        step = problem.prox(point - gradient / lipschitz[:, None], penalty / lipschitz)
+        new = torch.where(waiting[:, None], step, new)
+        with torch.no_grad():
+            reached = problem.hinge(new, waiting)
+        move = new - point
+        bound = smooth + (gradient * move).sum(1) + 0.5 * lipschitz * move.square().sum(1)
+        rounding = 10 * torch.finfo(bound.dtype).eps * (1 + bound.abs())
+        waiting = waiting & (reached > bound + rounding)
+        if not waiting.any():
+            break
+        lipschitz[waiting] *= 2
+    return new
+
+
+@dataclass
+class Path:
+    """Solutions along the regularisation path."""
+
+    theta: Tensor
+    """Parameters at the end of each problem's path, shape ``(n_problems, n_features)``."""
+    entry: Tensor
+    """Step at which each feature entered; the number of steps for those that never did."""
+    n_steps: int
+    rows: list[dict] = field(default_factory=list)
+    """One row per problem and step: step, penalty, number of features, flip rate."""
+
+
+def solve_path(
+    problem: PanelProblem,
+    held_out: PanelProblem,
+    penalties: Tensor,
+    *,
+    flip_rate: float | None = 0.95,
+    n_features: int | None = None,
+    max_iter: int = 100,
+) -> Iterator[Path]:
+    """Lower the penalty step by step, each start being the last solution; yields the path after each step.
+
+    A problem ends when its flip rate on held-out cells and its number of features are as wanted.
+
+    Parameters
+    ----------
+    problem
+        What to solve.
+    held_out
+        The same problems with other cells, on which flip rates are measured.
+    penalties
+        Falling weights of the L1 norm, relative to the smallest one at which a problem's solution is 0.
+    flip_rate
+        Wanted share of cells that reach the target; ``None`` is no condition.
+    n_features
+        Wanted number of features; ``None`` is no condition.
+    max_iter
+        Upper limit of iterations of each step.
+    """
+    theta = torch.zeros_like(problem.direction)
+    active = torch.ones(len(theta), dtype=torch.bool)
+    top = largest_penalty(problem)
+    path = Path(theta, torch.full(theta.shape, len(penalties)), len(penalties))
+    for step, share in enumerate(penalties.tolist()):
+        theta, _ = minimize(problem, theta, share * top, active=active, max_iter=max_iter)
+        count = (theta != 0).sum(1)
+        newly = (theta != 0) & (path.entry == len(penalties))
+        path.entry = torch.where(newly, torch.full_like(path.entry, step), path.entry)
+        path.theta = theta
+        rate = held_out.flip_rate(theta)
+        for g in torch.nonzero(active).flatten().tolist():
+            path.rows.append(
+                {
+                    "problem": g, "step": step, "penalty": float(share * top[g]),
+                    "n_features": int(count[g]), "flip_rate": float(rate[g]),
+                }
+            )  # fmt: skip
+        done = torch.ones_like(active)
+        if flip_rate is not None:
+            done &= rate >= flip_rate
+        if n_features is not None:
+            done &= (path.entry < len(penalties)).sum(1) >= n_features
+        active = active & ~done
+        yield path
+        if not active.any():
+            return
+
+
+def largest_penalty(problem: PanelProblem) -> Tensor:
+    """Smallest penalty of each problem at which no feature moves."""
+    gradient = initial_gradient(problem)
+    inside = torch.where(gradient < 0, problem.high > 0, problem.low < 0)
+    return (gradient.abs() * inside).max(1).values.clamp_min(1e-12)
+
+
+def initial_gradient(problem: PanelProblem) -> Tensor:
+    """Derivative of each problem's hinge loss by its parameters at 0."""
+    at = torch.zeros_like(problem.direction).requires_grad_(True)
+    everything = torch.ones(len(at), dtype=torch.bool)
+    return torch.autograd.grad(problem.hinge(at, everything).sum(), at)[0]
