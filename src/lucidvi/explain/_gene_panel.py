@@ -150,11 +150,12 @@ def gene_panel(
         def run(cells: dict[str, np.ndarray]) -> tuple[PanelProblem, Path]:
             problem = given.problem(pairs, cells, n_cells, **settings)
             steps = solve_path(problem, held_out, penalties, **target)
-            last = None
-            for taken, last in enumerate(steps, start=1):
+            done: list[Path] = []
+            for path in steps:
+                done.append(path)
                 bar.update(1)
-            bar.update(n_steps - taken)
-            return problem, last
+            bar.update(n_steps - len(done))
+            return problem, done[-1]
 
         problem, path = run(given.train)
         frequency = torch.zeros_like(path.theta)
@@ -170,7 +171,7 @@ def gene_panel(
             "layer": None, "corr_method": "none", "model": type(model).__name__, "flip_rate": flip_rate,
         },
         **_records(given, pairs, problem, order, score),
-        "panels": _panels(given, pairs, path, held_out, n_null, allowed, rng),
+        "panels": _panels(problem, pairs, path, held_out, n_null, allowed, rng),
         "path": pd.DataFrame(path.rows).assign(group=lambda t: [pairs[g][0] for g in t.pop("problem")]),
     }  # fmt: skip
     if n_bootstrap:
@@ -221,7 +222,7 @@ def _records(
 
 
 def _panels(
-    given: PanelInput, pairs: list[tuple[str, str]], path: Path, held_out: PanelProblem, n_null: int,
+    problem: PanelProblem, pairs: list[tuple[str, str]], path: Path, held_out: PanelProblem, n_null: int,
     allowed: np.ndarray, rng: np.random.Generator,
 ) -> pd.DataFrame:  # fmt: skip
     """Size and flip rate of each panel on held-out cells, next to random panels."""
@@ -246,7 +247,7 @@ def _panels(
             "flip_rate_before": before,
             "flip_rate_random": null.mean(0) if n_null else np.nan,
             "margin": [float(-margin[owner == g].mean()) for g in range(len(pairs))],
-            "n_cells": [min(len(given.train[g]), 10**9) for g, _ in pairs],
+            "n_learned": torch.bincount(problem.owner, minlength=len(pairs)).numpy(),
             "n_held_out": torch.bincount(owner, minlength=len(pairs)).numpy(),
         }
     )

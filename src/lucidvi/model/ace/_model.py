@@ -219,7 +219,7 @@ class ACE(BaseModelClass):
             centroids = np.stack([z[codes == c].mean(0) for c in present])
             names = np.asarray(registry.categorical_mapping)[present].astype(str)
         self.centroids_ = pd.DataFrame(centroids.astype(np.float32), index=names)
-        latent, centers = torch.from_numpy(z), torch.from_numpy(self.centroids_.to_numpy())
+        latent, centers = torch.from_numpy(z), torch.tensor(self.centroids_.to_numpy())
         self.beta_ = float(default_beta(latent, centers))
 
     @torch.inference_mode()
@@ -286,4 +286,4 @@ class ACE(BaseModelClass):
     def neural_kmeans(self) -> NeuralKMeans:
         """The groups as the last layer of a network, for explanations."""
         self._check_if_trained(warn=False)
-        return NeuralKMeans(torch.from_numpy(self.centroids_.to_numpy()), self.beta_)
+        return NeuralKMeans(torch.tensor(self.centroids_.to_numpy()), self.beta_)

@@ -1,0 +1,212 @@
+"""Gene panels: what they hold, on which models, and what scanpy makes of them."""
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+import scvi
+import torch
+
+import lucidvi as lv
+from lucidvi.explain._encoder import Encoder
+
+QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
+GROUPS = ["B", "NK", "T"]
+
+
+def simulate(n_cells=240, n_genes=40, seed=0):
+    """Counts of three groups: genes 0-2 mark B, 3-5 NK, 6-8 T; gene 9 is missing in T only."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(GROUPS, n_cells // 3)
+    rate = np.full((n_cells, n_genes), 2.0)
+    for i, name in enumerate(GROUPS):
+        rate[np.ix_(group == name, range(3 * i, 3 * i + 3))] = 12.0
+    rate[group == "T", 9] = 0.05
+    rate[group != "T", 9] = 8.0
+    adata = ad.AnnData(sp.csr_matrix(rng.poisson(rate).astype(np.float32)))
+    adata.var_names = [f"g{i}" for i in range(n_genes)]
+    adata.obs["group"] = group
+    adata.obs["batch"] = np.tile(["x", "y"], n_cells // 2)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model():
+    adata = simulate()
+    adata.X = np.log1p(adata.X.toarray())
+    scvi.settings.seed = 0
+    lv.model.ACE.setup_anndata(adata, labels_key="group")
+    model = lv.model.ACE(adata, n_latent=4, hidden=(32, 16))
+    model.train(60, **QUIET)
+    lv.explain.gene_panel(model, "group", progress=False, n_bootstrap=2)
+    return model
+
+
+def test_panels_hold_the_markers_with_their_signs(model):
+    result = model.adata.uns["gene_panel"]
+    for i, group in enumerate(GROUPS):
+        own = {f"g{j}" for j in range(3 * i, 3 * i + 3)}
+        assert set(result["names"][group][:3]) & own
+    sign = dict(zip(result["names"]["T"], result["signs"]["T"], strict=True))
+    assert sign["g9"] == -1 and sign["g6"] == sign["g7"] == 1
+    assert list(result["names"]["T"]).index("g9") < 6
+    panels = result["panels"].set_index("group")
+    assert (panels["flip_rate"] >= 0.95).all() and (panels["n_genes"] <= 20).all()
+    assert (panels["flip_rate_random"] < panels["flip_rate"]).all()
+
+
+def test_stored_change_flips_held_out_cells(model):
+    """The change in varm, added to the scaled input of whole cells, by the model's own predict."""
+    delta = model.adata.varm["gene_panel"]
+    held_out = np.setdiff1d(np.arange(model.adata.n_obs), model.train_indices)
+    encoder = Encoder(model, model.adata.var_names)
+    labels = model.adata.obs["group"].to_numpy()
+    u = torch.cat([part[0] for part in encoder.read(np.arange(model.adata.n_obs))])
+    for g, group in enumerate(GROUPS):
+        cells = held_out[labels[held_out] == group]
+        with torch.no_grad():
+            # stored in standard deviations of what the first layer reads
+            std = u[model.train_indices].std(0, correction=0)
+            z = model.module.encode(u[cells] + torch.from_numpy(delta[:, g]) * std)
+        left = model.neural_kmeans().predict(z) != list(model.centroids_.index).index(group)
+        stored = model.adata.uns["gene_panel"]["panels"].set_index("group").loc[group, "flip_rate"]
+        assert left.float().mean() == pytest.approx(stored, abs=0.1)
+
+
+def test_layout_is_that_of_scanpy(model, tmp_path):
+    model.adata.write_h5ad(tmp_path / "panel.h5ad")
+    again = ad.read_h5ad(tmp_path / "panel.h5ad")
+    for adata in (model.adata, again):
+        table = sc.get.rank_genes_groups_df(adata, None, key="gene_panel")
+        assert set(table["group"]) == set(GROUPS)
+        assert (
+            table.groupby("group", observed=True)["scores"]
+            .apply(lambda s: s.is_monotonic_decreasing)
+            .all()
+        )
+        for name in (
+            "",
+            "_dotplot",
+            "_heatmap",
+            "_violin",
+            "_stacked_violin",
+            "_matrixplot",
+            "_tracksplot",
+        ):
+            draw = getattr(sc.pl, f"rank_genes_groups{name}")
+            options = {} if name in ("", "_violin") else {"dendrogram": False}
+            draw(adata, key="gene_panel", n_genes=3, show=False, **options)
+            plt.close("all")
+    np.testing.assert_array_equal(again.varm["gene_panel"], model.adata.varm["gene_panel"])
+
+
+def test_path_grows_and_bootstrap_counts(model):
+    result = model.adata.uns["gene_panel"]
+    for _, part in result["path"].groupby("group"):
+        assert part["penalty"].is_monotonic_decreasing
+        assert part["n_features"].iloc[-1] >= part["n_features"].iloc[0]
+    frequency = result["selection_frequency"]
+    assert frequency.isin([0.0, 0.5, 1.0]).all().all()
+    assert (frequency.max() == 1).all()
+
+
+def test_cut_encoder_equals_the_whole(model):
+    encoder = Encoder(model, model.adata.var_names)
+    cells = np.arange(0, 240, 7)
+    h = torch.cat([part[1] for part in encoder.read(cells)])
+    z = encoder.rest(cells)(h, torch.arange(len(cells)))
+    np.testing.assert_allclose(
+        z.detach(), model.get_latent_representation(indices=cells), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["SCVI", "SCANVI", "LinearSCVI", "PEAKVI", "SIVAE"])
+def test_any_vae(name):
+    scvi.settings.seed = 0
+    adata = simulate(n_cells=150)
+    if name == "SIVAE":
+        lv.model.SIVAE.setup_anndata(adata, batch_key="batch")
+        model = lv.model.SIVAE(adata, n_latent=3, hidden=(16, 8), gene_likelihood="nb")
+    else:
+        cls = getattr(scvi.model, name)
+        options = {"labels_key": "group", "unlabeled_category": "?"} if name == "SCANVI" else {}
+        cls.setup_anndata(adata, batch_key="batch", **options)
+        model = cls(adata, n_latent=3, n_hidden=16)
+    model.train(20, train_size=0.7, **QUIET)
+    encoder = Encoder(model, adata.var_names)
+    read = torch.cat([part[0] for part in encoder.read(np.arange(10))])
+    x = torch.from_numpy(adata.X[:10].toarray())
+    expected = {"PEAKVI": x, "SIVAE": model.module.scaled(x) if name == "SIVAE" else None}
+    torch.testing.assert_close(read, expected.get(name, torch.log1p(x)), rtol=1e-5, atol=1e-5)
+    z = torch.cat([part[2] for part in encoder.read(np.arange(10))])
+    np.testing.assert_allclose(z, model.get_latent_representation(indices=np.arange(10)), atol=1e-4)
+    lv.explain.gene_panel(model, "group", groups=["T", "B"], progress=False, n_steps=8, n_null=2)
+    assert adata.uns["gene_panel"]["names"].dtype.names == ("T", "B")
+
+
+def test_one_vs_one_excluded_genes_and_wanted_size(model):
+    adata = lv.explain.gene_panel(
+        model, "group", groups="T", reference="NK", n_genes=15, exclude=["g9", "g3"], progress=False, copy=True
+    )  # fmt: skip
+    result = adata.uns["gene_panel"]
+    assert result["params"]["reference"] == "NK"
+    assert not {"g9", "g3"} & set(result["names"]["T"][:15])
+    assert adata.varm["gene_panel"][9] == 0
+    assert (result["scores"]["T"] > 0).sum() >= 15
+
+
+def test_free_change_goes_anywhere(model):
+    adata = lv.explain.gene_panel(model, "group", perturbation="free", progress=False, copy=True)
+    result = adata.uns["gene_panel"]
+    assert (result["panels"]["flip_rate"] >= 0.95).all() and (
+        result["panels"]["n_genes"] <= 10
+    ).all()
+    gap = adata.to_df().groupby(adata.obs["group"]).mean()
+    limit = 2 * (gap.max() - gap.min()) / adata.to_df().std()  # what a gate can reach at most
+    assert (np.abs(adata.varm["gene_panel"]).max(1) > limit).any()
+
+
+def test_same_seed_same_panel(model):
+    first, second = (
+        lv.explain.gene_panel(model, "group", progress=False, n_steps=6, copy=True)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.varm["gene_panel"], second.varm["gene_panel"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"groupby": "groups"}, KeyError, "Did you mean 'group'"),
+        ({"groups": ["Bcell"]}, ValueError, "'Bcell' is unknown"),
+        ({"reference": "mono"}, ValueError, "reference='mono' is neither"),
+        ({"n_genes": 41}, ValueError, "n_genes=41 is more than the 40"),
+        ({"n_genes": 2.5}, TypeError, "n_genes=2.5"),
+        ({"perturbation": "box"}, ValueError, "perturbation='box'"),
+        ({"exclude": ["CD3"]}, ValueError, "Gene 'CD3' is unknown"),
+        ({"flip_rate": 1.5}, ValueError, "flip_rate=1.5"),
+    ],
+)
+def test_bad_arguments(model, options, error, match):
+    with pytest.raises(error, match=match):
+        lv.explain.gene_panel(model, **{"groupby": "group", "progress": False, **options})
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_small_and_single_groups(model, n):
+    model.adata.obs["other"] = ["few"] * n + ["many"] * (240 - n)
+    with pytest.raises(ValueError, match=rf"fewer than 6 cells: 'few' \({n}\)"):
+        lv.explain.gene_panel(model, "other")
+    model.adata.obs["other"] = "one"
+    with pytest.raises(ValueError, match="a single group, 'one'"):
+        lv.explain.gene_panel(model, "other")
+    del model.adata.obs["other"]
+
+
+def test_untrained():
+    adata = simulate(60)
+    scvi.model.SCVI.setup_anndata(adata)
+    with pytest.raises(ValueError, match="not trained"):
+        lv.explain.gene_panel(scvi.model.SCVI(adata), "group")
