@@ -51,9 +51,8 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
     hidden
         Widths of the encoders' hidden layers; the decoders mirror them.
     gamma
-        Weight of the interpretability term. By default 10 for 10 and more latent dimensions, where it costs nothing,
-        and 0.05 (the paper's) for fewer, where a larger one makes loadings more faithful and cell types less distinct;
-        0 for ``linear=True``.
+        Weight of the interpretability term. By default 3 for 10 and more latent dimensions, where it costs nothing,
+        and 0.05 (the paper's) for fewer, where a larger one makes loadings more faithful and cell types less distinct.
     gene_likelihood
         ``"normal"`` for log-normalised values, which are scaled to unit variance on the fly, or ``"nb"`` for counts.
     linear
@@ -107,7 +106,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
         check_scale(self._values(), gene_likelihood == "nb", self._feature_names())
         if gamma is None:
-            gamma = 0.0 if linear else 10.0 if n_latent >= 10 else 0.05
+            gamma = 3.0 if n_latent >= 10 else 0.05
         self.gamma, self.feature_input = gamma, feature_input
         self.module = SIVAEModule(
             n_features=n_features,
