@@ -1,0 +1,227 @@
+"""ACE's panels next to differential expression and attributions: simulation and PBMC3k.
+
+Simulation: mean Jaccard distance of neighbourhoods over panel sizes 1 to 60, clean and complex, and the share of selected
+causal genes whose sign is right. PBMC3k (types with at least 50 cells): AUROC of a support vector machine and redundancy
+of the first genes, three seeds. Run with ``python benchmarks/ace_panels.py [simulation] [pbmc] [--seeds 0 1 2]``.
+"""
+
+import argparse
+import time
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scvi
+import torch
+from _cortex import data_file
+from _report import finish
+from captum.attr import GradientShap
+
+import lucidvi as lv
+
+QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
+TESTS = {"t-test": "t-test", "wilcoxon": "wilcoxon", "logistic regression": "logreg"}
+
+
+def train(adata: ad.AnnData, labels: str, seed: int, max_epochs: int, **options) -> lv.model.ACE:
+    """The embedding that all explanations share."""
+    scvi.settings.seed = seed
+    batch = "batch" if "batch" in adata.obs else None
+    lv.model.ACE.setup_anndata(adata, labels_key=labels, batch_key=batch)
+    model = lv.model.ACE(adata, **options)
+    model.train(max_epochs, **QUIET)
+    return model
+
+
+def attributions(model: lv.model.ACE, labels: np.ndarray, seed: int) -> dict[str, pd.DataFrame]:
+    """SmoothGrad and GradientShap of each group's logit, mean absolute value over its cells: genes x groups."""
+    adata, module = model.adata, model.module.eval()
+    torch.manual_seed(seed)
+    x = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
+    u = module.scaled(torch.from_numpy(x))
+    kmeans = model.neural_kmeans()
+    names = list(model.centroids_.index)
+    method = GradientShap(lambda v: kmeans.logits(module.encode(v)))
+    out = {"SmoothGrad": {}, "GradientShap": {}}
+    for g, name in enumerate(names):
+        cells = np.flatnonzero(labels == name)[:200]
+        noisy = u[cells].repeat(10, 1)
+        noisy = (noisy + 0.15 * torch.randn_like(noisy)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(kmeans.logits(module.encode(noisy))[:, g].sum(), noisy)
+        out["SmoothGrad"][name] = gradient.reshape(10, len(cells), -1).mean(0).abs().mean(0).numpy()
+        others = u[torch.from_numpy(labels != name)]
+        base = others[torch.randperm(len(others))[:50]]
+        found = method.attribute(u[cells], base, target=g, n_samples=10)
+        out["GradientShap"][name] = found.abs().mean(0).detach().numpy()
+    return {k: pd.DataFrame(v, index=adata.var_names) for k, v in out.items()}
+
+
+def ranked(scores: pd.DataFrame) -> dict[str, list[str]]:
+    """Genes by falling score."""
+    return {g: list(scores[g].sort_values(ascending=False, kind="stable").index) for g in scores}
+
+
+def rankings(model: lv.model.ACE, groupby: str, seed: int, n_genes: int) -> tuple[dict, float]:
+    """Ranking of all methods, and the seconds of ACE's panels."""
+    adata = model.adata
+    labels = adata.obs[groupby].astype(str).to_numpy()
+    out = {}
+    tick = time.perf_counter()
+    lv.explain.gene_panel(model, groupby, n_genes=n_genes, progress=False, seed=seed)
+    seconds = time.perf_counter() - tick
+    records = adata.uns["gene_panel"]["names"]
+    out["ACE"] = {g: list(records[g]) for g in records.dtype.names}
+    for name, method in TESTS.items():
+        threads = torch.get_num_threads()
+        sc.tl.rank_genes_groups(adata, groupby, method=method, key_added="de")
+        torch.set_num_threads(threads)
+        names = adata.uns["de"]["names"]
+        out[name] = {g: list(names[g]) for g in names.dtype.names}
+    x = adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X
+    out["JSD"] = ranked(lv.metrics.jsd_specificity(x - x.min(), labels, names=adata.var_names))
+    out |= {k: ranked(v) for k, v in attributions(model, labels, seed).items()}
+    return out, seconds
+
+
+def simulation(seeds: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Jaccard distance by method, and agreement of signs."""
+    rows, signs = [], []
+    for complexity in ("clean", "complex"):
+        for seed in seeds:
+            adata = lv.datasets.ace_simulation(complexity=complexity, seed=seed)
+            model = train(adata, "group", seed, 200, hidden=(128, 64))
+            found, _ = rankings(model, "group", seed, 60)
+            groups = adata.obs["group"].astype(str).to_numpy()
+            causal = list(adata.var_names[adata.var["kind"] == "causal"])
+            options = {"names": adata.var_names}
+            for method, ranking in found.items():
+                curve = lv.metrics.jaccard_curve(
+                    adata.X, groups, ranking, sizes=range(1, 61), **options
+                )
+                rows.append(
+                    {"data": complexity, "seed": seed, "method": method, "jaccard": curve.mean()}
+                )
+            level = lv.metrics.jaccard_curve(
+                adata.X, groups, dict.fromkeys(set(groups), causal), sizes=[len(causal)], **options
+            )
+            rows.append(
+                {
+                    "data": complexity,
+                    "seed": seed,
+                    "method": "the causal genes",
+                    "jaccard": level.iloc[0],
+                }
+            )
+            result, effect = adata.uns["gene_panel"], adata.varm["effect"]
+            for g in result["names"].dtype.names:
+                delta = pd.Series(
+                    adata.varm["gene_panel"][:, result["names"].dtype.names.index(g)],
+                    adata.var_names,
+                )
+                chosen = [n for n in causal if delta[n] != 0 and abs(effect.loc[n, g]) > 0.3]
+                sign = dict(zip(result["names"][g], result["signs"][g], strict=True))
+                signs += [
+                    {"data": complexity, "right": np.sign(effect.loc[n, g]) == sign[n]}
+                    for n in chosen
+                ]
+    table = pd.DataFrame(rows).pivot_table(
+        index="method", columns="data", values="jaccard", sort=False
+    )
+    return table, pd.DataFrame(signs).groupby("data")["right"].mean()
+
+
+def pbmc(seeds: list[int], sizes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, list[float]]:
+    """AUROC and redundancy by method, flip rates, and seconds of all panels."""
+    adata = ad.read_h5ad(data_file("scrna/pbmc3k.h5ad"))
+    adata = adata[:, adata.var["in_scanpy_1838"]].copy()
+    adata.obs["type"] = adata.obs["louvain"].astype(str)
+    threads = torch.get_num_threads()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    torch.set_num_threads(threads)
+    kept = adata.obs["type"].map(adata.obs["type"].value_counts()) >= 50
+    rows, panels, seconds = [], [], []
+    x, types = adata.X.toarray(), adata.obs["type"].to_numpy()
+    for seed in seeds:
+        model = train(adata, "type", seed, 60)
+        found, taken = rankings(model, "type", seed, max(sizes))
+        seconds.append(round(taken, 1))
+        panels.append(adata.uns["gene_panel"]["panels"].assign(seed=seed))
+        for method, ranking in found.items():
+            if seed > seeds[0] and method not in ("ACE", "SmoothGrad", "GradientShap"):
+                continue  # the same for every seed
+            ranking = {g: r for g, r in ranking.items() if g in set(types[kept])}
+            options = {"names": adata.var_names, "sizes": sizes}
+            auroc = lv.metrics.panel_auroc(x, types, ranking, seed=seed, **options)
+            redundancy = lv.metrics.panel_redundancy(x, ranking, **options)
+            merged = auroc.merge(redundancy)
+            rows.append(merged.assign(method=method, seed=seed))
+            print(
+                method,
+                seed,
+                merged.groupby("size")[["auroc", "redundancy"]].mean().round(4).to_dict(),
+                flush=True,
+            )
+    table = (
+        pd.concat(rows)
+        .groupby(["method", "size"], sort=False)[["auroc", "redundancy"]]
+        .mean()
+        .unstack()
+    )
+    return table, pd.concat(panels), seconds
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    result: dict = {"benchmark": "ace_panels", "seeds": args.seeds}
+    goals = {}
+    if "simulation" in args.parts:
+        table, signs = simulation(args.seeds)
+        print("mean Jaccard distance, sizes 1 to 60\n", table.round(4).to_string())
+        print("share of selected causal genes with the right sign\n", signs.round(3).to_string())
+        result["simulation"], result["signs"] = table.round(4).to_dict(), signs.round(4).to_dict()
+        peers = table.drop(index=["ACE", "the causal genes"]).min()
+        for data in table:
+            goals[f"{data}: ACE - best other"] = (
+                round(float(table.loc["ACE", data] - peers[data]), 4),
+                "<=",
+                0.0,
+            )
+        goals["signs right, least"] = (float(signs.min()), ">=", 0.95)
+    if "pbmc" in args.parts:
+        table, panels, seconds = pbmc(args.seeds, args.sizes)
+        print("PBMC3k\n", table.round(4).to_string())
+        large = panels[panels["n_held_out"] >= 30]
+        print(
+            panels.groupby("group")[["n_genes", "flip_rate", "flip_rate_random"]]
+            .mean()
+            .round(3)
+            .to_string()
+        )
+        result["pbmc"] = {f"{a} {b}": v for (a, b), v in table.round(4).to_dict().items()}
+        result["seconds of eight panels"] = seconds
+        for size in args.sizes[:2]:
+            best = table["auroc"][size].drop("ACE").max()
+            goals[f"AUROC at {size}: ACE - best other"] = (
+                round(float(table.loc["ACE", ("auroc", size)] - best), 4),
+                ">=",
+                0.0,
+            )
+        goals["flip rate, least of types with 100 cells"] = (
+            float(large["flip_rate"].min()),
+            ">=",
+            0.9,
+        )
+    finish(result, goals, save=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["simulation", "pbmc"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[5, 18, 37, 55, 92, 184])
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    main()
