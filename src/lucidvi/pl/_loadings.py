@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import scanpy as sc
 from anndata import AnnData
 from matplotlib.figure import Figure
 
@@ -50,6 +49,8 @@ def loadings(
     >>> import lucidvi as lv
     >>> figure = lv.pl.loadings(adata, dims=[1, 2, 3])  # doctest: +SKIP
     """
+    import scanpy as sc  # heavy: only where it is needed
+
     _, index = read_loadings(adata, key, dims)
     if dims is None:
         index = index[:4]
