@@ -57,7 +57,10 @@ def main() -> None:
     x = np.clip((x - x.mean(0)) / x.std(0), -10, 10)
     centrality = {"siVAE": model.get_feature_centrality(split="train").to_numpy(),
                   "siVAE, held-out cells": model.get_feature_centrality(split="held_out").to_numpy()}  # fmt: skip
-    neighborhoods = {"siVAE": model.get_feature_neighbors(N_NEIGHBORS)}
+    neighborhoods = {
+        "siVAE": model.get_feature_neighbors(N_NEIGHBORS),
+        "siVAE, Euclidean": model.get_feature_neighbors(N_NEIGHBORS, metric="euclidean"),
+    }
     seconds = {}
     for method in NETWORKS:
         tick = time.perf_counter()

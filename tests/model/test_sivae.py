@@ -80,6 +80,19 @@ def test_hubs_are_central_and_communities_part(hubs):
     assert (own.to_numpy() == expected).mean() > 0.95
 
 
+def test_neighbors_by_hand(hubs):
+    v = hubs[1].get_feature_embedding()
+    product, distance = (
+        np.abs(v @ v.T).to_numpy(),
+        np.linalg.norm(v.to_numpy()[:, None] - v.to_numpy()[None], axis=2),
+    )
+    for metric, score in (("covariance", -product), ("euclidean", distance)):
+        np.fill_diagonal(score, np.inf)
+        table = hubs[1].get_feature_neighbors(3, metric=metric)
+        expected = v.index.to_numpy()[np.argsort(score, axis=1)[:, :3]]
+        np.testing.assert_array_equal(table.to_numpy(), expected)
+
+
 def test_centrality_is_the_explained_share_of_what_the_model_reads():
     """A feature seen in few cells is clipped; that must not make it central."""
     adata = low_rank(300, 15)

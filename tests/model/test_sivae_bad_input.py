@@ -138,6 +138,8 @@ def test_reading(trained):
         trained.get_feature_centrality(split="test")
     with pytest.raises(ValueError, match="n_neighbors=10"):
         trained.get_feature_neighbors(10)
+    with pytest.raises(ValueError, match="metric='cosine'"):
+        trained.get_feature_neighbors(3, metric="cosine")
     with pytest.raises(ValueError, match="Feature 'gene' is unknown"):
         trained.get_normalized_expression(gene_list=["gene"])
     with pytest.raises(ValueError, match="n_cells=0"):

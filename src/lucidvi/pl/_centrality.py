@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from scipy.stats import spearmanr
@@ -48,16 +49,15 @@ def centrality(
     KeyError
         If a column is not there.
     ValueError
-        If a gene is unknown.
+        If a gene is unknown, or a column holds no numbers.
 
     Examples
     --------
     >>> import lucidvi as lv
     >>> ax = lv.pl.centrality(adata, "predictability")  # doctest: +SKIP
     """
-    estimate, known = (column(adata.var, name, "var") for name in (key, truth))
-    xy = np.stack([known.to_numpy(float), estimate.to_numpy(float)], axis=1)
-    named = largest(xy[:, 1], adata.var_names, label)
+    xy = np.stack([_numbers(adata, name) for name in (truth, key)], axis=1)
+    named = largest(np.where(np.isfinite(xy[:, 0]), xy[:, 1], np.nan), adata.var_names, label)
     if ax is None:
         _, ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
     ax.scatter(*xy.T, s=float(np.clip(6_000 / len(xy), 6, 24)), color=BLUE, alpha=0.6, lw=0)
@@ -65,8 +65,15 @@ def centrality(
     ax.set_ylabel(key.replace("_", " "))
     despine(ax)
     write_names(ax, xy[named], adata.var_names[named])
-    rho = spearmanr(xy[:, 0], xy[:, 1], nan_policy="omit").statistic
-    ax.set_title(
-        f"{len(xy):,} genes, Spearman correlation {rho:.2f}", loc="left", fontsize="medium"
-    )
+    both = xy[np.isfinite(xy).all(axis=1)]
+    varies = len(both) > 1 and (np.ptp(both, axis=0) > 0).all()
+    rho = f"{spearmanr(*both.T).statistic:.2f}" if varies else "not defined"
+    ax.set_title(f"{len(both):,} genes, Spearman correlation {rho}", loc="left", fontsize="medium")
     return finish(ax, show)
+
+
+def _numbers(adata: AnnData, name: str) -> np.ndarray:
+    values = column(adata.var, name, "var")
+    if not pd.api.types.is_numeric_dtype(values):
+        raise ValueError(f"var[{name!r}] is of type {values.dtype}. Name a column of numbers.")
+    return values.to_numpy(float)

@@ -1,6 +1,7 @@
 """What the plots of loadings read, and how they label points."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 
 from lucidvi._validation import check_names, near
-from lucidvi.pl._style import despine
+from lucidvi.pl._style import LIGHT, despine
 
 # Okabe and Ito's palette without black and yellow, then the softer colors of Tol's muted scheme.
 _PALETTE = (
@@ -36,6 +38,8 @@ def read_loadings(
 def chosen_dims(dims: Sequence[int] | None, n_dims: int) -> list[int]:
     """Dimensions numbered from 1 as indices from 0."""
     dims = list(range(1, n_dims + 1)) if dims is None else list(dims)
+    if not all(isinstance(d, Integral) for d in dims):
+        raise TypeError(f"dims={tuple(dims)} must be whole numbers from 1 to {n_dims}.")
     wrong = [d for d in dims if not 1 <= d <= n_dims]
     if wrong or not dims:
         raise ValueError(
@@ -75,6 +79,9 @@ def scatter(
         ax.figure.colorbar(drawn, ax=ax, label=str(values.name), shrink=0.7)
         return
     colors = category_colors(adata, str(values.name), values)
+    missing = values.isna().to_numpy()
+    if missing.any():
+        ax.scatter(*xy[missing].T, color=LIGHT, label="missing", **options)
     for category, color in colors.items():
         own = (values == category).to_numpy()
         if own.any():
@@ -97,13 +104,15 @@ def column(table: pd.DataFrame, name: str | None, where: str) -> pd.Series | Non
 def largest(scores: np.ndarray, names: pd.Index, wanted: int | Sequence[str]) -> np.ndarray:
     """Indices of the named points, or of those with the highest scores."""
     if isinstance(wanted, int | np.integer):
-        return np.argsort(-scores, kind="stable")[: max(int(wanted), 0)]
+        order = np.argsort(-scores, kind="stable")
+        return order[np.isfinite(scores[order])][: max(int(wanted), 0)]
+    wanted = [wanted] if isinstance(wanted, str) else wanted
     check_names(wanted, names, "Gene")
     return names.get_indexer(list(wanted))
 
 
 def write_names(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
-    """Write names next to points and push overlapping ones apart."""
+    """Write names next to points, push overlapping ones apart and keep them within the axes."""
     texts = [
         ax.annotate(
             name, at, xytext=(4, 4), textcoords="offset points", fontsize="small",
@@ -126,8 +135,21 @@ def write_names(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
                     x, y = text.xyann
                     text.xyann = (x, y + sign)
                 moved = True
+        for text in texts:
+            moved |= _pull_inside(text, ax.get_window_extent())
         if not moved:
             return
+
+
+def _pull_inside(text: Annotation, frame: Bbox) -> bool:
+    """Move a name that crosses the frame back, so that it meets neither legend nor title."""
+    box = Text.get_window_extent(text)
+    right = min(frame.x1 - box.x1, 0) or max(frame.x0 - box.x0, 0)
+    up = min(frame.y1 - box.y1, 0) or max(frame.y0 - box.y0, 0)
+    points = 72 / text.figure.dpi
+    x, y = text.xyann
+    text.xyann = (x + right * points, y + up * points)
+    return max(abs(right), abs(up)) > 0.5
 
 
 def label_axes(ax: Axes, name: str, dims: Sequence[int]) -> None:

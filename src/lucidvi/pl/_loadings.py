@@ -7,6 +7,7 @@ from anndata import AnnData
 from matplotlib.figure import Figure
 
 from lucidvi._keys import Key
+from lucidvi._validation import check_integer
 from lucidvi.pl._features import read_loadings
 
 
@@ -51,13 +52,15 @@ def loadings(
     """
     import scanpy as sc  # heavy: only where it is needed
 
-    _, index = read_loadings(adata, key, dims)
+    check_integer(n_genes, 2, "n_genes")
+    table, index = read_loadings(adata, key, dims)
     if dims is None:
         index = index[:4]
     drawn = index if len(index) > 1 else index * 2  # scanpy 1.12 fails on a single one
     n_points = min(n_genes, adata.n_vars)
+    plain = AnnData(var=adata.var[[]], varm={key: table})  # scanpy cannot slice a DataFrame
     sc.pl.ranking(
-        adata, "varm", key, indices=drawn, n_points=n_points, include_lowest=True, show=False
+        plain, "varm", key, indices=drawn, n_points=n_points, include_lowest=True, show=False
     )
     figure = plt.gcf()
     for extra in figure.axes[len(index) :]:

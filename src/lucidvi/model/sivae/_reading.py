@@ -108,13 +108,22 @@ class ReadingMixin:
             raise ValueError("No cells were held out: train with train_size below 1.")
         return held_out
 
-    def get_feature_neighbors(self, n_neighbors: int = 20) -> pd.DataFrame:
-        """Nearest features of each feature in the feature embedding, by Euclidean distance.
+    def get_feature_neighbors(
+        self,
+        n_neighbors: int = 20,
+        *,
+        metric: Literal["covariance", "euclidean"] = "covariance",
+    ) -> pd.DataFrame:
+        """Features that vary most with each feature.
 
         Parameters
         ----------
         n_neighbors
             Neighbours of each feature.
+        metric
+            ``"covariance"``: largest absolute product of loadings, which is the covariance that they imply between two
+            features. ``"euclidean"``: nearest in the feature embedding, as in the paper; for a feature near the origin
+            that is any other that hardly varies.
 
         Returns
         -------
@@ -126,8 +135,22 @@ class ReadingMixin:
             raise ValueError(
                 f"n_neighbors={n_neighbors} is out of range. Allowed: 1 to {len(embedding) - 1}."
             )
-        search = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding.to_numpy())
-        nearest = search.kneighbors(return_distance=False)
+        if metric not in ("covariance", "euclidean"):
+            raise ValueError(f"metric={metric!r} is unknown. Allowed: 'covariance', 'euclidean'.")
+        v = embedding.to_numpy()
+        if metric == "euclidean":
+            nearest = (
+                NearestNeighbors(n_neighbors=n_neighbors).fit(v).kneighbors(return_distance=False)
+            )
+        else:
+            nearest = np.empty((len(v), n_neighbors), dtype=np.intp)
+            for start in range(
+                0, len(v), 2048
+            ):  # a block of rows at a time: memory grows with features, not pairs
+                rows = np.arange(start, min(start + 2048, len(v)))
+                product = np.abs(v[rows] @ v.T)
+                product[rows - start, rows] = -1.0
+                nearest[rows] = np.argsort(-product, axis=1, kind="stable")[:, :n_neighbors]
         names = embedding.index.to_numpy()[nearest]
         return pd.DataFrame(names, index=embedding.index, columns=np.arange(1, n_neighbors + 1))
 
