@@ -2,6 +2,7 @@
 
 import anndata as ad
 import matplotlib.pyplot as plt
+import mudata as md
 import numpy as np
 import pytest
 import scanpy as sc
@@ -203,6 +204,14 @@ def test_small_and_single_groups(model, n):
     with pytest.raises(ValueError, match="a single group, 'one'"):
         lv.explain.gene_panel(model, "other")
     del model.adata.obs["other"]
+
+
+def test_mudata():
+    mdata = md.MuData({"rna": simulate(60)})
+    lv.model.SIVAE.setup_mudata(mdata)
+    model = lv.model.SIVAE(mdata, n_latent=2, gene_likelihood="nb")
+    with pytest.raises(TypeError, match="reads a MuData"):
+        lv.explain.gene_panel(model, "group")
 
 
 def test_untrained():

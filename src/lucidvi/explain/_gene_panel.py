@@ -129,6 +129,11 @@ def gene_panel(
         raise ValueError(f"perturbation={perturbation!r} is unknown. Allowed: 'gate', 'free'.")
     if not 0 < flip_rate <= 1:
         raise ValueError(f"flip_rate={flip_rate} must be above 0 and at most 1.")
+    if not isinstance(model.adata, AnnData):
+        raise TypeError(
+            f"The model reads a {type(model.adata).__name__}. Panels need a model of one AnnData: train it on the "
+            "modality, such as mdata['rna']."
+        )
     names = model.adata.var_names
     check_names(exclude, names, "Gene")
     if n_genes is not None:
