@@ -1,0 +1,93 @@
+"""How many genes a panel takes to move a group."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from lucidvi._keys import Key
+from lucidvi._validation import check_names, near
+from lucidvi.pl._features import category_colors
+from lucidvi.pl._style import despine, finish
+
+
+def panel_path(
+    adata: AnnData,
+    groups: Sequence[str] | str | None = None,
+    *,
+    key: str = Key.GENE_PANEL,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Share of a group's held-out cells that change group, against the number of genes that change.
+
+    One line per group, one point per step of the path (:cite:p:`Lu2021`). The dashed line is the flip rate that was
+    asked for. Lines that start high belong to groups whose cells lie near another group's centroid.
+
+    Parameters
+    ----------
+    adata
+        Object after :func:`lucidvi.explain.gene_panel`.
+    groups
+        Groups to draw; all by default.
+    key
+        Name of the result.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If the result is not there.
+    ValueError
+        If a group is unknown.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.panel_path(adata)  # doctest: +SKIP
+    """
+    if key not in adata.uns or "path" not in adata.uns[key]:
+        raise KeyError(
+            f"No gene panels under uns[{key!r}]. {near(key, adata.uns)} Call lucidvi.explain.gene_panel first."
+        )
+    path, params = adata.uns[key]["path"], adata.uns[key]["params"]
+    known = pd.Index(path["group"].astype(str).unique())
+    wanted = (
+        list(known) if groups is None else [groups] if isinstance(groups, str) else list(groups)
+    )
+    check_names(wanted, known, "Group")
+    column = params["groupby"]
+    values = adata.obs[column].astype(str) if column in adata.obs else pd.Series(known)
+    colors = category_colors(adata, column, values)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for group in wanted:
+        own = path[path["group"].astype(str) == group].sort_values("step")
+        ax.plot(
+            own["n_features"], own["flip_rate"], "o-", ms=4, color=colors.get(group), label=group
+        )
+    ax.axhline(float(params["flip_rate"]), color="black", lw=0.8, ls="--")
+    ax.set(xlabel="Genes in the panel", ylim=(-0.02, 1.02))
+    ax.set_ylabel("Held-out cells that change group")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.legend(
+        title=column, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
+    )
+    despine(ax)
+    reference = params["reference"]
+    ax.set_title(
+        f"Panels against {'the rest' if reference == 'rest' else reference}",
+        loc="left",
+        fontsize="medium",
+    )
+    return finish(ax, show)
