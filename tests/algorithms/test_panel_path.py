@@ -45,7 +45,7 @@ def problem(
     )
     return PanelProblem(
         h, weight, owner, torch.arange(n_groups), torch.full((n_groups,), target), direction,
-        torch.zeros_like(direction), torch.full_like(direction, 3.0), readout, NeuralKMeans(centroids, 1.0),
+        torch.zeros_like(direction), torch.full_like(direction, 3.0), torch.ones_like(direction), readout, NeuralKMeans(centroids, 1.0),
     )  # fmt: skip
 
 
@@ -79,6 +79,7 @@ def test_agrees_with_a_linear_programme(penalty, seed):
         "direction",
         "low",
         "high",
+        "far",
     ):  # rounding of single precision stops the search early
         setattr(p, name, getattr(p, name).double())
     theta = torch.zeros(2, d, dtype=torch.float64)
@@ -164,3 +165,26 @@ def test_one_given_target():
     # nearer to the target than to the source; a third group can still be nearest
     assert (p.flip_rate(path.theta) >= rate - 1e-6).all()
     assert (p.flip_rate(path.theta) >= 0.9).all()
+
+
+def test_a_path_that_gets_stuck_is_walked_back_from_afar():
+    """Feature 0 leads into a dead end; only features 1 and 2 together reach the target."""
+
+    def readout(h, rows):
+        a, b = h[:, 0], h[:, 1]
+        return torch.stack([1.5 * (b - 1).relu() + 0.4 * torch.tanh(a), torch.zeros_like(a)], dim=1)
+
+    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    one = torch.ones(1, 4)
+    p = PanelProblem(
+        torch.zeros(6, 2), weight, torch.zeros(6, dtype=torch.long), torch.tensor([0]), torch.tensor([1]), one,
+        0 * one, 2 * one, one, readout, NeuralKMeans(torch.tensor([[0.0, 0.0], [1.5, 0.0]]), 1.0),
+    )  # fmt: skip
+    penalties = torch.logspace(0, -3, 13)[1:]
+    *_, stuck = solve_path(p, p, penalties, flip_rate=None)
+    assert p.flip_rate(stuck.theta) == 0
+    *_, path = solve_path(p, p, penalties)
+    assert p.flip_rate(path.theta) == 1
+    assert (path.theta[0, 1:3] > 0).all() and path.theta[0, 3] == 0
+    assert (path.entry[0, 1:3] < path.entry[0, 3]).all()
+    assert path.rows[-1]["flip_rate"] == 1

@@ -116,8 +116,8 @@ def test_path_grows_and_bootstrap_counts(model):
 def test_cut_encoder_equals_the_whole(model):
     encoder = Encoder(model, model.adata.var_names)
     cells = np.arange(0, 240, 7)
-    h = torch.cat([part[1] for part in encoder.read(cells)])
-    z = encoder.rest(cells)(h, torch.arange(len(cells)))
+    h, rest = encoder.cut(cells)
+    z = rest(h, torch.arange(len(cells)))
     np.testing.assert_allclose(
         z.detach(), model.get_latent_representation(indices=cells), atol=1e-5
     )
@@ -188,6 +188,10 @@ def test_same_seed_same_panel(model):
         ({"perturbation": "box"}, ValueError, "perturbation='box'"),
         ({"exclude": ["CD3"]}, ValueError, "Gene 'CD3' is unknown"),
         ({"flip_rate": 1.5}, ValueError, "flip_rate=1.5"),
+        ({"include": ["g1", "CD3"]}, ValueError, "Gene 'CD3' is unknown"),
+        ({"bounds": (1, 0)}, ValueError, "bounds=\\(1, 0\\) must be"),
+        ({"per_cell": True, "n_bootstrap": 3}, ValueError, "n_bootstrap=3 and per_cell=True"),
+        ({"bounds": "box"}, ValueError, "bounds='box' must be"),
     ],
 )
 def test_bad_arguments(model, options, error, match):
@@ -206,12 +210,90 @@ def test_small_and_single_groups(model, n):
     del model.adata.obs["other"]
 
 
-def test_mudata():
-    mdata = md.MuData({"rna": simulate(60)})
+def test_per_cell_changes_take_each_cell_across(model):
+    adata = lv.explain.gene_panel(
+        model, "group", groups="T", reference="NK", per_cell=True, n_cells=15, bounds="observed",
+        progress=False, copy=True,
+    )  # fmt: skip
+    change, result = adata.layers["gene_panel"], adata.uns["gene_panel"]
+    cells = np.flatnonzero(change.getnnz(axis=1))
+    assert 10 <= len(cells) <= 15 and (adata.obs["group"].iloc[cells] == "T").all()
+    moved = adata.copy()
+    moved.X = adata.X + change.toarray()
+    share = (model.predict(moved).iloc[cells] == "NK").mean()
+    assert share == pytest.approx(result["panels"]["flip_rate"][0]) and share >= 0.9
+    learned = adata.X[model.train_indices]
+    assert (moved.X[cells] <= np.maximum(learned.max(0), adata.X[cells]) + 1e-4).all()
+    assert (moved.X[cells] >= np.minimum(learned.min(0), adata.X[cells]) - 1e-4).all()
+    assert len(np.unique(change[cells].toarray(), axis=0)) > 1
+    panels = result["panels"].iloc[0]
+    assert panels["n_genes"] == pytest.approx(change.getnnz() / panels["n_learned"])
+    assert panels["flip_rate_random"] < 0.5
+    path = result["path"]
+    assert list(path["group"].unique()) == ["T"] and path["flip_rate"].is_monotonic_increasing
+    mean = np.abs(adata.varm["gene_panel"][:, 0])
+    assert set(result["names"]["T"][:3]) & {adata.var_names[i] for i in np.argsort(-mean)[:4]}
+
+
+@pytest.mark.parametrize("bounds", ["observed", (0.0, 3.0)])
+def test_bounds_hold_for_the_mean_of_the_group(model, bounds):
+    adata = lv.explain.gene_panel(model, "group", perturbation="free", bounds=bounds, progress=False, copy=True)  # fmt: skip
+    learned = adata[model.train_indices]
+    mean = learned.to_df().groupby(learned.obs["group"].to_numpy()).mean()
+    end = mean.T.to_numpy() + adata.varm["gene_panel"] * learned.X.std(0)[:, None]
+    low, high = (learned.X.min(0)[:, None], learned.X.max(0)[:, None]) if bounds == "observed" else bounds  # fmt: skip
+    assert (end >= low - 1e-3).all() and (end <= high + 1e-3).all()
+    assert (adata.varm["gene_panel"] != 0).any(0).all()
+
+
+def test_only_included_genes(model):
+    kept = ["g6", "g7", "g8", "g9", "g20"]
+    adata = lv.explain.gene_panel(model, "group", groups="T", include=kept, progress=False, copy=True)  # fmt: skip
+    assert set(adata.var_names[adata.varm["gene_panel"][:, 0] != 0]) <= set(kept)
+    with pytest.raises(ValueError, match="n_genes=6 is more than the 5"):
+        lv.explain.gene_panel(model, "group", include=kept, n_genes=6)
+
+
+def test_free_signs_follow_the_change(model):
+    adata = lv.explain.gene_panel(model, "group", perturbation="free", progress=False, copy=True)
+    result = adata.uns["gene_panel"]
+    for g, group in enumerate(GROUPS):
+        sign = dict(zip(result["names"][group], result["signs"][group], strict=True))
+        for i in np.flatnonzero(adata.varm["gene_panel"][:, g]):
+            assert sign[f"g{i}"] == -np.sign(adata.varm["gene_panel"][i, g])
+
+
+def totalvi():
+    mdata = md.MuData({"rna": simulate(150), "protein": simulate(150, 12, seed=1)})
+    for part in mdata.mod.values():
+        part.X = part.X.toarray()
+    mdata.obs["group"] = mdata["rna"].obs["group"]
+    scvi.model.TOTALVI.setup_mudata(
+        mdata, batch_key=None, rna_layer=None, protein_layer=None,
+        modalities={"rna_layer": "rna", "protein_layer": "protein"},
+    )  # fmt: skip
+    return mdata, scvi.model.TOTALVI(mdata, n_latent=3, empirical_protein_background_prior=False)
+
+
+def sivae_of_mudata():
+    mdata = md.MuData({"rna": simulate(150)})
     lv.model.SIVAE.setup_mudata(mdata)
-    model = lv.model.SIVAE(mdata, n_latent=2, gene_likelihood="nb")
-    with pytest.raises(TypeError, match="reads a MuData"):
-        lv.explain.gene_panel(model, "group")
+    return mdata, lv.model.SIVAE(mdata, n_latent=3, hidden=(16, 8), gene_likelihood="nb")
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+@pytest.mark.parametrize("build", [totalvi, sivae_of_mudata])
+def test_mudata(build, tmp_path):
+    scvi.settings.seed = 0
+    mdata, model = build()
+    model.train(10, train_size=0.7, **QUIET)
+    lv.explain.gene_panel(model, "group", progress=False, n_steps=8, n_null=2)
+    assert list(mdata["rna"].uns["gene_panel"]["panels"]["group"]) == GROUPS
+    mdata.write_h5mu(tmp_path / "panel.h5mu")
+    again = md.read_h5mu(tmp_path / "panel.h5mu")["rna"]
+    assert len(sc.get.rank_genes_groups_df(again, None, key="gene_panel")) == 3 * 40
+    sc.pl.rank_genes_groups_dotplot(again, key="gene_panel", n_genes=2, dendrogram=False, show=False)  # fmt: skip
+    plt.close("all")
 
 
 def test_untrained():

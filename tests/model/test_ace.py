@@ -147,3 +147,21 @@ def test_bad_data():
     untrained = lv.model.ACE(adata, n_groups=2)
     with pytest.raises(RuntimeError, match="train"):
         untrained.predict()
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_query_cells_of_a_new_batch(saved, tmp_path):
+    adata = lv.datasets.ace_simulation(n_cells=150, complexity="complex")
+    lv.model.ACE.setup_anndata(adata, batch_key="batch", labels_key="group")
+    model = lv.model.ACE(adata, n_latent=4, hidden=(32, 16))
+    model.train(5, **QUIET)
+    model.save(tmp_path / "ace", overwrite=True)
+    query = adata[::3].copy()
+    query.obs["batch"] = "new"
+    again = lv.model.ACE.load_query_data(query, str(tmp_path / "ace") if saved else model)
+    np.testing.assert_allclose(
+        again.get_latent_representation(), model.get_latent_representation()[::3], atol=1e-5
+    )
+    assert list(again.predict()) == list(model.predict()[::3])
+    lv.explain.gene_panel(again, "group", n_steps=3, n_null=1, progress=False)
+    assert query.uns["gene_panel"]["panels"].shape[0] == 5

@@ -33,6 +33,9 @@ class PanelProblem:
         Change of each feature by a unit of its parameter, shape ``(n_problems, n_features)``.
     low, high
         Bounds of the parameters, each of shape ``(n_problems, n_features)``.
+    far
+        Parameters that are known to reach the target or come near it, such as those that turn a group's mean into the
+        reference's, of the same shape.
     readout
         The rest of the encoder.
     kmeans
@@ -52,21 +55,27 @@ class PanelProblem:
     direction: Tensor
     low: Tensor
     high: Tensor
+    far: Tensor
     readout: Readout
     kmeans: NeuralKMeans
     alpha: float = 1.0
     smoothing: float = 0.1
 
     def margins(self, theta: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """How far each cell of the active problems is from its target (below 0: reached), and its problem."""
+        """How far each cell of the active problems is from its target (below 0: reached), and its problem.
+
+        To leave for any other group, the largest other logit has to exceed the source's; to reach a given one, its logit
+        has to exceed all others, so that no third group is taken for it.
+        """
         rows = torch.nonzero(active[self.owner]).flatten()
         owner = self.owner[rows]
         move = (theta * self.direction) @ self.weight
         m = self.kmeans.logits(self.readout(self.h[rows] + move[owner], rows))
-        own = m.gather(1, self.source[owner][:, None]).flatten()
-        rest = m.scatter(1, self.source[owner][:, None], float("-inf")).max(1).values
-        given = m.gather(1, self.target[owner].clamp_min(0)[:, None]).flatten()
-        return own - torch.where(self.target[owner] < 0, rest, given), owner
+        target = self.target[owner]
+        mine = torch.where(target < 0, self.source[owner], target)[:, None]
+        chosen = m.gather(1, mine).flatten()
+        others = m.scatter(1, mine, float("-inf")).max(1).values
+        return torch.where(target < 0, chosen - others, others - chosen), owner
 
     def hinge(self, theta: Tensor, active: Tensor) -> Tensor:
         """Mean hinge loss of every problem, 0 for those not active, shape ``(n_problems,)``."""
@@ -82,8 +91,10 @@ class PanelProblem:
     def flip_rate(self, theta: Tensor) -> Tensor:
         """Share of each problem's cells that are in the target group when perturbed."""
         with torch.no_grad():
-            margin, owner = self.margins(theta, torch.ones(len(theta), dtype=torch.bool))
-        return self._mean((margin < 0).to(theta), owner)
+            margin, owner = self.margins(
+                theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device)
+            )
+        return self._mean((margin < 0).double(), owner)
 
     def _mean(self, values: Tensor, owner: Tensor) -> Tensor:
         size = torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
@@ -129,7 +140,11 @@ def minimize(
     The solution, and the objective of every problem after each iteration.
     """
     theta = theta.clone()
-    active = torch.ones(len(theta), dtype=torch.bool) if active is None else active.clone()
+    active = (
+        torch.ones(len(theta), dtype=torch.bool, device=theta.device)
+        if active is None
+        else active.clone()
+    )
 
     def objective(at: Tensor, mask: Tensor) -> Tensor:
         with torch.no_grad():
@@ -219,7 +234,8 @@ def solve_path(
 ) -> Iterator[Path]:
     """Lower the penalty step by step, each start being the last solution; yields the path after each step.
 
-    A problem ends when its flip rate on held-out cells and its number of features are as wanted.
+    A problem ends when its flip rate on held-out cells and its number of features are as wanted. One that never reaches
+    its flip rate is solved once more with the penalty rising, from ``far``.
 
     Parameters
     ----------
@@ -237,9 +253,9 @@ def solve_path(
         Upper limit of iterations of each step.
     """
     theta = torch.zeros_like(problem.direction)
-    active = torch.ones(len(theta), dtype=torch.bool)
+    active = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
     top = largest_penalty(problem)
-    path = Path(theta, torch.full(theta.shape, len(penalties)), len(penalties))
+    path = Path(theta, torch.full_like(theta, len(penalties), dtype=torch.long), len(penalties))
     for step, share in enumerate(penalties.tolist()):
         theta, _ = minimize(problem, theta, share * top, active=active, max_iter=max_iter)
         count = (theta != 0).sum(1)
@@ -263,6 +279,43 @@ def solve_path(
         yield path
         if not active.any():
             return
+    if flip_rate is not None and (stuck := active & (rate < flip_rate)).any():
+        _return_from_afar(problem, held_out, penalties, top, flip_rate, stuck, path)
+        yield path
+
+
+def _return_from_afar(
+    problem: PanelProblem, held_out: PanelProblem, penalties: Tensor, top: Tensor, flip_rate: float, stuck: Tensor,
+    path: Path,
+) -> None:  # fmt: skip
+    """For problems whose path ended in a local optimum: raise the penalty from a solution that reaches the target.
+
+    The last solution that still does is kept. Features then rank by the largest penalty they withstand.
+    """
+    theta = torch.minimum(torch.maximum(problem.far, problem.low), problem.high)
+    theta = torch.where(stuck[:, None], theta, path.theta)
+    going = stuck & (held_out.flip_rate(theta) >= flip_rate)
+    path.entry = torch.where(going[:, None], len(penalties), path.entry)
+    last = torch.full_like(top, float("nan"))
+    found = going.clone()
+    for step, share in reversed(list(enumerate(penalties.tolist()))):
+        new, _ = minimize(problem, theta, share * top, active=going)
+        rate = held_out.flip_rate(new)
+        going = going & (rate >= flip_rate)
+        if not going.any():
+            break
+        theta = torch.where(going[:, None], new, theta)
+        path.entry = torch.where(going[:, None] & (new != 0), step, path.entry)
+        last = torch.where(going, share * top, last)
+    path.theta = torch.where(found[:, None], theta, path.theta)
+    rate = held_out.flip_rate(path.theta)
+    for g in torch.nonzero(found).flatten().tolist():
+        path.rows.append(
+            {
+                "problem": g, "step": len(penalties), "penalty": float(last[g]),
+                "n_features": int((path.theta[g] != 0).sum()), "flip_rate": float(rate[g]),
+            }
+        )  # fmt: skip
 
 
 def largest_penalty(problem: PanelProblem) -> Tensor:
@@ -275,5 +328,5 @@ def largest_penalty(problem: PanelProblem) -> Tensor:
 def initial_gradient(problem: PanelProblem) -> Tensor:
     """Derivative of each problem's hinge loss by its parameters at 0."""
     at = torch.zeros_like(problem.direction).requires_grad_(True)
-    everything = torch.ones(len(at), dtype=torch.bool)
+    everything = torch.ones(len(at), dtype=torch.bool, device=at.device)
     return torch.autograd.grad(problem.hinge(at, everything).sum(), at)[0]

@@ -7,6 +7,7 @@ from scanpy.neighbors import Neighbors
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
+from lucidvi.explain._registered import registered
 from lucidvi.model import SIVAE
 
 
@@ -78,8 +79,7 @@ def feature_graph(
     graph = Neighbors(carrier)
     graph.compute_neighbors(n_neighbors + 1, use_rep="X")  # scanpy counts the point itself
     data = model.adata.copy() if copy else model.adata
-    modality = model._modality()
-    target = data if modality is None else data[modality]
+    target = registered(model, data)
     names = {"connectivities_key": key_added, "distances_key": f"{key_added}_distances"}
     target.varp[names["connectivities_key"]] = graph.connectivities.tocsr()
     target.varp[names["distances_key"]] = graph.distances.tocsr()

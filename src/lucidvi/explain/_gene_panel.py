@@ -5,15 +5,19 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from mudata import MuData
 from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names
-from lucidvi.algorithms._panel_path import PanelProblem, Path, initial_gradient, solve_path
-from lucidvi.explain._panel_input import PanelInput, choose_pairs, prepare
+from lucidvi.algorithms._panel_path import PanelProblem, Path, solve_path
+from lucidvi.explain._panel_input import PanelOptions, choose_pairs, group_labels, prepare
+from lucidvi.explain._panel_storage import by_pair, panel_table, path_table, ranking, records
+from lucidvi.explain._registered import registered
 
 _LABEL = {"gate": "ACE, gate", "free": "ACE, free"}
 
@@ -28,7 +32,10 @@ def gene_panel(
     flip_rate: float = 0.95,
     perturbation: Literal["gate", "free"] = "gate",
     max_change: float = 2.0,
+    bounds: Literal["observed"] | tuple[float, float] | None = None,
+    include: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
+    per_cell: bool = False,
     n_cells: int = 200,
     n_steps: int = 25,
     n_null: int = 20,
@@ -37,7 +44,7 @@ def gene_panel(
     seed: int | None = 0,
     key_added: str = Key.GENE_PANEL,
     copy: bool = False,
-) -> AnnData | None:
+) -> AnnData | MuData | None:
     """Find the genes whose change moves a group's cells into another group, through the model's embedding.
 
     Groups are stood for by their centroids in the latent space, and assignment to the nearest is written as a network
@@ -70,8 +77,15 @@ def gene_panel(
         formula; its exact solution tends to one gene that changes by an impossible amount.
     max_change
         Upper limit of that share.
-    exclude
-        Genes that must not be used.
+    bounds
+        Limits of the changed values: a pair in units of the registered data, such as ``(0, 1)`` for images, or
+        ``"observed"`` for each gene's range in the training cells. They hold for the group's mean, with ``per_cell``
+        for every cell.
+    include, exclude
+        The only genes to be used, and genes not to be used.
+    per_cell
+        Find a change of its own for each cell rather than one for the group, as for images. No part of the cells is then
+        held out, and genes are ranked by the mean size of their change.
     n_cells
         Cells of each group the perturbation is learned from.
     n_steps
@@ -91,7 +105,7 @@ def gene_panel(
 
     Returns
     -------
-    ``None``, or the copy. Written into the object:
+    ``None``, or the copy. Written into the object, or into the modality that the model reads:
 
     ``uns[key_added]``
         In the layout of :func:`scanpy.tl.rank_genes_groups`, so that all its plots and
@@ -101,6 +115,9 @@ def gene_panel(
         ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``.
     ``varm[key_added]``
         Change of each gene in standard deviations at the end of the path, ``(n_genes, n_groups)``.
+    ``layers[key_added]``
+        With ``per_cell``: change of every chosen cell in units of the registered data (of ``log1p`` for counts), sparse
+        ``(n_cells, n_genes)``.
 
     Raises
     ------
@@ -129,130 +146,79 @@ def gene_panel(
         raise ValueError(f"perturbation={perturbation!r} is unknown. Allowed: 'gate', 'free'.")
     if not 0 < flip_rate <= 1:
         raise ValueError(f"flip_rate={flip_rate} must be above 0 and at most 1.")
-    if not isinstance(model.adata, AnnData):
-        raise TypeError(
-            f"The model reads a {type(model.adata).__name__}. Panels need a model of one AnnData: train it on the "
-            "modality, such as mdata['rna']."
+    if not (bounds is None or bounds == "observed" or (len(bounds) == 2 and bounds[0] < bounds[1])):
+        raise ValueError(
+            f"bounds={bounds!r} must be 'observed' or a pair such as (0, 1), lower limit first."
         )
-    names = model.adata.var_names
+    if per_cell and n_bootstrap:
+        raise ValueError(f"n_bootstrap={n_bootstrap} and per_cell=True exclude each other: resampling cells changes nothing.")  # fmt: skip
+    names = registered(model, model.adata).var_names
     check_names(exclude, names, "Gene")
+    check_names(include or (), names, "Gene")
+    usable = set(names if include is None else include) - set(exclude)
     if n_genes is not None:
         check_integer(n_genes, 1, "n_genes")
-        if n_genes > len(names) - len(set(exclude)):
-            raise ValueError(f"n_genes={n_genes} is more than the {len(names) - len(set(exclude))} genes there are.")  # fmt: skip
-    known = sorted(set(model.adata.obs[groupby].dropna().astype(str))) if groupby in model.adata.obs else []  # fmt: skip
-    if known:
-        choose_pairs(known, groups, reference, groupby)
+        if n_genes > len(usable):
+            raise ValueError(f"n_genes={n_genes} is more than the {len(usable)} genes there are.")
+    pairs = choose_pairs(sorted(set(group_labels(model, groupby))), groups, reference, groupby)
     given = prepare(model, groupby, names, seed)
-    pairs = choose_pairs(given.groups, groups, reference, groupby)
-    allowed = ~given.encoder.names.isin(list(exclude))
-    settings = {"perturbation": perturbation, "max_change": max_change, "allowed": allowed}
+    allowed = given.encoder.names.isin(list(usable))
+    options = PanelOptions(perturbation, max_change, allowed, bounds, per_cell)
     penalties = torch.logspace(0, -3, n_steps + 1)[1:]
     target = {"flip_rate": flip_rate, "n_features": n_genes}
-    held_out = given.problem(pairs, given.held_out, 500, **settings)
+    reported = given.problem(pairs, given.held_out, n_cells if per_cell else 500, options)
     with tqdm(total=n_steps * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
 
-        def run(cells: dict[str, np.ndarray]) -> tuple[PanelProblem, Path]:
-            problem = given.problem(pairs, cells, n_cells, **settings)
-            steps = solve_path(problem, held_out, penalties, **target)
+        def run(problem: PanelProblem) -> Path:
+            steps = solve_path(problem, reported[0], penalties, **target)
             done: list[Path] = []
             for path in steps:
                 done.append(path)
                 bar.update(1)
             bar.update(n_steps - len(done))
-            return problem, done[-1]
+            return done[-1]
 
-        problem, path = run(given.train)
-        frequency = torch.zeros_like(path.theta)
+        learned = reported if per_cell else given.problem(pairs, given.train, n_cells, options)
+        path, of = run(learned[0]), learned[1]
+        frequency = np.zeros((len(pairs), len(given.encoder.names)))
         rng = np.random.default_rng(seed)
         for _ in range(n_bootstrap):
             again = {g: rng.choice(c, len(c)) for g, c in given.train.items()}
-            frequency += (run(again)[1].entry < n_steps).to(frequency) / n_bootstrap
-    order, score = rank(problem, path)
+            entry = run(given.problem(pairs, again, n_cells, options)[0]).entry
+            frequency += (entry < n_steps).cpu().numpy() / n_bootstrap
+    order, score = ranking(learned[0], path, of)
+    change = path.theta * learned[0].direction
+    delta = by_pair(change, of).astype(np.float32)
     data = model.adata.copy() if copy else model.adata
+    store = registered(model, data)
     result = {
         "params": {
             "groupby": groupby, "reference": reference, "method": _LABEL[perturbation], "use_raw": False,
             "layer": None, "corr_method": "none", "model": type(model).__name__, "flip_rate": flip_rate,
+            "per_cell": per_cell,
         },
-        **_records(given, pairs, problem, order, score),
-        "panels": _panels(problem, pairs, path, held_out, n_null, allowed, rng),
-        "path": pd.DataFrame(path.rows).assign(group=lambda t: [pairs[g][0] for g in t.pop("problem")]),
+        **records(given, pairs, order, score, delta),
+        "panels": panel_table(learned, reported, path, pairs, allowed, n_null, rng),
+        "path": path_table(path, of, pairs),
     }  # fmt: skip
+    columns = [group for group, _ in pairs]
     if n_bootstrap:
-        columns = [group for group, _ in pairs]
-        result["selection_frequency"] = pd.DataFrame(frequency.T.numpy(), given.encoder.names, columns)  # fmt: skip
-    delta = np.zeros((data.n_vars, len(pairs)), dtype=np.float32)
-    delta[names.get_indexer(given.encoder.names)] = (path.theta * problem.direction).T.numpy()
-    data.uns[key_added], data.varm[key_added] = result, delta
+        result["selection_frequency"] = pd.DataFrame(frequency.T, given.encoder.names, columns)
+    if isinstance(data, MuData):  # scanpy looks for the groups beside the result
+        store.obs[groupby] = pd.Categorical(group_labels(model, groupby))
+    at = store.var_names.get_indexer(given.encoder.names)
+    store.varm[key_added] = np.zeros((store.n_vars, len(pairs)), dtype=np.float32)
+    store.varm[key_added][at] = delta.T
+    if per_cell:
+        cells = np.concatenate([given.held_out[group][:n_cells] for group in columns])
+        units = (change * given.std * given.encoder.unit).cpu().numpy()
+        store.layers[key_added] = _scattered(units, cells, at, store.shape)
+    store.uns[key_added] = result
     return data if copy else None
 
 
-def rank(problem: PanelProblem, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features by step of entry, then by size of their change, then by the gradient at the start; and falling scores."""
-    gradient = initial_gradient(problem).abs()
-    usable = problem.low < problem.high
-    size = (path.theta * problem.direction).abs()
-    tie = size / size.max(1, keepdim=True).values.clamp_min(1e-12)
-    later = gradient / gradient.max(1, keepdim=True).values.clamp_min(1e-12)
-    entered = path.entry < path.n_steps
-    # within a step: from 1 to 0, those that never entered below all that did
-    position = path.entry + torch.where(entered, 0.9 * (1 - tie), 0.9 * (1 - later))
-    score = torch.where(usable, 1 - position / (path.n_steps + 1), 0.0).numpy()
-    return np.argsort(-score, axis=1, kind="stable"), score
-
-
-def _records(
-    given: PanelInput, pairs: list[tuple[str, str]], problem: PanelProblem, order: np.ndarray, score: np.ndarray
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """Ranked columns as scanpy keeps them."""
-    names = given.encoder.names.to_numpy().astype(str)
-    columns: dict[str, list[np.ndarray]] = {k: [] for k in ("names", "scores", "logfoldchanges", "signs", "pvals", "pvals_adj")}  # fmt: skip
-    for g, (group, reference) in enumerate(pairs):
-        ranked = order[g]
-        own = given.mean[given.groups.index(group)].numpy()
-        other = given._reference_mean(group, reference).numpy()
-        change = (own - other) / np.log(2)
-        columns["names"].append(names[ranked])
-        columns["scores"].append(score[g][ranked].astype(np.float32))
-        columns["logfoldchanges"].append(change[ranked].astype(np.float32))
-        columns["signs"].append(np.sign(own - other)[ranked].astype(np.int8))
-        for key in ("pvals", "pvals_adj"):
-            columns[key].append(np.full(len(ranked), np.nan))
-    labels = [group for group, _ in pairs]
-    return {
-        key: np.rec.fromarrays(parts, dtype=[(label, parts[0].dtype if key != "names" else "O") for label in labels])
-        for key, parts in columns.items()
-    }  # fmt: skip
-
-
-def _panels(
-    problem: PanelProblem, pairs: list[tuple[str, str]], path: Path, held_out: PanelProblem, n_null: int,
-    allowed: np.ndarray, rng: np.random.Generator,
-) -> pd.DataFrame:  # fmt: skip
-    """Size and flip rate of each panel on held-out cells, next to random panels."""
-    everything = torch.ones(len(pairs), dtype=torch.bool)
-    with torch.no_grad():
-        margin, owner = held_out.margins(path.theta, everything)
-    pool, null = np.flatnonzero(allowed), np.zeros((max(n_null, 1), len(pairs)))
-    for i in range(n_null):
-        random = torch.zeros_like(path.theta)
-        for g in range(len(pairs)):
-            values = path.theta[g][path.theta[g] != 0]
-            random[g, rng.choice(pool, len(values), replace=False)] = values
-        null[i] = held_out.flip_rate(random).numpy()
-    rate = held_out.flip_rate(path.theta).numpy()
-    before = held_out.flip_rate(torch.zeros_like(path.theta)).numpy()
-    return pd.DataFrame(
-        {
-            "group": [g for g, _ in pairs],
-            "reference": [r for _, r in pairs],
-            "n_genes": (path.theta != 0).sum(1).numpy(),
-            "flip_rate": rate,
-            "flip_rate_before": before,
-            "flip_rate_random": null.mean(0) if n_null else np.nan,
-            "margin": [float(-margin[owner == g].mean()) for g in range(len(pairs))],
-            "n_learned": torch.bincount(problem.owner, minlength=len(pairs)).numpy(),
-            "n_held_out": torch.bincount(owner, minlength=len(pairs)).numpy(),
-        }
-    )
+def _scattered(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:  # fmt: skip
+    """Values of some rows and columns in a sparse matrix."""
+    found = sp.coo_matrix(values)
+    at = rows[found.row], columns[found.col]
+    return sp.csr_matrix((found.data.astype(np.float32), at), shape=shape)

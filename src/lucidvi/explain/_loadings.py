@@ -10,6 +10,7 @@ from scvi.model.base import BaseModelClass
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.explain._decoder import decoder, mean_jacobian
+from lucidvi.explain._registered import registered
 from lucidvi.model import SIVAE
 
 
@@ -90,14 +91,7 @@ def loadings(
         table = pd.DataFrame(values, index=names)
         params |= {"kind": "mean decoder derivative", "n_cells": len(cells)}
     data = model.adata.copy() if copy else model.adata
-    target = _with_features(data, table.index)
+    target = registered(model, data)
     target.varm[key_added] = table.to_numpy(np.float32)
     target.uns[key_added] = {"params": params}
     return data if copy else None
-
-
-def _with_features(data: AnnData | MuData, features: pd.Index) -> AnnData:
-    """The object itself, or the modality of a MuData with these features."""
-    if not isinstance(data, MuData):
-        return data
-    return next(part for part in data.mod.values() if part.var_names.equals(features))

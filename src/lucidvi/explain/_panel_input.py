@@ -5,16 +5,30 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from mudata import MuData
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
-from lucidvi._validation import check_names, near
+from lucidvi._validation import check_names, near, obs_column
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
 from lucidvi.algorithms._panel_path import PanelProblem
 from lucidvi.explain._encoder import Encoder
 
 _MIN_CELLS = 6  # of a group: some to learn from and some to report on
 _MAX_CENTROID_CELLS = 5000  # of a group, for means and centroids
+
+
+@dataclass
+class PanelOptions:
+    """What may change, and how."""
+
+    perturbation: str
+    max_change: float
+    allowed: np.ndarray
+    """Features that may change, shape ``(n_features,)``."""
+    bounds: str | tuple[float, float] | None = None
+    per_cell: bool = False
 
 
 @dataclass
@@ -27,37 +41,67 @@ class PanelInput:
     mean: Tensor
     """Mean of what the first layer reads, by group, shape ``(n_groups, n_features)``."""
     std: Tensor
+    observed: tuple[Tensor, Tensor]
+    """Least and largest value of each feature among the training cells."""
     kmeans: NeuralKMeans
     size: np.ndarray
     train: dict[str, np.ndarray]
     held_out: dict[str, np.ndarray]
 
     def problem(
-        self, pairs: list[tuple[str, str]], cells: dict[str, np.ndarray], n_cells: int,
-        perturbation: str, max_change: float, allowed: np.ndarray,
-    ) -> PanelProblem:  # fmt: skip
-        """The perturbations to find for pairs of group and reference, on some cells of each group."""
+        self, pairs: list[tuple[str, str]], cells: dict[str, np.ndarray], n_cells: int, options: PanelOptions
+    ) -> tuple[PanelProblem, np.ndarray]:  # fmt: skip
+        """The perturbations to find for pairs of group and reference, on some cells of each group.
+
+        Besides, the position in ``pairs`` that each perturbation belongs to: there is one for each pair, or one for
+        each cell.
+        """
         chosen = [cells[group][:n_cells] for group, _ in pairs]
         rows = np.concatenate(chosen)
-        owner = torch.from_numpy(np.repeat(np.arange(len(pairs)), [len(c) for c in chosen]))
-        source = torch.tensor([self.groups.index(g) for g, _ in pairs])
-        target = torch.tensor([-1 if r == "rest" else self.groups.index(r) for _, r in pairs])
-        gap = torch.stack([self._reference_mean(g, r) - self.mean[self.groups.index(g)] for g, r in pairs])  # fmt: skip
-        gap = gap / self.std
-        mask = torch.from_numpy(allowed).to(gap)
-        if perturbation == "gate":
-            direction, low, high = gap, torch.zeros_like(gap), torch.full_like(gap, max_change)
+        pair = np.repeat(np.arange(len(pairs)), [len(c) for c in chosen])
+        h, rest = self.encoder.cut(rows)
+        away = torch.stack([self.reference_mean(g, r) for g, r in pairs])
+        if options.per_cell:
+            owner, of = np.arange(len(rows)), pair
+            start, away = torch.cat([u for u, *_ in self.encoder.read(rows)]), away[pair]
         else:
-            direction = torch.ones_like(gap)
-            low, high = torch.full_like(gap, -np.inf), torch.full_like(gap, np.inf)
-        low, high = torch.where(mask > 0, low, 0.0), torch.where(mask > 0, high, 0.0)
-        h = torch.cat([out for _, out, _ in self.encoder.read(rows)])
-        return PanelProblem(
-            h, self.encoder.weight * self.std[:, None], owner, source, target, direction, low, high,
-            self.encoder.rest(rows), self.kmeans,
+            owner, of = pair, np.arange(len(pairs))
+            start = torch.stack([self.mean[self.groups.index(g)] for g, _ in pairs])
+        source = [self.groups.index(pairs[i][0]) for i in of]
+        target = [-1 if pairs[i][1] == "rest" else self.groups.index(pairs[i][1]) for i in of]
+        direction, low, high, far = self._range(start, away, options)
+        problem = PanelProblem(
+            h, self.encoder.weight * self.std[:, None], *(torch.tensor(v, device=h.device) for v in (owner, source, target)),
+            direction, low, high, far, rest, self.kmeans,
         )  # fmt: skip
+        return problem, of
 
-    def _reference_mean(self, group: str, reference: str) -> Tensor:
+    def _range(self, start: Tensor, away: Tensor, options: PanelOptions) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Change of each feature by a unit of its parameter, how far that may go, and where it gives the reference's mean."""
+        gap = (away - start) / self.std
+        if options.perturbation == "gate":
+            direction, low, high = gap, torch.zeros_like(gap), torch.full_like(gap, options.max_change)  # fmt: skip
+            far = torch.ones_like(gap)
+        else:
+            direction, far = torch.ones_like(gap), gap
+            low, high = torch.full_like(gap, -np.inf), torch.full_like(gap, np.inf)
+        if options.bounds is not None:
+            step = direction * self.std
+            step = torch.where(step.abs() > 1e-8, step, torch.ones_like(step))
+            ends = torch.stack([(limit - start) / step for limit in self._limits(options.bounds)])
+            # a start outside the limits stays there rather than being moved for nothing
+            low = torch.maximum(low, ends.min(0).values.clamp_max(0.0))
+            high = torch.minimum(high, ends.max(0).values.clamp_min(0.0))
+        mask = torch.from_numpy(options.allowed).to(gap.device)
+        return direction, torch.where(mask, low, 0.0), torch.where(mask, high, 0.0), far
+
+    def _limits(self, bounds: str | tuple[float, float]) -> tuple[Tensor, Tensor]:
+        if isinstance(bounds, str):
+            return self.observed
+        return self.encoder.transform(bounds[0]), self.encoder.transform(bounds[1])
+
+    def reference_mean(self, group: str, reference: str) -> Tensor:
+        """Mean of the reference, or of all other groups weighted by their cells."""
         if reference != "rest":
             return self.mean[self.groups.index(reference)]
         others = [i for i, name in enumerate(self.groups) if name != group]
@@ -78,19 +122,27 @@ def choose_pairs(
     return [(group, reference) for group in wanted if group != reference]
 
 
+def group_labels(model: BaseModelClass, groupby: str) -> np.ndarray:
+    """Group of each cell, from ``obs`` of the object or of the modality the model reads."""
+    data = model.adata
+    if isinstance(data, MuData):
+        field = model.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
+        return obs_column(data, groupby, [field.mod_key], "groupby").to_numpy(str)
+    if groupby not in data.obs:
+        raise KeyError(f"groupby={groupby!r} is not a column of obs. {near(groupby, data.obs.columns)}")  # fmt: skip
+    column = data.obs[groupby]
+    if column.isna().any():
+        raise ValueError(f"groupby={groupby!r} is missing for {int(column.isna().sum())} cells. Drop them or name them.")  # fmt: skip
+    return column.astype(str).to_numpy()
+
+
 def prepare(model: BaseModelClass, groupby: str, names: pd.Index, seed: int | None) -> PanelInput:
     """Find the groups in the latent space of the model."""
     if not model.is_trained:
         raise ValueError("The model is not trained. Call model.train() first.")
-    adata = model.adata
     if getattr(model, "minified_data_type", None) is not None:
         raise ValueError("The data of the model are minified: there are no counts to perturb. Load the full data.")  # fmt: skip
-    if groupby not in adata.obs:
-        raise KeyError(f"groupby={groupby!r} is not a column of obs. {near(groupby, adata.obs.columns)}")  # fmt: skip
-    column = adata.obs[groupby]
-    if column.isna().any():
-        raise ValueError(f"groupby={groupby!r} is missing for {int(column.isna().sum())} cells. Drop them or name them.")  # fmt: skip
-    labels = column.astype(str).to_numpy()
+    labels = group_labels(model, groupby)
     groups = sorted(set(labels))
     if len(groups) < 2:
         raise ValueError(f"groupby={groupby!r} has a single group, {groups[0]!r}. A panel needs at least two.")  # fmt: skip
@@ -101,36 +153,50 @@ def prepare(model: BaseModelClass, groupby: str, names: pd.Index, seed: int | No
         raise ValueError(
             f"Groups with fewer than {_MIN_CELLS} cells: {shown}. Merge them, or leave their cells out of the data."
         )
+    train, held_out = _split(labels, groups, model.train_indices, seed)
+    encoder = Encoder(model, names)
+    cells = [train[group][:_MAX_CENTROID_CELLS] for group in groups]
+    moments = [_moments(encoder, np.sort(part)) for part in cells]
+    share = torch.tensor([len(part) for part in cells], dtype=torch.float64)
+    share = (share / share.sum()).to(encoder.device)
+    mean, square, least, most = (torch.stack([m[i] for m in moments]) for i in range(4))
+    std = (share @ square - (share @ mean).square()).clamp_min(0).sqrt()
+    if (std <= 1e-6).all():
+        raise ValueError("No gene varies among the training cells.")
+    std = torch.where(std > 1e-6, std, 1.0).float()
+    z = [m[4] for m in moments]
+    centers = torch.stack([part.mean(0) for part in z])
+    kmeans = NeuralKMeans(centers, float(default_beta(torch.cat(z), centers)))
+    return PanelInput(
+        encoder, groups, mean.float(), std, (least.min(0).values, most.max(0).values), kmeans,
+        count[groups].to_numpy(), train, held_out,
+    )  # fmt: skip
+
+
+def _split(
+    labels: np.ndarray, groups: list[str], train_indices: np.ndarray, seed: int | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Cells of each group to learn from and to report on: those that trained the model, and the others."""
     rng = np.random.default_rng(seed)
-    learned = np.zeros(adata.n_obs, dtype=bool)
-    learned[model.train_indices] = True
+    learned = np.isin(np.arange(len(labels)), train_indices)
     train, held_out = {}, {}
     for group in groups:
         cells = rng.permutation(np.flatnonzero(labels == group))
         first, second = cells[learned[cells]], cells[~learned[cells]]
-        if (
-            len(first) < 3 or len(second) < 3
-        ):  # the model has seen all cells, or none, of this group
+        if len(first) < 3 or len(second) < 3:  # the model has seen all cells of the group, or none
             cut = max(3, int(0.7 * len(cells)))
             first, second = cells[:cut], cells[cut:]
         train[group], held_out[group] = first, second
-    encoder = Encoder(model, names)
-    total, squares, mean, centroids, spread = 0.0, 0.0, [], [], []
-    n = 0
-    for group in groups:
-        parts = list(encoder.read(np.sort(train[group][:_MAX_CENTROID_CELLS])))
-        u, z = torch.cat([p[0] for p in parts]).double(), torch.cat([p[2] for p in parts])
-        mean.append(u.mean(0))
-        total, squares, n = total + u.sum(0), squares + u.square().sum(0), n + len(u)
-        centroids.append(z.mean(0))
-        spread.append(z)
-    variance = squares / n - (total / n).square()
-    std = variance.clamp_min(0).sqrt()
-    if (std <= 1e-6).all():
-        raise ValueError("No gene varies among the training cells.")
-    std = torch.where(std > 1e-6, std, 1.0).float()
-    centers = torch.stack(centroids)
-    kmeans = NeuralKMeans(centers, float(default_beta(torch.cat(spread), centers)))
-    return PanelInput(
-        encoder, groups, torch.stack(mean).float(), std, kmeans, count[groups].to_numpy(), train, held_out
-    )  # fmt: skip
+    return train, held_out
+
+
+def _moments(encoder: Encoder, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Mean, mean square, least and largest of what the first layer reads, and latent means; in chunks."""
+    total, square, least, most, latent = 0.0, 0.0, np.inf, -np.inf, []
+    for u, _, z in encoder.read(cells):
+        wide = u.double()
+        total, square = total + wide.sum(0), square + wide.square().sum(0)
+        low, high = u.aminmax(dim=0)
+        least, most = low.clamp_max(least), high.clamp_min(most)
+        latent.append(z)
+    return total / len(cells), square / len(cells), least, most, torch.cat(latent)

@@ -37,8 +37,8 @@ def check_scale(x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray) ->
     if len(constant):
         shown = ", ".join(map(str, names[constant[:3]]))
         raise ValueError(
-            f"{len(constant)} features are constant ({shown}{', ...' if len(constant) > 3 else ''}): they have no "
-            "loading. Remove them, for example with sc.pp.filter_genes(adata, min_cells=1)."
+            f"{len(constant)} features are constant ({shown}{', ...' if len(constant) > 3 else ''}): they tell "
+            "nothing. Remove them, for example with sc.pp.filter_genes(adata, min_cells=1)."
         )
 
 

@@ -11,7 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.dataloaders import DataSplitter
-from scvi.model.base import BaseModelClass
+from scvi.model.base import ArchesMixin, BaseModelClass
 from scvi.train import TrainRunner
 from sklearn.cluster import KMeans
 
@@ -25,7 +25,7 @@ from lucidvi.model.ace._trainingplan import ACETrainingPlan
 logger = logging.getLogger(__name__)
 
 
-class ACE(BaseModelClass):
+class ACE(ArchesMixin, BaseModelClass):
     """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
 
     A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
@@ -205,6 +205,28 @@ class ACE(BaseModelClass):
         )
         runner()
         self._find_groups(seed)
+
+    @classmethod
+    def load_query_data(cls, adata: AnnData, reference_model: "str | ACE", **kwargs) -> "ACE":
+        """Embed new cells, also of new batches, with a trained model.
+
+        The encoder holds nothing that belongs to a batch, so that the model needs no further training: latent positions
+        and groups are those of the reference. Genes are brought in line by :meth:`prepare_query_anndata`.
+
+        Parameters
+        ----------
+        adata
+            New cells with the genes of the reference.
+        reference_model
+            Trained model, or the folder where it was saved.
+        **kwargs
+            As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+        """
+        model = super().load_query_data(adata, reference_model, **kwargs)
+        model.module.requires_grad_(True)
+        model.is_trained_ = True
+        model.train_indices_ = np.array([], dtype=int)  # none of these cells has been learned from
+        return model
 
     def _find_groups(self, seed: int | None) -> None:
         z = self.get_latent_representation(indices=self.train_indices)

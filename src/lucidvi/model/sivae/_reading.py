@@ -20,12 +20,9 @@ _MAX_DENSE = 2 * 10**8  # values handed out at once (0.8 GB)
 class ReadingMixin:
     """Feature embedding, centrality, neighbours, expression and samples of a trained model."""
 
-    def _modality(self) -> str | None:
-        field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
-        return getattr(field, "mod_key", None)
-
     def _feature_names(self) -> pd.Index:
-        modality = self._modality()
+        field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
+        modality = getattr(field, "mod_key", None)
         return (self.adata if modality is None else self.adata[modality]).var_names
 
     def _check_feature_side(self) -> None:
