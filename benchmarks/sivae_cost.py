@@ -12,15 +12,14 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import anndata as ad
 import numpy as np
-import scipy.sparse as sp
 import scvi
 import torch
 from _decoder_attributions import captum_deeplift
 from _report import finish
+from _sparse import peak_rss_gb, simulate
 
 import lucidvi as lv
 
@@ -28,22 +27,6 @@ QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 HIDDEN = (1024, 512, 128)
 SCALES = [(3_000, 2_000), (3_000, 8_000), (3_000, 28_000), (30_000, 2_000), (100_000, 2_000), (100_000, 28_000)]  # fmt: skip
 N_STEPS = 12  # timed steps of each stage at the larger scales
-
-
-def simulate(n_cells: int, n_features: int, density: float = 0.05, seed: int = 0) -> ad.AnnData:
-    """Sparse log-normalised values; every feature occurs."""
-    rng = np.random.default_rng(seed)
-    parts = []
-    for start in range(0, n_cells, 5_000):
-        rows = min(5_000, n_cells - start)
-        n_open = rng.binomial(n_features, density, rows)
-        indices = np.concatenate(
-            [np.sort(rng.choice(n_features, n, replace=False)) for n in n_open]
-        )
-        values = rng.gamma(2.0, 0.5, len(indices)).astype(np.float32)
-        indptr = np.concatenate([[0], np.cumsum(n_open)])
-        parts.append(sp.csr_matrix((values, indices.astype(np.int32), indptr), (rows, n_features)))
-    return ad.AnnData(sp.vstack(parts, format="csr"))
 
 
 def train(adata: ad.AnnData, n_epochs: int, stages, n_latent: int = 20, **options) -> tuple:
@@ -84,12 +67,6 @@ def against_captum(n_cells: int, n_features: int, n_latent: int, n_timed: int) -
         "loadings_s": round(loadings_s, 3), "captum_deeplift_s": round(captum_s, 1),
         "ratio": round(captum_s / loadings_s), "features_timed": n_timed,
     }  # fmt: skip
-
-
-def peak_rss_gb() -> float:
-    """Largest resident set of this process."""
-    line = next(r for r in Path("/proc/self/status").read_text().splitlines() if r.startswith("VmHWM"))  # fmt: skip
-    return int(line.split()[1]) * 1024 / 1e9
 
 
 def scale(n_cells: int, n_features: int) -> dict:

@@ -2,7 +2,8 @@
 
 One row per model, appended to ``results/sivae_table.jsonl`` and skipped when it is there already. Each seed is one
 fold of a stratified five-fold split: cells of the fold are held out of training, scaling and feature description.
-Run with ``python benchmarks/sivae_table.py [--data kang pbmc3k] [--seeds 0 1 2] [--n-latent 2 20] [--quick]``.
+Run with ``python benchmarks/sivae_table.py [--data kang pbmc3k] [--seeds 0 1 2] [--n-latent 2 20] [--models VAE ...]
+[--quick]``.
 """
 
 import argparse
@@ -202,7 +203,9 @@ def main() -> None:
                 adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
             for n_latent in args.n_latent:
                 for model in [*variants(n_latent), "LinearSCVI"]:
-                    if (name, n_latent, model, seed) in done:
+                    if (name, n_latent, model, seed) in done or (
+                        args.models and model not in args.models
+                    ):
                         continue
                     if model == "LinearSCVI":
                         row = run_linear_scvi(adata, n_latent, seed, max_epochs)
@@ -223,6 +226,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--n-latent", nargs="+", type=int, default=[20, 2])
+    parser.add_argument("--models", nargs="+", help="rows of the table; all by default")
     parser.add_argument("--quick", action="store_true", help="600 cells, 4 epochs, another file")
     args = parser.parse_args()
     THREADS = torch.get_num_threads()

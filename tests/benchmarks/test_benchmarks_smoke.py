@@ -11,7 +11,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["grids_speed", "grids_mnist", "sivae_cost"])
+@pytest.mark.parametrize("name", ["grids_speed", "grids_mnist", "sivae_cost", "ace_cost"])
 def test_quick(name):
     env = {k: v for k, v in os.environ.items() if k != "LUCIDVI_DATA_DIR"} | {
         "OMP_NUM_THREADS": "1"
@@ -28,6 +28,8 @@ def test_quick(name):
         assert all(update["n_exchanged"] > 0 for update in result["update"].values())
     elif name == "sivae_cost":  # 200 genes one by one, next to one pass through the feature encoder
         assert all(result[f"loadings K={k}"]["ratio"] > 20 for k in (20, 128))
+    elif name == "ace_cost":
+        assert result["naive"]["ratio_same_steps"] > 1 and len(result["scale"]) == 1
     else:
         drops = {method: row["drop_train"] for method, row in result["methods"].items()}
         assert max(drops, key=drops.get) in ("Subset search", "Greedy start")

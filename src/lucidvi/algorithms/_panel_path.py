@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans
 
-Readout = Callable[[Tensor, Tensor], Tensor]
+Readout = Callable[[Tensor, Tensor | slice], Tensor]
 """``readout(h, rows)``: latent position from the first layer's output of some cells; ``rows`` says which."""
 
 
@@ -67,10 +67,13 @@ class PanelProblem:
         To leave for any other group, the largest other logit has to exceed the source's; to reach a given one, its logit
         has to exceed all others, so that no third group is taken for it.
         """
-        rows = torch.nonzero(active[self.owner]).flatten()
-        owner = self.owner[rows]
         move = (theta * self.direction) @ self.weight
-        m = self.kmeans.logits(self.readout(self.h[rows] + move[owner], rows))
+        if active.all():  # copying all rows would cost as much as a layer
+            rows, owner, h = slice(None), self.owner, self.h
+        else:
+            rows = torch.nonzero(active[self.owner]).flatten()
+            owner, h = self.owner[rows], self.h[rows]
+        m = self.kmeans.logits(self.readout(h + move[owner], rows))
         target = self.target[owner]
         mine = torch.where(target < 0, self.source[owner], target)[:, None]
         chosen = m.gather(1, mine).flatten()
@@ -114,6 +117,7 @@ def minimize(
     active: Tensor | None = None,
     max_iter: int = 100,
     tolerance: float = 1e-4,
+    lipschitz: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Minimise hinge loss plus penalty times the L1 norm by accelerated proximal gradients.
 
@@ -134,6 +138,9 @@ def minimize(
         Upper limit of iterations.
     tolerance
         A problem ends when its objective falls by less than this share in two iterations.
+    lipschitz
+        First guess of the gradient's Lipschitz constant of each problem, changed in place so that a similar problem can
+        start from it.
 
     Returns
     -------
@@ -152,7 +159,7 @@ def minimize(
 
     point, previous = theta.clone(), theta.clone()
     momentum = theta.new_ones(len(theta))
-    lipschitz = theta.new_full((len(theta),), 1e-2)
+    lipschitz = theta.new_full((len(theta),), 1e-2) if lipschitz is None else lipschitz
     value = objective(theta, active)
     trace, quiet = [value.clone()], theta.new_zeros(len(theta))
     for _ in range(max_iter):
@@ -161,8 +168,10 @@ def minimize(
         at = point.detach().requires_grad_(True)
         smooth = problem.hinge(at, active)
         (gradient,) = torch.autograd.grad(smooth.sum(), at)
-        new = _backtrack(problem, point, smooth.detach(), gradient, penalty, lipschitz, active)
-        reached = objective(new, active)
+        new, loss = _backtrack(
+            problem, point, smooth.detach(), gradient, penalty, lipschitz, active
+        )
+        reached = loss + penalty * new.abs().sum(1)
         better = active & (reached <= value)
         gain = torch.where(better, value - reached, torch.zeros_like(value))
         theta = torch.where(better[:, None], new, theta)
@@ -176,7 +185,7 @@ def minimize(
         point = torch.minimum(torch.maximum(point, problem.low), problem.high)
         momentum = torch.where(better, stepped, torch.ones_like(momentum))
         previous = theta.clone()
-        lipschitz = (0.8 * lipschitz).clamp_min(1e-6)
+        lipschitz.mul_(0.9).clamp_min_(1e-6)
         small = gain <= tolerance * value.abs()
         quiet = torch.where(small & ~restarted, quiet + 1, torch.zeros_like(quiet))
         active = active & (quiet < 2)
@@ -192,14 +201,15 @@ def _backtrack(
     penalty: Tensor,
     lipschitz: Tensor,
     active: Tensor,
-) -> Tensor:
-    """Proximal step of each problem; ``lipschitz`` is raised in place until its quadratic bound holds."""
-    new, waiting = point.clone(), active.clone()
+) -> tuple[Tensor, Tensor]:
+    """Proximal step of each problem, and its hinge loss; ``lipschitz`` is raised in place until its bound holds."""
+    new, waiting, loss = point.clone(), active.clone(), smooth.clone()
     for _ in range(60):
         step = problem.prox(point - gradient / lipschitz[:, None], penalty / lipschitz)
         new = torch.where(waiting[:, None], step, new)
         with torch.no_grad():
             reached = problem.hinge(new, waiting)
+        loss = torch.where(waiting, reached, loss)
         move = new - point
         bound = smooth + (gradient * move).sum(1) + 0.5 * lipschitz * move.square().sum(1)
         rounding = 10 * torch.finfo(bound.dtype).eps * (1 + bound.abs())
@@ -207,7 +217,7 @@ def _backtrack(
         if not waiting.any():
             break
         lipschitz[waiting] *= 2
-    return new
+    return new, loss
 
 
 @dataclass
@@ -254,10 +264,12 @@ def solve_path(
     """
     theta = torch.zeros_like(problem.direction)
     active = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
-    top = largest_penalty(problem)
+    top, lipschitz = largest_penalty(problem), theta.new_full((len(theta),), 1e-2)
     path = Path(theta, torch.full_like(theta, len(penalties), dtype=torch.long), len(penalties))
     for step, share in enumerate(penalties.tolist()):
-        theta, _ = minimize(problem, theta, share * top, active=active, max_iter=max_iter)
+        theta, _ = minimize(
+            problem, theta, share * top, active=active, max_iter=max_iter, lipschitz=lipschitz
+        )
         count = (theta != 0).sum(1)
         newly = (theta != 0) & (path.entry == len(penalties))
         path.entry = torch.where(newly, torch.full_like(path.entry, step), path.entry)
@@ -294,16 +306,15 @@ def _return_from_afar(
     """
     theta = torch.minimum(torch.maximum(problem.far, problem.low), problem.high)
     theta = torch.where(stuck[:, None], theta, path.theta)
-    going = stuck & (held_out.flip_rate(theta) >= flip_rate)
-    path.entry = torch.where(going[:, None], len(penalties), path.entry)
+    going, found = stuck, torch.zeros_like(stuck)
     last = torch.full_like(top, float("nan"))
-    found = going.clone()
     for step, share in reversed(list(enumerate(penalties.tolist()))):
         new, _ = minimize(problem, theta, share * top, active=going)
-        rate = held_out.flip_rate(new)
-        going = going & (rate >= flip_rate)
+        going = going & (held_out.flip_rate(new) >= flip_rate)
         if not going.any():
             break
+        path.entry = torch.where((going & ~found)[:, None], len(penalties), path.entry)
+        found |= going
         theta = torch.where(going[:, None], new, theta)
         path.entry = torch.where(going[:, None] & (new != 0), step, path.entry)
         last = torch.where(going, share * top, last)

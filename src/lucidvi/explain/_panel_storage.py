@@ -76,11 +76,12 @@ def panel_table(
             by_pair(problem.flip_rate(_shuffled(theta, pool, rng)), of)
             for _ in range(n_null)
         ]  # fmt: skip
+    size = by_pair((theta != 0).sum(1), of)
     return pd.DataFrame(
         {
             "group": [g for g, _ in pairs],
             "reference": [r for _, r in pairs],
-            "n_genes": by_pair((theta != 0).sum(1), of),
+            "n_genes": size if len(of) > len(pairs) else size.astype(int),
             "flip_rate": by_pair(problem.flip_rate(theta), of),
             "flip_rate_before": by_pair(problem.flip_rate(torch.zeros_like(theta)), of),
             "flip_rate_random": np.mean(null, axis=0),

@@ -1,7 +1,9 @@
 """How good an explanation or a prediction is: arrays and tables in, numbers or tables out."""
 
+from lucidvi.metrics._attribution_share import attribution_share
 from lucidvi.metrics._coexpression import coexpression
 from lucidvi.metrics._expression_change import expression_change
+from lucidvi.metrics._fssf import fssf
 from lucidvi.metrics._hit_ratio import hit_ratio
 from lucidvi.metrics._jaccard_curve import jaccard_curve
 from lucidvi.metrics._knn_accuracy import knn_accuracy
@@ -11,15 +13,19 @@ from lucidvi.metrics._panel_auroc import panel_auroc
 from lucidvi.metrics._panel_overlap import panel_overlap
 from lucidvi.metrics._panel_redundancy import panel_redundancy
 from lucidvi.metrics._planted_recovery import planted_recovery
+from lucidvi.metrics._polarization import polarization
 from lucidvi.metrics._predictability import predictability
+from lucidvi.metrics._separation import separation
 from lucidvi.metrics._set_hits import set_hits
 from lucidvi.metrics._set_overlap import set_overlap
 from lucidvi.metrics._specificity import jsd_specificity
 from lucidvi.metrics._translation_scores import translation_scores
 
 __all__ = [
+    "attribution_share",
     "coexpression",
     "expression_change",
+    "fssf",
     "hit_ratio",
     "jaccard_curve",
     "jsd_specificity",
@@ -30,7 +36,9 @@ __all__ = [
     "panel_overlap",
     "panel_redundancy",
     "planted_recovery",
+    "polarization",
     "predictability",
+    "separation",
     "set_hits",
     "set_overlap",
     "translation_scores",

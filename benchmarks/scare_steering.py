@@ -1,0 +1,190 @@
+"""What steering scARE towards a gene set does, and what it costs, over scalars and weights.
+
+One row per model, appended to ``results/scare_steering.jsonl`` and skipped when it is there already: share of attributions
+on the set, FSSF of the set and of random sets, reconstruction, accuracy of neighbours for cell type and batch, and, where
+scib-metrics is installed, its aggregates. Run with ``python benchmarks/scare_steering.py [--data pbmc kang]
+[--sets mapk nfkb] [--scalars projection ...] [--weights 0 1.5 ...] [--seeds 0 1 2]``.
+"""
+
+import argparse
+import json
+import time
+import warnings
+
+import anndata as ad
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scvi
+import torch
+from _cortex import RESULTS, data_file
+
+import lucidvi as lv
+
+matplotlib.use("Agg")
+QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
+DATA = {
+    "pbmc": ("scrna/pbmc_3batches.h5ad", "cell_type_marker", "batch", ("mapk", "nfkb")),
+    "kang": ("scrna/kang_pbmc_8donors.h5ad", "cell_type", "patient", ("interferon",)),
+}
+SETS = {
+    "mapk": ("genesets/go_bp_2021.gmt.gz", "GO:0043410"),
+    "nfkb": ("genesets/go_bp_2021.gmt.gz", "GO:1901224"),
+    "interferon": ("genesets/hallmark_v7.gmt", "HALLMARK_INTERFERON_GAMMA_RESPONSE"),
+}
+TABLE = RESULTS / "scare_steering.jsonl"
+N_GENES = 2000
+N_RANDOM = 5
+
+
+def load(name: str, gene_set: str) -> ad.AnnData:
+    """Counts of the variable genes and of the set's, with columns ``type`` and ``batch``; the set in ``var``."""
+    path, types, batch, _ = DATA[name]
+    adata = ad.read_h5ad(data_file(path))
+    adata.obs["type"], adata.obs["batch"] = adata.obs[types].astype(str), adata.obs[batch].astype(str)  # fmt: skip
+    file, term = SETS[gene_set]
+    adata.var["set"] = lv.datasets.gene_sets(data_file(file), {"set": term}, var_names=adata.var_names)["set"]  # fmt: skip
+    logged = adata.copy()
+    sc.pp.normalize_total(logged, target_sum=1e4)
+    sc.pp.log1p(logged)
+    sc.pp.highly_variable_genes(logged, n_top_genes=min(N_GENES, adata.n_vars), batch_key="batch")
+    torch.set_num_threads(THREADS)  # numba resets it
+    adata = adata[:, (logged.var["highly_variable"] | adata.var["set"]).to_numpy()].copy()
+    return adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
+
+
+def large_types(adata: ad.AnnData, least: int = 100) -> np.ndarray:
+    """Cells of types with enough cells to be told apart."""
+    return (adata.obs["type"].map(adata.obs["type"].value_counts()) >= least).to_numpy()
+
+
+def integration(adata: ad.AnnData, z: np.ndarray) -> dict[str, float]:
+    """Aggregates of scib-metrics, where it is installed."""
+    try:
+        from scib_metrics.benchmark import Benchmarker
+    except ImportError:
+        return {}
+    kept = large_types(adata)
+    plain = ad.AnnData(adata.X[kept], obs=adata.obs.loc[kept, ["type", "batch"]].astype("category"))
+    plain.obsm["z"], plain.obsm["X_pca"] = z[kept], z[kept]
+    bench = Benchmarker(
+        plain, "batch", "type", ["z"], pre_integrated_embedding_obsm_key="X_pca", progress_bar=False
+    )
+    bench.benchmark()
+    torch.set_num_threads(THREADS)
+    found = bench.get_results(min_max_scale=False).loc["z"]
+    return {
+        "scib_batch": float(found["Batch correction"]),
+        "scib_bio": float(found["Bio conservation"]),
+    }
+
+
+def run(adata: ad.AnnData, scalar: str, weight: float, seed: int) -> dict:
+    """Train one model and score it."""
+    scvi.settings.seed = seed
+    lv.model.SCARE.setup_anndata(adata, batch_key="batch", feature_set_key="set")
+    model = lv.model.SCARE(adata, scalar=scalar, gene_likelihood="nb")
+    tick = time.time()
+    model.train(args.epochs, train_size=0.9, plan_kwargs={"attribution_weight": weight}, **QUIET)
+    row = {"seconds": round(time.time() - tick, 1)}
+    z = model.get_latent_representation()
+    kept = large_types(adata)
+    some = np.sort(np.random.default_rng(seed).permutation(adata.n_obs)[:300])
+    found = model.get_attributions(indices=some, n_references=5, scalar="projection")
+    share = lv.metrics.attribution_share(found, adata.var[["set"]])
+    row["share"] = float(share["share"].iloc[0])
+    genes = list(adata.var_names[adata.var["set"]])
+    groups = adata[kept & _largest(adata)].copy()
+    pairs = lv.metrics.fssf(
+        model, "type", genes, adata=groups, resolution=args.resolution, n_random=N_RANDOM, progress=False
+    )  # fmt: skip
+    torch.set_num_threads(THREADS)
+    row |= {"fssf": pairs["fssf"].mean(), "fssf_random": pairs["random_mean"].mean(), "pairs": len(pairs)}  # fmt: skip
+    row["reconstruction"] = float(model.get_reconstruction_error()["reconstruction_loss"])
+    for name in ("type", "batch"):
+        row[f"knn_{name}"] = lv.metrics.knn_accuracy(z[kept], adata.obs[name][kept], n_neighbors=15)
+    return row | (integration(adata, z) if args.scib else {})
+
+
+def _largest(adata: ad.AnnData, n_types: int = 4) -> np.ndarray:
+    return adata.obs["type"].isin(adata.obs["type"].value_counts().index[:n_types]).to_numpy()
+
+
+def rows() -> list[dict]:
+    """What is known so far."""
+    return [json.loads(line) for line in TABLE.read_text().splitlines()] if TABLE.exists() else []
+
+
+def report() -> pd.DataFrame:
+    """Means over seeds."""
+    table = pd.DataFrame(rows())
+    keys = ["data", "set", "scalar", "weight"]
+    groups = table.drop(columns="seed").groupby(keys)
+    return groups.mean().round(3).join(groups.size().rename("seeds"))
+
+
+def figure() -> None:
+    """FSSF against what it costs, one line per scalar."""
+    table = pd.DataFrame(rows())
+    cases = list(table.groupby(["data", "set"], sort=False))
+    fig, axes = plt.subplots(2, len(cases), figsize=(3.6 * len(cases) + 1, 5.6), layout="constrained", squeeze=False)  # fmt: skip
+    for column, ((data, gene_set), part) in zip(axes.T, cases, strict=True):
+        mean = part.groupby(["scalar", "weight"]).mean(numeric_only=True).reset_index()
+        start = mean[mean["weight"] == 0]
+        for scalar, line in mean[mean["weight"] > 0].groupby("scalar"):
+            line = pd.concat([start, line]).sort_values("weight")
+            at = np.arange(len(line))
+            column[0].plot(at, line["fssf"], "o-", label=scalar)
+            column[1].plot(line["fssf"], line["knn_type"], "o-", label=scalar)
+            if scalar == "projection":
+                column[0].plot(at, line["fssf_random"], "s--", color="0.6", label="random sets")
+                column[0].set_xticks(at, [f"{w:g}" for w in line["weight"]])
+                for w, x, y in zip(line["weight"], line["fssf"], line["knn_type"], strict=True):
+                    column[1].annotate(f"{w:g}", (x, y), xytext=(3, 3), textcoords="offset points", fontsize="x-small")  # fmt: skip
+        column[1].axhspan(start["knn_type"].mean() - 0.02, start["knn_type"].mean(), color="0.92", zorder=0)  # fmt: skip
+        column[0].set(title=f"{data}, {gene_set}", xlabel="attribution weight", ylim=(-1.05, 1.05))
+        column[1].set_xlabel("FSSF of the set")
+    axes[0, 0].set_ylabel("FSSF")
+    axes[1, 0].set_ylabel("Accuracy of cell type\n(grey: within 2 points of SCVI)")
+    axes[0, -1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    fig.savefig(RESULTS / "scare_steering.png", dpi=110)
+
+
+def main() -> None:
+    """Fill the table."""
+    RESULTS.mkdir(exist_ok=True)
+    done = {(r["data"], r["set"], r["scalar"], r["weight"], r["seed"]) for r in rows()}
+    for seed in args.seeds:
+        for data in args.data:
+            for gene_set in [s for s in DATA[data][3] if args.sets is None or s in args.sets]:
+                adata = load(data, gene_set)
+                for weight in args.weights:
+                    for scalar in args.scalars if weight else ["projection"]:
+                        if (data, gene_set, scalar, weight, seed) in done:
+                            continue
+                        row = {"data": data, "set": gene_set, "scalar": scalar, "weight": weight, "seed": seed}  # fmt: skip
+                        row |= run(adata, scalar, weight, seed)
+                        print(row, flush=True)
+                        with TABLE.open("a") as file:
+                            file.write(json.dumps(row) + "\n")
+    print(report().to_string())
+    figure()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--sets", nargs="+", choices=list(SETS))
+    parser.add_argument("--scalars", nargs="+", default=["projection", "dimension", "sum", "l2"])
+    parser.add_argument("--weights", nargs="+", type=float, default=[0, 0.5, 1.5, 5, 15, 50])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--resolution", type=float, default=0.5, help="of the Leiden subclusters")
+    parser.add_argument("--scib", action="store_true", help="aggregates of scib-metrics as well")
+    args = parser.parse_args()
+    THREADS = torch.get_num_threads()
+    pd.set_option("display.width", 220, "display.max_columns", 20)
+    warnings.filterwarnings("ignore")
+    main()

@@ -1,0 +1,292 @@
+"""Which genes of a cell decide its place within its type."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from sklearn.neighbors import KNeighborsClassifier
+from tqdm.auto import tqdm
+
+from lucidvi._validation import check_integer, check_names, near
+from lucidvi.metrics._gene_swaps import ROWS_PER_CALL, counts, leiden, swapped_latents
+
+
+def fssf(
+    model: Any,
+    groupby: str,
+    genes: Sequence[str],
+    *,
+    adata: AnnData | None = None,
+    layer: str | None = None,
+    subclusters: str | None = None,
+    resolution: float = 0.5,
+    n_neighbors: int = 15,
+    min_cells: int = 15,
+    among: Literal["pair", "group"] = "pair",
+    n_random: int = 100,
+    batch_size: int | None = None,
+    seed: int | None = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    r"""Feature-set subcluster founder score: whether a gene set decides where a cell lies.
+
+    By :cite:p:`Inecik2023`. The cells of each group, such as a cell type, are clustered by their
+    latents. For two of these subclusters, every cell gets the values of the gene set from a random
+    cell of the other subcluster and keeps its own values of all other genes and its own
+    covariates. The model embeds these cells, and their neighbours among the unchanged cells of the
+    two subclusters tell the one they land in:
+
+    .. math:: \mathrm{FSSF} = (n_g - n_o) / n_t
+
+    with :math:`n_g` cells in the subcluster that the set's values came from, :math:`n_o` in that
+    of all other genes, and :math:`n_t` swapped cells. It is 1 where the set decides and -1 where
+    all other genes do. With ``among="group"`` cells can land in a third subcluster; they count in
+    :math:`n_t` only, so that the score shrinks as subclusters become more. Random sets of as many other genes tell what any set would reach. The score of a model is the mean
+    over the pairs, ``table["fssf"].mean()``.
+
+    The paper leaves open how cells are assigned and at what resolution they are clustered; the
+    defaults here are ours. The cost is that of embedding each cell
+    ``(1 + n_random) * (subclusters - 1)`` times.
+
+    Parameters
+    ----------
+    model
+        A trained model: anything whose ``get_latent_representation(adata)`` returns an array
+        cells x dimensions, such as :class:`scvi.model.SCVI`.
+    groupby
+        Column of ``adata.obs`` with the groups; cells without one are left out.
+    genes
+        Names of the genes of the set.
+    adata
+        Cells to score; by default those of the model.
+    layer
+        Layer of the counts; by default that which the model was set up with, else ``.X``.
+    subclusters
+        Column of ``adata.obs`` with subclusters, instead of Leiden clusters of the latents. Models
+        are compared most fairly by their own clusters, sets by common ones.
+    resolution
+        Resolution of the Leiden clustering, which needs ``igraph``.
+    n_neighbors
+        Neighbours of the graph that is clustered, and neighbours that vote for a subcluster.
+    min_cells
+        Smallest subcluster that is scored. Groups without a pair of such are left out.
+    among
+        Where swapped cells can land: in one of the two subclusters, or in any of the group.
+    n_random
+        Number of random sets; the same ones in all groups.
+    batch_size
+        Cells per forward pass; the model's default if ``None``.
+    seed
+        Seed of clusters, donors and random sets. ``fssf`` does not depend on ``n_random``.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    One row per pair of subclusters: ``group``, ``a``, ``b`` (the subclusters), ``n_cells``
+    (:math:`n_t`), ``fssf``, ``random_mean`` and ``random_sd`` over the random sets (NaN without
+    any) and ``n_random``.
+
+    Raises
+    ------
+    KeyError
+        If a column or layer is not there.
+    TypeError
+        If the data are not AnnData.
+    ValueError
+        If a gene is unknown, the set is empty or leaves too few other genes, a number is out of
+        range, the data are minified, or no group has two subclusters of ``min_cells`` cells.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.ace_simulation(n_cells=200, complexity="complex")
+    >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+    >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+    >>> model.train(max_epochs=4, enable_progress_bar=False)
+    >>> genes = adata.var_names[adata.var["kind"] != "noise"]
+    >>> table = lv.metrics.fssf(
+    ...     model, "batch", genes, subclusters="group", n_random=0, progress=False
+    ... )
+    >>> bool(table["fssf"].mean() > 0)
+    True
+    """
+    adata = _data(model, adata)
+    if layer is None:
+        layer = (getattr(model, "registry", None) or {}).get("setup_args", {}).get("layer")
+    counts(adata, layer)
+    _check_numbers(n_neighbors, min_cells, n_random)
+    if among not in ("pair", "group"):
+        raise ValueError(f"among={among!r} is unknown. Allowed: 'pair', 'group'.")
+    mask = _set_mask(genes, adata.var_names, n_random)
+    for_clusters, for_set, for_random = np.random.default_rng(seed).spawn(3)
+    others = np.flatnonzero(~mask)
+    sets = np.zeros((1 + n_random, adata.n_vars), dtype=bool)
+    sets[0] = mask
+    for row in sets[1:]:
+        row[for_random.choice(others, mask.sum(), replace=False)] = True
+
+    options = {} if batch_size is None else {"batch_size": batch_size}
+    latent = np.asarray(model.get_latent_representation(adata, **options))
+    groups = _groups(adata, groupby)
+    if subclusters is None:
+        cluster = partial(_leiden, latent, resolution, n_neighbors, min_cells, for_clusters)
+    else:
+        cluster = partial(_given, _column(adata, subclusters, "subclusters"))
+    found = {group: cluster(cells) for group, cells in groups.items()}
+    blocks = [(group, block) for group in found for block in _blocks(found[group], min_cells)]
+    if not blocks:
+        raise ValueError(_no_pair(found, min_cells, subclusters))
+    tables = []
+    with tqdm(total=len(blocks) * len(sets), desc="Gene swaps", disable=not progress) as bar:
+        for group, block in blocks:
+            own = found[group]
+            nearest = [_nearest(latent, own, pair, n_neighbors, among) for pair in block]
+            ends = np.cumsum([own.isin(pair).sum() for pair in block])[:-1]
+            receivers, donors = _draw(block, own, n_random, for_set, for_random)
+            landed = np.empty((len(sets), len(receivers)), dtype=int)
+            swaps = swapped_latents(model, adata, layer, receivers, donors, sets, **options)
+            for s, embedded in enumerate(swaps):
+                parts = zip(nearest, np.split(embedded, ends), strict=True)
+                landed[s] = np.concatenate([known.predict(part) for known, part in parts])
+                bar.update()
+            tables.append(_scores(group, block, own, landed))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _data(model: Any, adata: AnnData | None) -> AnnData:
+    adata = model.adata if adata is None else adata
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"Expected an AnnData object, got {type(adata).__name__}.")
+    if getattr(model, "minified_data_type", None) is not None:
+        raise ValueError("The model's data are minified and hold no counts; give it the full data.")
+    return adata
+
+
+def _check_numbers(n_neighbors: int, min_cells: int, n_random: int) -> None:
+    check_integer(min_cells, 1, "min_cells")
+    check_integer(n_random, 0, "n_random")
+    check_integer(n_neighbors, 1, "n_neighbors")
+    if n_neighbors > 2 * min_cells:
+        raise ValueError(
+            f"n_neighbors={n_neighbors} is more than two subclusters of min_cells={min_cells} hold."
+            " Lower n_neighbors or raise min_cells."
+        )
+
+
+def _set_mask(genes: Sequence[str], names: pd.Index, n_random: int) -> np.ndarray:
+    genes = [genes] if isinstance(genes, str) else list(genes)
+    check_names(genes, names, "Gene")
+    mask = names.isin(genes)
+    size, n_others = int(mask.sum()), int((~mask).sum())
+    if not size or not n_others:
+        raise ValueError(
+            f"`genes` names {size} of {len(names)} genes; name at least one and not all of them."
+        )
+    if n_random and size > n_others:
+        raise ValueError(
+            f"The set has {size} genes, but only {n_others} others to draw random sets from. Give "
+            "fewer genes or n_random=0."
+        )
+    return mask
+
+
+def _column(adata: AnnData, key: str, argument: str) -> pd.Series:
+    """A column of ``obs`` as text, by the position of the cells that have a value."""
+    if key not in adata.obs:
+        raise KeyError(f"{argument}={key!r} is not in adata.obs. {near(key, adata.obs.columns)}")
+    values = adata.obs[key].astype("category").cat.remove_unused_categories()
+    values = values.cat.rename_categories(values.cat.categories.astype(str))
+    return values.reset_index(drop=True).dropna()
+
+
+def _groups(adata: AnnData, groupby: str) -> dict[str, np.ndarray]:
+    values = _column(adata, groupby, "groupby")
+    return {group: values.index[values == group].to_numpy() for group in values.cat.categories}
+
+
+def _given(column: pd.Series, cells: np.ndarray) -> pd.Series:
+    """Subclusters of those cells of a group that have one."""
+    return column.loc[column.index.intersection(cells)].cat.remove_unused_categories()
+
+
+def _leiden(latent, resolution, n_neighbors, min_cells, rng, cells: np.ndarray) -> pd.Series:
+    """Subclusters of the cells of a group; one where it is too small for a pair."""
+    seed = int(rng.integers(2**31))
+    labels = np.zeros(len(cells), dtype=int)
+    if len(cells) >= 2 * min_cells:
+        labels = leiden(latent[cells], resolution, n_neighbors, seed)
+    names = [str(k) for k in range(labels.max() + 1)]
+    return pd.Series(pd.Categorical.from_codes(labels, names), index=cells)
+
+
+def _blocks(own: pd.Series, min_cells: int) -> Iterator[list[tuple[str, str]]]:
+    """Pairs of subclusters, as many together as one call of the model takes."""
+    sizes = own.value_counts(sort=False)
+    block: list[tuple[str, str]] = []
+    n_rows = 0
+    for a, b in combinations(sizes.index[sizes >= min_cells], 2):
+        if block and n_rows + sizes[a] + sizes[b] > ROWS_PER_CALL:
+            yield block
+            block, n_rows = [], 0
+        block.append((a, b))
+        n_rows += sizes[a] + sizes[b]
+    if block:
+        yield block
+
+
+def _no_pair(found: dict[str, pd.Series], min_cells: int, subclusters: str | None) -> str:
+    sizes = {group: own.value_counts().tolist()[:3] for group, own in list(found.items())[:5]}
+    advice = "name other `subclusters`" if subclusters else "raise `resolution`"
+    return (
+        f"No group has two subclusters of at least {min_cells} cells; the largest are {sizes}. "
+        f"Lower `min_cells` or {advice}."
+    )
+
+
+def _nearest(latent, own: pd.Series, pair, n_neighbors: int, among: str) -> KNeighborsClassifier:
+    """Tells the subcluster of a latent position, by the unchanged cells of the pair or of the whole group."""
+    known = own[own.isin(pair)] if among == "pair" else own
+    return KNeighborsClassifier(n_neighbors).fit(latent[known.index], known.cat.codes)
+
+
+def _draw(block, own: pd.Series, n_random: int, for_set, for_random):
+    """Cells that receive values, shape (cells,), and their random donors, (1 + n_random, cells)."""
+    receivers, donors = [], []
+    for pair in block:
+        a, b = (own.index[own == label].to_numpy() for label in pair)
+        for to, source in ((a, b), (b, a)):
+            first = for_set.choice(source, (1, len(to)))
+            receivers.append(to)
+            donors.append(np.concatenate([first, for_random.choice(source, (n_random, len(to)))]))
+    return np.concatenate(receivers), np.concatenate(donors, axis=1)
+
+
+def _scores(group: str, block, own: pd.Series, landed: np.ndarray) -> pd.DataFrame:
+    """One row per pair, from the subclusters in which the swapped cells of each set landed."""
+    rows, start = [], 0
+    for pair in block:
+        a, b = own.cat.categories.get_indexer(list(pair))
+        n_a, n_b = (int((own == label).sum()) for label in pair)
+        place = landed[:, start : start + n_a + n_b]
+        start += n_a + n_b
+        kept, given = np.repeat([a, b], [n_a, n_b]), np.repeat([b, a], [n_a, n_b])
+        score = (place == given).mean(axis=1) - (place == kept).mean(axis=1)
+        null = score[1:]
+        rows.append(
+            {
+                "group": group,
+                "a": pair[0],
+                "b": pair[1],
+                "n_cells": n_a + n_b,
+                "fssf": score[0],
+                "random_mean": null.mean() if len(null) else np.nan,
+                "random_sd": null.std(ddof=1) if len(null) > 1 else np.nan,
+                "n_random": len(null),
+            }
+        )
+    return pd.DataFrame(rows)

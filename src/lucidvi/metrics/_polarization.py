@@ -1,0 +1,112 @@
+"""How far a latent space is arranged along a score."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lucidvi._validation import check_integer
+from lucidvi.metrics._group_cells import check_embedding, group_cells
+from lucidvi.metrics._matrices import standardise
+
+PENALTIES = np.logspace(-2, 4, 7)
+
+
+def polarization(
+    z: ArrayLike | pd.DataFrame,
+    score: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    n_splits: int = 5,
+    seed: int | None = 0,
+) -> pd.DataFrame:
+    """How far each group of cells is arranged along a score, such as the total of a gene set.
+
+    The latent space of a model that listens to a gene set polarises along the set's expression
+    within each cell type (:cite:p:`Inecik2023`, who show it by eye).
+
+    Parameters
+    ----------
+    z
+        Embedding, cells x dimensions.
+    score
+        Score of each cell, shape ``(cells,)``.
+    groups
+        Group of each cell, shape ``(cells,)``; one group ``"all"`` by default. Cells without a
+        group are left out.
+    n_splits
+        Folds of the cross-validation.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    One row per group:
+
+    ``group``, ``n_cells``
+        The group and its size.
+    ``correlation``
+        Pearson correlation of the score with the direction of the latent space that follows it
+        best. The direction is found by ridge regression and judged on cells it was not fitted to:
+        0 up to noise, also slightly negative, where the score is not in the latent space.
+    ``dimension``, ``spearman``
+        The single dimension, numbered from 1, that follows the score best, and the absolute rank
+        correlation. No cells are held out here.
+
+    Groups with fewer than ``2 * n_splits`` cells or a constant score have NaN, and 0 as dimension.
+
+    Raises
+    ------
+    TypeError
+        If ``n_splits`` is not whole.
+    ValueError
+        If shapes do not match, there is NaN, or ``n_splits`` is below 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lucidvi.metrics import polarization
+    >>> z = np.random.default_rng(0).standard_normal((100, 3))
+    >>> table = polarization(z, np.exp(z[:, 1]))
+    >>> table[["dimension", "spearman"]].round(3).values.tolist()
+    [[2.0, 1.0]]
+    """
+    z = check_embedding(z)
+    score = np.asarray(score, dtype=float)
+    if score.shape != (len(z),) or not np.isfinite(score).all():
+        raise ValueError(
+            f"`score` must hold {len(z)} numbers, one per cell and none missing; got shape "
+            f"{score.shape}, {int((~np.isfinite(score)).sum())} missing."
+        )
+    check_integer(n_splits, 2, "n_splits")
+    state = int(np.random.default_rng(seed).integers(2**31))
+    rows = []
+    for group, cells in group_cells(groups, len(z)).items():
+        row = {"group": group, "n_cells": len(cells)}
+        row |= {"correlation": np.nan, "dimension": 0, "spearman": np.nan}
+        if len(cells) >= 2 * n_splits and np.ptp(score[cells]) > 0:
+            row |= _best_dimension(z[cells], score[cells])
+            row["correlation"] = _best_direction(z[cells], score[cells], n_splits, state)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _best_direction(z: np.ndarray, score: np.ndarray, n_splits: int, state: int) -> float:
+    folds = KFold(n_splits, shuffle=True, random_state=state)
+    model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
+    return _correlation(cross_val_predict(model, z, score, cv=folds)[:, None], score)[0]
+
+
+def _best_dimension(z: np.ndarray, score: np.ndarray) -> dict:
+    size = np.abs(_correlation(rankdata(z, axis=0), rankdata(score)))
+    best = int(size.argmax())
+    return {"dimension": best + 1, "spearman": float(size[best])}
+
+
+def _correlation(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson correlation of each column with ``y``; 0 for constant columns."""
+    return standardise(columns).T @ standardise(y[:, None])[:, 0] / len(y)

@@ -1,0 +1,3 @@
+from lucidvi.model.scare._model import SCARE
+
+__all__ = ["SCARE"]

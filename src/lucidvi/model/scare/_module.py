@@ -1,0 +1,238 @@
+"""scVI's networks with a loss on the attributions of the encoder."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module import VAE
+from scvi.module.base import LossOutput
+from torch import Tensor, nn
+
+from lucidvi.algorithms._expected_gradients import (
+    expected_gradients,
+    integrated_gradients,
+    number_of_genes,
+    reparametrize,
+)
+from lucidvi.model.scare._options import FEATURE_SETS, AttributionOptions
+
+
+@contextmanager
+def evaluating(*parts: nn.Module) -> Iterator[None]:
+    """Evaluation mode, then every sub-module's own mode again: running statistics and dropout stay untouched."""
+    modes = {m: m.training for part in parts for m in part.modules()}
+    try:
+        for part in parts:
+            part.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def other_cells(x: Tensor, group: Tensor | None = None) -> Tensor:
+    """Another cell of the minibatch for each, by a random cycle; the empty cell where there is no other.
+
+    With groups, shape ``(n,)``, another cell of the same group, if there is one.
+    """
+    n = len(x)
+    if n == 1:
+        return torch.zeros_like(x)
+    order = torch.randperm(n, device=x.device)
+    position = torch.arange(n, device=x.device)
+    following = (position + 1) % n
+    if group is not None:
+        order = order[group[order].argsort(stable=True)]
+        ordered = group[order].contiguous()
+        start = torch.searchsorted(ordered, ordered)
+        end = torch.searchsorted(ordered, ordered, right=True) - 1
+        within = torch.where(position == end, start, following)
+        following = torch.where(start == end, following, within)
+    reference = torch.empty_like(x)
+    reference[order] = x[order[following]]
+    return reference
+
+
+class SCAREModule(VAE):
+    """scVI's variational autoencoder whose encoder is told which genes to listen to.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As in :class:`scvi.module.VAE`.
+    options
+        What the attribution loss compares.
+    targets
+        Feature sets, 0 or 1, shape ``(n_sets, n_genes)``; ``None`` without sets, or if every cell has one of its own.
+    picked_by
+        ``"all"``: every set counts for every cell; ``"label"``: the row of the cell's label; ``"cell"``: the minibatch
+        holds a set for each cell; ``None``: there is no set.
+    """
+
+    def __init__(
+        self,
+        *args,
+        options: AttributionOptions | None = None,
+        targets: Tensor | None = None,
+        picked_by: Literal["all", "label", "cell"] | None = None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.options = options or AttributionOptions()
+        self.picked_by = picked_by
+        self.register_buffer("targets", targets)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether there is anything to steer towards."""
+        return self.options.minimal or self.picked_by is not None
+
+    def latent_blocks(self) -> list[Tensor]:
+        """Latent dimensions that each set steers: a block of its own, or a single one with all of them."""
+        n_blocks = len(self.targets) if self.options.disjoint else 1
+        return [torch.from_numpy(b) for b in np.array_split(np.arange(self.n_latent), n_blocks)]
+
+    def encoder_values(self, batch: dict[str, Tensor]) -> Tensor:
+        """Values the encoder reads, ``(n, n_genes)``: log1p counts, or counts without ``log_variational``."""
+        x = batch[REGISTRY_KEYS.X_KEY]
+        return torch.log1p(x) if self.log_variational else x
+
+    def _mean(self, encoder: nn.Module, batch: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Mean of an encoder's posterior, with covariates at each cell's own values.
+
+        Without the sample that the encoder would draw: attributions only need the mean, and no random numbers.
+        """
+        index, values, categories = batch[REGISTRY_KEYS.BATCH_KEY], [x], []
+        continuous = batch.get(REGISTRY_KEYS.CONT_COVS_KEY)
+        categorical = batch.get(REGISTRY_KEYS.CAT_COVS_KEY)
+        if self.encode_covariates and continuous is not None:
+            values.append(continuous)
+        if self.encode_covariates and self.batch_representation == "embedding":
+            values.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, index))
+        elif self.encode_covariates:
+            categories.append(index)
+        if self.encode_covariates and categorical is not None:
+            categories += torch.split(categorical, 1, dim=1)
+        return encoder.mean_encoder(encoder.encoder(torch.cat(values, dim=-1), *categories))
+
+    def _reconstruction(self, mean: Tensor, batch: dict[str, Tensor], library: Tensor) -> Tensor:
+        outputs = {"z": self.z_encoder.z_transformation(mean), "library": library}
+        px = self.generative(**self._get_generative_input(batch, outputs))["px"]
+        # in log space: the means themselves always sum to the library size, so that nothing would have a gradient
+        return torch.log1p(px.mean).sum(1)
+
+    def _library(self, batch: dict[str, Tensor]) -> Tensor:
+        with torch.no_grad():
+            if self.use_observed_lib_size:
+                return batch[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True).log()
+            return self._mean(self.l_encoder, batch, self.encoder_values(batch))
+
+    def scalar_function(
+        self, name: str, batch: dict[str, Tensor], dims: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        """The number that is attributed to genes, as a function of the encoder's values of the cells.
+
+        Random directions and dimensions are drawn once, here.
+
+        Parameters
+        ----------
+        name
+            One of ``CHOICES["scalar"]``.
+        batch
+            Minibatch, for covariates and library size.
+        dims
+            Latent dimensions that count.
+        """
+        mean = partial(self._mean, self.z_encoder, batch)
+        if name == "reconstruction":
+            library = self._library(batch)
+            return lambda x: self._reconstruction(mean(x), batch, library)
+        if name == "l2":  # the small number keeps the derivative finite at 0
+            return lambda x: (mean(x)[:, dims].square().sum(1) + 1e-12).sqrt()
+        like = batch[REGISTRY_KEYS.X_KEY]
+        direction = self._direction(name, len(like), dims).to(like)
+        return lambda x: (mean(x)[:, dims] * direction).sum(1)
+
+    def _direction(self, name: str, n_cells: int, dims: Tensor) -> Tensor:
+        device = self.device
+        if name == "projection":
+            return torch.randn(n_cells, len(dims), device=device)
+        if name == "dimension":
+            chosen = torch.randint(len(dims), (n_cells,), device=device)
+            return nn.functional.one_hot(chosen, len(dims))
+        return torch.ones(n_cells, len(dims), device=device)
+
+    def _attribution(
+        self, batch: dict[str, Tensor], dims: Tensor, x: Tensor, create_graph: bool
+    ) -> Tensor:
+        function = self.scalar_function(self.options.scalar, batch, dims)
+        if self.options.attribution == "integrated_gradients":
+            baseline, n_steps = torch.zeros_like(x), self.options.n_steps
+            return integrated_gradients(function, x, baseline, n_steps, create_graph=create_graph)
+        return expected_gradients(
+            function, x, lambda _: other_cells(x), n_draws=self.options.n_references,
+            create_graph=create_graph,
+        )  # fmt: skip
+
+    def _targets(self, batch: dict[str, Tensor]) -> Tensor:
+        """Sets of each cell, ``(n_sets, n or 1, n_genes)``."""
+        if self.picked_by == "cell":
+            return batch[FEATURE_SETS][None]
+        if self.picked_by == "label":
+            return self.targets[batch[REGISTRY_KEYS.LABELS_KEY].flatten()][None]
+        return self.targets[:, None]
+
+    @torch.compiler.disable  # compiled code cannot be differentiated twice
+    def attribution_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Distance of the attributions from the feature sets, summed over genes and averaged over cells."""
+        create_graph = torch.is_grad_enabled()
+        # validation runs in inference mode, whose tensors cannot enter a graph
+        with torch.inference_mode(False), torch.enable_grad(), evaluating(self.z_encoder, self.decoder):  # fmt: skip
+            batch = {k: v.clone() for k, v in batch.items() if isinstance(v, Tensor)}
+            x = self.encoder_values(batch)
+            raw = [self._attribution(batch, d.to(x.device), x, create_graph) for d in self.latent_blocks()]  # fmt: skip
+        if self.options.minimal:
+            return number_of_genes(raw[0])
+        attribution = reparametrize(torch.stack(raw), self.options.reparametrization)
+        return self._compare(attribution, self._targets(batch).to(x))
+
+    def _compare(self, attribution: Tensor, target: Tensor) -> Tensor:
+        error = target - attribution
+        error = error.square() if self.options.attribution_loss == "mse" else error.abs()
+        # a cell without a set, such as one of a label that is new in a query, is left alone
+        each = (error.sum(-1) * target.any(-1)).mean(1)
+        if self.options.combine == "sum":
+            return each.sum()
+        # squares of the means per gene, so that a weight still means the same at any number of genes
+        return self.n_input * (each / self.n_input).square().sum()
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict,
+        generative_outputs: dict,
+        kl_weight: Tensor | float = 1.0,
+        attribution_weight: float = 0.0,
+    ) -> LossOutput:
+        """Loss of scVI plus ``attribution_weight`` times the attribution loss.
+
+        The weight is 0 unless the training plan passes one: functions that only read the ELBO need no attributions.
+        """
+        output = super().loss(tensors, inference_outputs, generative_outputs, kl_weight=kl_weight)
+        parts = [self.z_encoder]
+        if self.options.scalar == "reconstruction":
+            parts.append(self.decoder)
+        trainable = any(p.requires_grad for part in parts for p in part.parameters())
+        if attribution_weight == 0 or not self.has_target or not trainable:
+            return output
+        penalty = self.attribution_loss(tensors)
+        return replace(
+            output,
+            loss=output.loss + attribution_weight * penalty,
+            extra_metrics={**output.extra_metrics, "attribution_loss": penalty.detach()},
+        )

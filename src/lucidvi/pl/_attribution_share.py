@@ -1,0 +1,84 @@
+"""How much of a model's attention falls on gene sets."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from lucidvi.pl._features import _PALETTE as PALETTE
+from lucidvi.pl._style import despine, finish
+
+COLUMNS = ["group", "set", "share", "expected"]
+
+
+def attribution_share(
+    table: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None
+) -> Axes:
+    """Share of a model's attributions that falls on each gene set, per group (:cite:p:`Inecik2023`).
+
+    The black line across each bar is the share of all genes that are in the set: what a model
+    that treats all genes alike would give it.
+
+    Parameters
+    ----------
+    table
+        Result of :func:`lucidvi.metrics.attribution_share`.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If the table lacks a column.
+    ValueError
+        If there is nothing to draw.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> ax = lv.pl.attribution_share(table)  # doctest: +SKIP
+    """
+    missing = [c for c in COLUMNS if c not in table]
+    if missing:
+        raise KeyError(
+            f"The table lacks {missing}. Pass the result of lucidvi.metrics.attribution_share."
+        )
+    if table.empty:
+        raise ValueError("The table holds no gene set to draw.")
+    groups, sets = list(table["group"].unique()), list(table["set"].unique())
+    if ax is None:
+        width = 3 + len(groups) * (0.25 + 0.3 * len(sets))
+        _, ax = plt.subplots(figsize=(max(width, 4.4), 4), layout="constrained")
+    slot = 0.8 / len(sets)
+    for k, name in enumerate(sets):
+        own = table[table["set"] == name].drop_duplicates("group").set_index("group")
+        own = own.reindex(groups)
+        x = pd.RangeIndex(len(groups)).to_numpy() + (k - (len(sets) - 1) / 2) * slot
+        ax.bar(x, own["share"], 0.9 * slot, color=PALETTE[k % len(PALETTE)], label=str(name))
+        lines = ax.hlines(own["expected"], x - slot / 2, x + slot / 2, color="black", lw=1.6)
+    lines.set_label("share of all genes")
+    _frame(ax, groups)
+    return finish(ax, show)
+
+
+def _frame(ax: Axes, groups: list) -> None:
+    ax.set_xticks(range(len(groups)), [str(group) for group in groups])
+    if len(groups) > 3 or max(len(str(group)) for group in groups) > 8:
+        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    ax.set(xlim=(-0.6, len(groups) - 0.4), ylabel="Share of absolute attributions")
+    ax.set_ylim(0, min(1.02, 1.08 * ax.get_ylim()[1]))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    handles, labels = ax.get_legend_handles_labels()
+    # matplotlib puts lines before bars.
+    order = sorted(range(len(labels)), key=lambda k: labels[k] == "share of all genes")
+    handles, labels = [handles[k] for k in order], [labels[k] for k in order]
+    ax.legend(
+        handles, labels, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
+    )
+    despine(ax)

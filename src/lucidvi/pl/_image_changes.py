@@ -1,0 +1,132 @@
+"""Images before and after the change that turns them into another group."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lucidvi._keys import Key
+from lucidvi._validation import near
+from lucidvi.pl._style import finish
+
+
+def image_changes(
+    adata: AnnData,
+    shape: tuple[int, int],
+    *,
+    keys: str | Sequence[str] = Key.GENE_PANEL,
+    layer: str | None = None,
+    positions: str | None = None,
+    n_images: int = 3,
+    show: bool | None = None,
+) -> Figure:
+    """Draw images, the change that takes each into another group, and what becomes of them.
+
+    One row per result of :func:`lucidvi.explain.gene_panel` with ``per_cell=True``, after figure 4 of :cite:p:`Lu2021`.
+    Red pixels are raised, blue ones lowered.
+
+    Parameters
+    ----------
+    adata
+        Images x pixels.
+    shape
+        Height and width of the images.
+    keys
+        Names of the results.
+    layer
+        Where the images are; ``None`` is ``.X``.
+    positions
+        Column of ``var`` with each pixel's place in the flattened image; by default the pixels are all there, in order.
+    n_images
+        Images per row: those whose change is of median size, neither the easiest nor the hardest.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The figure.
+
+    Raises
+    ------
+    KeyError
+        If a result or column is not there.
+    ValueError
+        If the pixels do not fill the shape.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> figure = lv.pl.image_changes(adata, (28, 28))  # doctest: +SKIP
+    """
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    for key in keys:
+        if key not in adata.uns or key not in adata.layers:
+            raise KeyError(
+                f"No changes of single cells under layers[{key!r}]. {near(key, adata.layers)} "
+                "Call lucidvi.explain.gene_panel(..., per_cell=True) first."
+            )
+    place = _places(adata, shape, positions)
+    values = adata.X if layer is None else adata.layers[layer]
+    figure, axes = plt.subplots(
+        len(keys), 3 * n_images + n_images - 1, layout="constrained", squeeze=False,
+        figsize=(0.75 * (3.4 * n_images), 0.86 * len(keys) + 0.5),
+        width_ratios=([1, 1, 1, 0.25] * n_images)[:-1],
+    )  # fmt: skip
+    for row, key in zip(axes, keys, strict=True):
+        change = sp.csr_matrix(adata.layers[key])
+        size = np.asarray(np.abs(change).sum(1)).ravel()
+        cells = np.flatnonzero(size)
+        cells = cells[np.argsort(size[cells], kind="stable")]
+        cells = cells[max((len(cells) - n_images) // 2, 0) :][:n_images]
+        for i, cell in enumerate(cells):
+            before = values[[cell]].toarray() if sp.issparse(values) else np.asarray(values[[cell]])
+            before, moved = before.ravel(), change[[cell]].toarray().ravel()
+            triple = row[4 * i : 4 * i + 3]
+            for axis, pixels in zip(triple, (before, None, before + moved), strict=True):
+                if pixels is not None:
+                    axis.imshow(_image(pixels, place, shape), cmap="gray_r")
+            limit = np.abs(moved).max()
+            triple[1].contour(_image(before, place, shape), levels=1, colors="0.75", linewidths=0.5)
+            triple[1].imshow(_image(moved, place, shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        panels = adata.uns[key]["panels"]
+        row[0].set_ylabel(
+            f"{panels['group'].iloc[0]} → {panels['reference'].iloc[0]}", rotation=0, ha="right", va="center"
+        )  # fmt: skip
+        _bare(row)
+    for i in range(n_images):
+        for axis, title in zip(axes[0, 4 * i : 4 * i + 3], ("image", "change", "result"), strict=True):  # fmt: skip
+            axis.set_title(title, fontsize="small")
+    return finish(figure, show)
+
+
+def _places(adata: AnnData, shape: tuple[int, int], positions: str | None) -> np.ndarray:
+    if positions is None:
+        if adata.n_vars != shape[0] * shape[1]:
+            raise ValueError(
+                f"{adata.n_vars} pixels do not fill an image of {shape[0]} x {shape[1]}. Name a column of var with each "
+                "pixel's place in the flattened image: positions=..."
+            )
+        return np.arange(adata.n_vars)
+    if positions not in adata.var:
+        raise KeyError(f"positions={positions!r} is not a column of var. {near(positions, adata.var.columns)}")  # fmt: skip
+    place = adata.var[positions].to_numpy()
+    if place.min() < 0 or place.max() >= shape[0] * shape[1]:
+        raise ValueError(f"positions={positions!r} goes from {place.min()} to {place.max()}, outside {shape[0]} x {shape[1]} pixels.")  # fmt: skip
+    return place
+
+
+def _image(values: np.ndarray, place: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    image = np.zeros(shape[0] * shape[1])
+    image[place] = values
+    return image.reshape(shape)
+
+
+def _bare(row: Sequence[Axes]) -> None:
+    for axis in row:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(bool(axis.images))
+        axis.spines[:].set_color("0.8")

@@ -1,0 +1,163 @@
+"""The score of a gene set over the latent spaces of several models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from lucidvi._validation import check_names, near
+from lucidvi.pl._style import LIGHT, despine, finish
+
+
+def latent_score(
+    adata: AnnData,
+    score: str | ArrayLike,
+    *,
+    bases: str | Sequence[str] = ("X_scvi", "X_scare"),
+    groupby: str | None = None,
+    group: str | None = None,
+    label: str | None = None,
+    quantiles: tuple[float, float] = (0.01, 0.99),
+    size: float | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes | Figure:
+    """Cells colored by the score of a gene set, in one panel per embedding (:cite:p:`Inecik2023`).
+
+    All panels share one color scale. Cells are drawn in random order, so that the score of those on
+    top is not favoured.
+
+    Parameters
+    ----------
+    adata
+        Object with the embeddings.
+    score
+        Column of ``obs``, for example by :func:`scanpy.tl.score_genes`, or one number per cell.
+    bases
+        Entries of ``obsm`` with two dimensions.
+    groupby, group
+        Color only the cells of this group of a column of ``obs``; the others are light grey.
+    label
+        Label of the color scale; by default the name of the score.
+    quantiles
+        Quantiles of the colored cells' scores at which the color scale ends.
+    size
+        Size of a dot; by default it follows the number of cells.
+    ax
+        Axes to draw on, with a single embedding.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes with a single embedding, else the Figure.
+
+    Raises
+    ------
+    KeyError
+        If a column or an embedding is not there.
+    TypeError
+        If the score is not numeric.
+    ValueError
+        If an embedding has not two dimensions, the score does not fit the cells, the group is
+        unknown or named without ``groupby``, or several embeddings are given with ``ax``.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> lv.pl.latent_score(adata, "mapk", groupby="cell_type", group="B")  # doctest: +SKIP
+    """
+    bases = [bases] if isinstance(bases, str) else list(bases)
+    spaces = {basis: _plane(adata, basis) for basis in bases}
+    values = _values(adata, score)
+    own = _own(adata, groupby, group) & values.notna().to_numpy()
+    if not spaces or not own.any():
+        raise ValueError("Nothing to draw: name at least one basis, and cells that have a score.")
+    if ax is not None and len(spaces) > 1:
+        raise ValueError(f"ax takes one embedding but {len(spaces)} were given; name one in bases.")
+    if ax is None:
+        width = 3.9 * len(spaces) + 0.9
+        figure = plt.figure(figsize=(width, 3.7), layout="constrained")
+        axes = list(figure.subplots(1, len(spaces), squeeze=False)[0])
+    else:
+        axes = [ax]
+    numbers = values.to_numpy(float)
+    scale = Normalize(*np.quantile(numbers[own], quantiles))
+    size = float(np.clip(12_000 / adata.n_obs, 2, 20)) if size is None else size
+    for panel, (basis, xy) in zip(axes, spaces.items(), strict=True):
+        drawn = _draw(panel, xy, numbers, own, scale, size)
+        _frame(panel, basis.removeprefix("X_"), group)
+    title = label or (str(values.name) if values.name is not None else "score")
+    ends = _ends(numbers[own], scale)
+    axes[0].figure.colorbar(drawn, ax=axes, label=title, shrink=0.8, extend=ends)
+    return finish(axes[0] if len(axes) == 1 else figure, show)
+
+
+def _plane(adata: AnnData, basis: str) -> np.ndarray:
+    if basis not in adata.obsm:
+        raise KeyError(f"{basis!r} is not in adata.obsm. {near(basis, adata.obsm)}")
+    xy: np.ndarray = np.asarray(adata.obsm[basis], dtype=float)
+    if xy.shape[1] != 2:
+        raise ValueError(
+            f"obsm[{basis!r}] has {xy.shape[1]} dimensions, not 2. Draw a UMAP of it: "
+            f"sc.pp.neighbors(adata, use_rep={basis!r}); sc.tl.umap(adata); "
+            f"adata.obsm['{basis}_umap'] = adata.obsm['X_umap']"
+        )
+    return xy
+
+
+def _column(adata: AnnData, key: str) -> pd.Series:
+    if key not in adata.obs:
+        raise KeyError(f"{key!r} is not a column of adata.obs. {near(key, adata.obs.columns)}")
+    return adata.obs[key]
+
+
+def _values(adata: AnnData, score: str | ArrayLike) -> pd.Series:
+    if isinstance(score, str):
+        values = _column(adata, score)
+    else:
+        values = pd.Series(np.asarray(score), name=getattr(score, "name", None))
+        if len(values) != adata.n_obs:
+            raise ValueError(f"`score` must hold {adata.n_obs} numbers, got {len(values)}.")
+    if not pd.api.types.is_numeric_dtype(values):
+        raise TypeError(f"The score must be numeric, but is of type {values.dtype}.")
+    return values
+
+
+def _own(adata: AnnData, groupby: str | None, group: str | None) -> np.ndarray:
+    """Which cells are colored."""
+    if (groupby is None) != (group is None):
+        raise ValueError("Give both `groupby` and `group`, or neither for all cells.")
+    if groupby is None:
+        return np.ones(adata.n_obs, dtype=bool)
+    groups = _column(adata, str(groupby)).astype(str)
+    check_names([str(group)], pd.Index(groups.unique()), "Group")
+    return (groups == str(group)).to_numpy()
+
+
+def _draw(ax: Axes, xy, values, own, scale: Normalize, size: float):
+    options: dict[str, Any] = {"lw": 0, "rasterized": len(xy) > 5000}
+    ax.scatter(*xy[~own].T, color=LIGHT, s=size / 2, **options)
+    order = np.random.default_rng(0).permutation(np.flatnonzero(own))
+    return ax.scatter(*xy[order].T, c=values[order], norm=scale, cmap="viridis", s=size, **options)
+
+
+def _frame(ax: Axes, name: str, group: str | None) -> None:
+    title = name if group is None else f"{name}: {group} (other cells grey)"
+    ax.set_title(title, loc="left", fontsize="medium")
+    ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
+    despine(ax)
+
+
+def _ends(values: np.ndarray, scale: Normalize) -> str:
+    below, above = values.min() < scale.vmin, values.max() > scale.vmax
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "neither"
+    )

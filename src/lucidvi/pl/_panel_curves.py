@@ -1,0 +1,83 @@
+"""Scores of rankings against the number of genes."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from lucidvi._validation import near
+from lucidvi.pl._features import _PALETTE
+from lucidvi.pl._style import GREY, despine, finish
+
+_WORDS = {
+    "auroc": "AUROC, group against rest",
+    "redundancy": "Mean absolute correlation within the panel",
+    "jaccard": "Jaccard distance of neighbourhoods",
+}
+
+
+def panel_curves(
+    table: pd.DataFrame,
+    value: str,
+    *,
+    method: str = "method",
+    highlight: str = "ACE",
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes:
+    """Compare rankings of genes by a score at several panel sizes.
+
+    One line per method, the mean over groups and repetitions, with bars of one standard error (:cite:p:`Lu2021`).
+
+    Parameters
+    ----------
+    table
+        One row per method, panel size and group or repetition, with a column ``size``; such as the results of
+        :func:`lucidvi.metrics.panel_auroc` put together.
+    value
+        Column with the score.
+    method
+        Column with the method.
+    highlight
+        Method drawn with a thick line.
+    ax
+        Axes to draw on.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    KeyError
+        If a column is not there.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"method": ["ACE", "ACE", "t-test", "t-test"], "size": [5, 18] * 2, "auroc": [0.97, 0.99, 0.96, 0.98]})
+    >>> ax = lv.pl.panel_curves(table, "auroc")
+    """
+    for name in ("size", value, method):
+        if name not in table:
+            raise KeyError(f"No column {name!r} in the table. {near(name, table.columns)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    for i, (name, part) in enumerate(table.groupby(method, sort=False)):
+        found = part.groupby("size")[value].agg(["mean", "sem"]).sort_index()
+        own = name == highlight
+        ax.errorbar(
+            found.index.to_numpy(), found["mean"].to_numpy(float), found["sem"].fillna(0.0).to_numpy(float), marker="o", ms=4, capsize=2,
+            lw=2.5 if own else 1.2, zorder=3 if own else 2, label=name,
+            color=_PALETTE[i % len(_PALETTE)] if len(_PALETTE) > i else GREY,
+        )  # fmt: skip
+    ax.set(xlabel="Genes in the panel", ylabel=_WORDS.get(value, value), xscale="log")
+    sizes = sorted(table["size"].unique())
+    if len(sizes) <= 8:
+        ax.set_xticks(sizes, [f"{s:g}" for s in sizes])
+        ax.minorticks_off()
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    despine(ax)
+    return finish(ax, show)
