@@ -22,7 +22,8 @@ def adata(request, tmp_path):
         }
     )
     params = {"groupby": "kind", "reference": "rest", "flip_rate": 0.95}
-    adata.uns["gene_panel"] = {"path": path, "params": params}
+    names = np.rec.fromarrays([["a"], ["b"]], dtype=[("T", "O"), ("B", "O")])
+    adata.uns["gene_panel"] = {"path": path, "params": params, "names": names, "signs": names}
     if request.param == "h5ad":
         adata.write_h5ad(tmp_path / "path.h5ad")
         adata = ad.read_h5ad(tmp_path / "path.h5ad")

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from lucidvi._keys import Key
-from lucidvi._validation import check_integer, check_names, near
+from lucidvi._validation import check_integer
+from lucidvi.pl._panel_result import read_panel
 
 if TYPE_CHECKING:
     from scanpy.pl import DotPlot
@@ -65,13 +65,8 @@ def panel_dotplot(
     """
     import scanpy as sc  # heavy: only where it is needed
 
-    if key not in adata.uns or "signs" not in adata.uns[key]:
-        raise KeyError(f"No gene panels under uns[{key!r}]. {near(key, adata.uns)} Call lucidvi.explain.gene_panel first.")  # fmt: skip
     check_integer(n_genes, 1, "n_genes")
-    result = adata.uns[key]
-    known = pd.Index(result["names"].dtype.names)
-    wanted = list(known) if groups is None else [groups] if isinstance(groups, str) else list(groups)  # fmt: skip
-    check_names(wanted, known, "Group")
+    result, wanted = read_panel(adata, key, groups)
     column = result["params"]["groupby"]
     blocks: dict[str, list[str]] = {}
     for group in wanted:

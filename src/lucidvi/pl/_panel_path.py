@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from lucidvi._keys import Key
-from lucidvi._validation import check_names, near
 from lucidvi.pl._features import category_colors
+from lucidvi.pl._panel_result import read_panel
 from lucidvi.pl._style import despine, finish
 
 
@@ -56,18 +56,10 @@ def panel_path(
     >>> import lucidvi as lv
     >>> ax = lv.pl.panel_path(adata)  # doctest: +SKIP
     """
-    if key not in adata.uns or "path" not in adata.uns[key]:
-        raise KeyError(
-            f"No gene panels under uns[{key!r}]. {near(key, adata.uns)} Call lucidvi.explain.gene_panel first."
-        )
-    path, params = adata.uns[key]["path"], adata.uns[key]["params"]
-    known = pd.Index(path["group"].astype(str).unique())
-    wanted = (
-        list(known) if groups is None else [groups] if isinstance(groups, str) else list(groups)
-    )
-    check_names(wanted, known, "Group")
+    result, wanted = read_panel(adata, key, groups)
+    path, params = result["path"], result["params"]
     column = params["groupby"]
-    values = adata.obs[column].astype(str) if column in adata.obs else pd.Series(known)
+    values = adata.obs[column].astype(str) if column in adata.obs else pd.Series(wanted)
     colors = category_colors(adata, column, values)
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
