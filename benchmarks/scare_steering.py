@@ -3,7 +3,7 @@
 One row per model, appended to ``results/scare_steering.jsonl`` and skipped when it is there already: share of attributions
 on the set, FSSF of the set and of random sets, reconstruction, accuracy of neighbours for cell type and batch, and, where
 scib-metrics is installed, its aggregates. Run with ``python benchmarks/scare_steering.py [--data pbmc kang]
-[--sets mapk nfkb] [--scalars projection ...] [--weights 0 1.5 ...] [--seeds 0 1 2]``.
+[--sets mapk nfkb] [--scalars projection ...] [--weights 0 1 ...] [--seeds 0 1 2]``.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SETS = {
 }
 TABLE = RESULTS / "scare_steering.jsonl"
 N_GENES = 2000
-N_RANDOM = 5
+N_RANDOM = 3
 
 
 def load(name: str, gene_set: str) -> ad.AnnData:
@@ -178,7 +178,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--sets", nargs="+", choices=list(SETS))
     parser.add_argument("--scalars", nargs="+", default=["projection", "dimension", "sum", "l2"])
-    parser.add_argument("--weights", nargs="+", type=float, default=[0, 0.5, 1.5, 5, 15, 50])
+    parser.add_argument("--weights", nargs="+", type=float, default=[0, 0.5, 1, 2, 5, 15])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--resolution", type=float, default=0.5, help="of the Leiden subclusters")

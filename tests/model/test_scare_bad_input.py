@@ -144,7 +144,7 @@ def test_genes_in_another_order(adata):
         ({"scalar": "projections"}, ValueError, "Did you mean 'projection'"),
         ({"attribution": "shap"}, ValueError, "expected_gradients"),
         ({"reparametrization": "abs"}, ValueError, "abs_minmax"),
-        ({"attribution_loss": "huber"}, ValueError, "'mse', 'mae'"),
+        ({"attribution_loss": "huber"}, ValueError, "'mae', 'mse'"),
         ({"combine": "mean"}, ValueError, "square_sum"),
         ({"n_references": 0}, ValueError, "n_references=0"),
         ({"n_steps": 2.5}, TypeError, "n_steps"),

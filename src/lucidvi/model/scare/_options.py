@@ -5,7 +5,7 @@ from typing import Literal
 
 from lucidvi._validation import check_integer, near
 
-DEFAULT_WEIGHT = 1.5
+DEFAULT_WEIGHT = 1.0
 FEATURE_SETS = (
     "feature_sets"  # in the registry, and in a minibatch where every cell has a set of its own
 )
@@ -14,7 +14,7 @@ CHOICES = {
     "scalar": ("projection", "sum", "l2", "dimension", "reconstruction"),
     "attribution": ("expected_gradients", "integrated_gradients"),
     "reparametrization": ("abs_minmax", "sigmoid"),
-    "attribution_loss": ("mse", "mae"),
+    "attribution_loss": ("mae", "mse"),
     "combine": ("sum", "square_sum"),
 }
 
@@ -34,7 +34,7 @@ class AttributionOptions:
     n_references: int = 1
     n_steps: int = 5
     reparametrization: Literal["abs_minmax", "sigmoid"] = "abs_minmax"
-    attribution_loss: Literal["mse", "mae"] = "mse"
+    attribution_loss: Literal["mae", "mse"] = "mae"
     combine: Literal["sum", "square_sum"] = "sum"
     disjoint: bool = False
     minimal: bool = False
