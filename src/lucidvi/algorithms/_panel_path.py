@@ -11,6 +11,8 @@ from lucidvi.algorithms._neural_kmeans import NeuralKMeans
 Readout = Callable[[Tensor, Tensor | slice], Tensor]
 """``readout(h, rows)``: latent position from the first layer's output of some cells; ``rows`` says which."""
 
+_ROUNDING = 1e-6  # a rate is a mean in single precision
+
 
 @dataclass
 class PanelProblem:
@@ -97,7 +99,7 @@ class PanelProblem:
             margin, owner = self.margins(
                 theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device)
             )
-        return self._mean((margin < 0).double(), owner)
+        return self._mean((margin < 0).to(theta), owner)
 
     def _mean(self, values: Tensor, owner: Tensor) -> Tensor:
         size = torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
@@ -279,19 +281,19 @@ def solve_path(
             path.rows.append(
                 {
                     "problem": g, "step": step, "penalty": float(share * top[g]),
-                    "n_features": int(count[g]), "flip_rate": float(rate[g]),
+                    "n_features": int(count[g]), "flip_rate": round(float(rate[g]), 6),
                 }
             )  # fmt: skip
         done = torch.ones_like(active)
         if flip_rate is not None:
-            done &= rate >= flip_rate
+            done &= rate > flip_rate - _ROUNDING
         if n_features is not None:
             done &= (path.entry < len(penalties)).sum(1) >= n_features
         active = active & ~done
         yield path
         if not active.any():
             return
-    if flip_rate is not None and (stuck := active & (rate < flip_rate)).any():
+    if flip_rate is not None and (stuck := active & (rate <= flip_rate - _ROUNDING)).any():
         _return_from_afar(problem, held_out, penalties, top, flip_rate, stuck, path)
         yield path
 
@@ -310,7 +312,7 @@ def _return_from_afar(
     last = torch.full_like(top, float("nan"))
     for step, share in reversed(list(enumerate(penalties.tolist()))):
         new, _ = minimize(problem, theta, share * top, active=going)
-        going = going & (held_out.flip_rate(new) >= flip_rate)
+        going = going & (held_out.flip_rate(new) > flip_rate - _ROUNDING)
         if not going.any():
             break
         path.entry = torch.where((going & ~found)[:, None], len(penalties), path.entry)
@@ -324,7 +326,7 @@ def _return_from_afar(
         path.rows.append(
             {
                 "problem": g, "step": len(penalties), "penalty": float(last[g]),
-                "n_features": int((path.theta[g] != 0).sum()), "flip_rate": float(rate[g]),
+                "n_features": int((path.theta[g] != 0).sum()), "flip_rate": round(float(rate[g]), 6),
             }
         )  # fmt: skip
 

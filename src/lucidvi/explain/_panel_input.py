@@ -158,17 +158,17 @@ def prepare(model: BaseModelClass, groupby: str, names: pd.Index, seed: int | No
     cells = [train[group][:_MAX_CENTROID_CELLS] for group in groups]
     moments = [_moments(encoder, np.sort(part)) for part in cells]
     share = torch.tensor([len(part) for part in cells], dtype=torch.float64)
-    share = (share / share.sum()).to(encoder.device)
+    share = share / share.sum()
     mean, square, least, most = (torch.stack([m[i] for m in moments]) for i in range(4))
     std = (share @ square - (share @ mean).square()).clamp_min(0).sqrt()
     if (std <= 1e-6).all():
         raise ValueError("No gene varies among the training cells.")
-    std = torch.where(std > 1e-6, std, 1.0).float()
+    std = torch.where(std > 1e-6, std, 1.0).float().to(encoder.device)
     z = [m[4] for m in moments]
     centers = torch.stack([part.mean(0) for part in z])
     kmeans = NeuralKMeans(centers, float(default_beta(torch.cat(z), centers)))
     return PanelInput(
-        encoder, groups, mean.float(), std, (least.min(0).values, most.max(0).values), kmeans,
+        encoder, groups, mean.float().to(encoder.device), std, (least.min(0).values, most.max(0).values), kmeans,
         count[groups].to_numpy(), train, held_out,
     )  # fmt: skip
 
@@ -194,7 +194,7 @@ def _moments(encoder: Encoder, cells: np.ndarray) -> tuple[Tensor, Tensor, Tenso
     """Mean, mean square, least and largest of what the first layer reads, and latent means; in chunks."""
     total, square, least, most, latent = 0.0, 0.0, np.inf, -np.inf, []
     for u, _, z in encoder.read(cells):
-        wide = u.double()
+        wide = u.cpu().double()  # on the processor: not all accelerators have double precision
         total, square = total + wide.sum(0), square + wide.square().sum(0)
         low, high = u.aminmax(dim=0)
         least, most = low.clamp_max(least), high.clamp_min(most)

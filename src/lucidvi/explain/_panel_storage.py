@@ -33,7 +33,7 @@ def ranking(problem: PanelProblem, path: Path, of: np.ndarray) -> tuple[np.ndarr
 
 def by_pair(values: Tensor, of: np.ndarray) -> np.ndarray:
     """Mean over the perturbations of each pair."""
-    values = values.double().cpu().numpy()
+    values = values.cpu().double().numpy()
     return np.stack([values[of == pair].mean(0) for pair in range(of.max() + 1)])
 
 
@@ -82,9 +82,9 @@ def panel_table(
             "group": [g for g, _ in pairs],
             "reference": [r for _, r in pairs],
             "n_genes": size if len(of) > len(pairs) else size.astype(int),
-            "flip_rate": by_pair(problem.flip_rate(theta), of),
-            "flip_rate_before": by_pair(problem.flip_rate(torch.zeros_like(theta)), of),
-            "flip_rate_random": np.mean(null, axis=0),
+            "flip_rate": by_pair(problem.flip_rate(theta), of).round(6),
+            "flip_rate_before": by_pair(problem.flip_rate(torch.zeros_like(theta)), of).round(6),
+            "flip_rate_random": np.mean(null, axis=0).round(6),
             "margin": by_pair(-margin.detach(), pair_of_cell),
             "n_learned": np.bincount(learned[1][learned[0].owner.cpu().numpy()]),
             "n_held_out": np.bincount(pair_of_cell),
