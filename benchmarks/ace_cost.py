@@ -24,7 +24,7 @@ from _report import finish
 from _sparse import peak_rss_gb, simulate
 
 import lucidvi as lv
-from lucidvi.algorithms._panel_path import PanelProblem
+from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._panel_input import PanelOptions, prepare
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}

@@ -7,13 +7,8 @@ from scipy.optimize import linprog
 from torch import nn
 
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans
-from lucidvi.algorithms._panel_path import (
-    PanelProblem,
-    initial_gradient,
-    largest_penalty,
-    minimize,
-    solve_path,
-)
+from lucidvi.algorithms._panel_path import minimize, solve_path
+from lucidvi.algorithms._panel_problem import PanelProblem, initial_gradient, largest_penalty
 
 
 def problem(

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names
-from lucidvi.algorithms._panel_path import PanelProblem, Path, solve_path
+from lucidvi.algorithms._panel_path import Path, solve_path
+from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._panel_input import PanelOptions, choose_pairs, group_labels, prepare
 from lucidvi.explain._panel_storage import by_pair, panel_table, path_table, ranking, records
 from lucidvi.explain._registered import registered

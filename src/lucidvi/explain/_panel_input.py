@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lucidvi._validation import check_names, near, obs_column
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
-from lucidvi.algorithms._panel_path import PanelProblem
+from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._encoder import Encoder
 
 _MIN_CELLS = 6  # of a group: some to learn from and some to report on

@@ -5,7 +5,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lucidvi.algorithms._panel_path import PanelProblem, Path, initial_gradient
+from lucidvi.algorithms._panel_path import Path
+from lucidvi.algorithms._panel_problem import PanelProblem, initial_gradient
 from lucidvi.explain._panel_input import PanelInput
 
 

@@ -1,0 +1,123 @@
+"""Sparse perturbations that move groups of cells into others :cite:p:`Lu2021`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lucidvi.algorithms._neural_kmeans import NeuralKMeans
+
+Readout = Callable[[Tensor, Tensor | slice], Tensor]
+"""``readout(h, rows)``: latent position from the first layer's output of some cells; ``rows`` says which."""
+
+
+@dataclass
+class PanelProblem:
+    """Source cells of several groups, each with a perturbation to find; all are solved in one batch.
+
+    The first layer is linear, so that a perturbation of the input moves its output by the same vector in every cell of
+    the group. Only that product is ever computed, not a perturbed input.
+
+    Parameters
+    ----------
+    h
+        Output of the first layer for all source cells, shape ``(n, n_hidden)``.
+    weight
+        Change of that output by a unit of each feature, shape ``(n_features, n_hidden)``.
+    owner
+        Problem each cell belongs to, shape ``(n,)``.
+    source, target
+        Group the cells of a problem are in, and group to reach (-1: any other), shape ``(n_problems,)``.
+    direction
+        Change of each feature by a unit of its parameter, shape ``(n_problems, n_features)``.
+    low, high
+        Bounds of the parameters, each of shape ``(n_problems, n_features)``.
+    far
+        Parameters that are known to reach the target or come near it, such as those that turn a group's mean into the
+        reference's, of the same shape.
+    readout
+        The rest of the encoder.
+    kmeans
+        The groups.
+    alpha
+        Margin.
+    smoothing
+        Width over which the hinge's corner is rounded, so that gradient steps converge; the loss is low by at most half
+        of it.
+    """
+
+    h: Tensor
+    weight: Tensor
+    owner: Tensor
+    source: Tensor
+    target: Tensor
+    direction: Tensor
+    low: Tensor
+    high: Tensor
+    far: Tensor
+    readout: Readout
+    kmeans: NeuralKMeans
+    alpha: float = 1.0
+    smoothing: float = 0.1
+
+    def margins(self, theta: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """How far each cell of the active problems is from its target (below 0: reached), and its problem.
+
+        To leave for any other group, the largest other logit has to exceed the source's; to reach a given one, its logit
+        has to exceed all others, so that no third group is taken for it.
+        """
+        move = (theta * self.direction) @ self.weight
+        if active.all():  # copying all rows would cost as much as a layer
+            rows, owner, h = slice(None), self.owner, self.h
+        else:
+            rows = torch.nonzero(active[self.owner]).flatten()
+            owner, h = self.owner[rows], self.h[rows]
+        m = self.kmeans.logits(self.readout(h + move[owner], rows))
+        target = self.target[owner]
+        mine = torch.where(target < 0, self.source[owner], target)[:, None]
+        chosen = m.gather(1, mine).flatten()
+        others = m.scatter(1, mine, float("-inf")).max(1).values
+        return torch.where(target < 0, chosen - others, others - chosen), owner
+
+    def hinge(self, theta: Tensor, active: Tensor) -> Tensor:
+        """Mean hinge loss of every problem, 0 for those not active, shape ``(n_problems,)``."""
+        margin, owner = self.margins(theta, active)
+        short = (self.alpha + margin).relu()
+        rounded = torch.where(
+            short < self.smoothing,
+            0.5 * short.square() / self.smoothing,
+            short - 0.5 * self.smoothing,
+        )
+        return self._mean(rounded, owner)
+
+    def flip_rate(self, theta: Tensor) -> Tensor:
+        """Share of each problem's cells that are in the target group when perturbed."""
+        with torch.no_grad():
+            margin, owner = self.margins(
+                theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device)
+            )
+        return self._mean((margin < 0).to(theta), owner)
+
+    def _mean(self, values: Tensor, owner: Tensor) -> Tensor:
+        size = torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
+        return values.new_zeros(len(self.source)).index_add(0, owner, values) / size
+
+    def prox(self, theta: Tensor, threshold: Tensor) -> Tensor:
+        """Soft threshold, then the bounds: exact zeros."""
+        shrunk = theta.sign() * (theta.abs() - threshold[:, None]).clamp_min(0.0)
+        return torch.minimum(torch.maximum(shrunk, self.low), self.high)
+
+
+def largest_penalty(problem: PanelProblem) -> Tensor:
+    """Smallest penalty of each problem at which no feature moves."""
+    gradient = initial_gradient(problem)
+    inside = torch.where(gradient < 0, problem.high > 0, problem.low < 0)
+    return (gradient.abs() * inside).max(1).values.clamp_min(1e-12)
+
+
+def initial_gradient(problem: PanelProblem) -> Tensor:
+    """Derivative of each problem's hinge loss by its parameters at 0."""
+    at = torch.zeros_like(problem.direction).requires_grad_(True)
+    everything = torch.ones(len(at), dtype=torch.bool, device=at.device)
+    return torch.autograd.grad(problem.hinge(at, everything).sum(), at)[0]
