@@ -1,5 +1,6 @@
 """Sparse data of any size, and the memory a process took; shared by the benchmarks of cost."""
 
+import resource
 from pathlib import Path
 
 import anndata as ad
@@ -32,6 +33,9 @@ def simulate(n_cells: int, n_features: int, density: float = 0.05, seed: int = 0
 
 
 def peak_rss_gb() -> float:
-    """Largest resident set of this process so far; ``ru_maxrss`` of a new Linux process starts at its parent's."""
-    line = next(r for r in Path("/proc/self/status").read_text().splitlines() if r.startswith("VmHWM"))  # fmt: skip
-    return int(line.split()[1]) * 1024 / 1e9
+    """Largest resident set of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss of a new Linux process starts at its parent's
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9

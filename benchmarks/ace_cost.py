@@ -77,7 +77,9 @@ def count_steps(run) -> np.ndarray:
 
 def adam_steps(model: lv.model.ACE) -> np.ndarray:
     """Steps of plain gradients until the objective of each group is as low as ours, 3,000 at most."""
-    given = prepare(model, "group", model.adata.var_names, 0)
+    given = prepare(
+        model, model.adata.obs["group"].to_numpy(str), "group", model.adata.var_names, 0
+    )
     allowed = np.ones(model.adata.n_vars, dtype=bool)
     options = PanelOptions("gate", 2.0, allowed)
     problem, _ = given.problem([(g, "rest") for g in given.groups], given.train, 200, options)
@@ -106,7 +108,9 @@ def adam_steps(model: lv.model.ACE) -> np.ndarray:
 
 def naive_step_seconds(model: lv.model.ACE) -> np.ndarray:
     """One step of the peer for each group: whole inputs, one pass per logit."""
-    given = prepare(model, "group", model.adata.var_names, 0)
+    given = prepare(
+        model, model.adata.obs["group"].to_numpy(str), "group", model.adata.var_names, 0
+    )
     seconds = []
     for g, group in enumerate(given.groups):
         u = torch.cat([part[0] for part in given.encoder.read(given.train[group][:200])])

@@ -9,7 +9,6 @@ candidate in its place. Run with ``python benchmarks/grids_speed.py [--quick] [-
 import argparse
 import json
 import logging
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import scvi
 import torch
 from _dense_grids import DenseSearch, DenseStep
 from _report import finish
+from _sparse import peak_rss_gb
 
 import lucidvi as lv
 from lucidvi.algorithms._subset_problem import SubsetProblem
@@ -140,15 +140,6 @@ def time_training(model: lv.model.GRIDS) -> dict[str, float]:
         "train_step_ratio": round(dense_s / sparse_s, 1),
         "train_step_ratio_cpu": round(dense_cpu / sparse_cpu, 1),
     }
-
-
-def peak_rss_gb() -> float:
-    """Largest resident set of this process so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss of a new Linux process starts at its parent's
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
 
 
 def whole_search(folder: Path, sizes: tuple[int, ...], beta: float = 0.1) -> dict[str, float]:

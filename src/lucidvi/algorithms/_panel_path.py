@@ -134,6 +134,17 @@ class Path:
     rows: list[dict] = field(default_factory=list)
     """One row per problem and step: step, penalty, number of features, flip rate."""
 
+    def record(self, problems: Tensor, step: int, penalty: Tensor, rate: Tensor) -> None:
+        """Add a row for each problem that is marked, from the parameters as they are."""
+        count = (self.theta != 0).sum(1)
+        for g in torch.nonzero(problems).flatten().tolist():
+            self.rows.append(
+                {
+                    "problem": g, "step": step, "penalty": float(penalty[g]),
+                    "n_features": int(count[g]), "flip_rate": round(float(rate[g]), 6),
+                }
+            )  # fmt: skip
+
 
 def solve_path(
     problem: PanelProblem,
@@ -172,18 +183,11 @@ def solve_path(
         theta, _ = minimize(
             problem, theta, share * top, active=active, max_iter=max_iter, lipschitz=lipschitz
         )
-        count = (theta != 0).sum(1)
         newly = (theta != 0) & (path.entry == len(penalties))
         path.entry = torch.where(newly, torch.full_like(path.entry, step), path.entry)
         path.theta = theta
         rate = held_out.flip_rate(theta)
-        for g in torch.nonzero(active).flatten().tolist():
-            path.rows.append(
-                {
-                    "problem": g, "step": step, "penalty": float(share * top[g]),
-                    "n_features": int(count[g]), "flip_rate": round(float(rate[g]), 6),
-                }
-            )  # fmt: skip
+        path.record(active, step, share * top, rate)
         done = torch.ones_like(active)
         if flip_rate is not None:
             done &= rate > flip_rate - _ROUNDING
@@ -221,11 +225,4 @@ def _return_from_afar(
         path.entry = torch.where(going[:, None] & (new != 0), step, path.entry)
         last = torch.where(going, share * top, last)
     path.theta = torch.where(found[:, None], theta, path.theta)
-    rate = held_out.flip_rate(path.theta)
-    for g in torch.nonzero(found).flatten().tolist():
-        path.rows.append(
-            {
-                "problem": g, "step": len(penalties), "penalty": float(last[g]),
-                "n_features": int((path.theta[g] != 0).sum()), "flip_rate": round(float(rate[g]), 6),
-            }
-        )  # fmt: skip
+    path.record(found, len(penalties), last, held_out.flip_rate(path.theta))

@@ -161,8 +161,9 @@ def gene_panel(
         check_integer(n_genes, 1, "n_genes")
         if n_genes > len(usable):
             raise ValueError(f"n_genes={n_genes} is more than the {len(usable)} genes there are.")
-    pairs = choose_pairs(sorted(set(group_labels(model, groupby))), groups, reference, groupby)
-    given = prepare(model, groupby, names, seed)
+    labels = group_labels(model, groupby)
+    pairs = choose_pairs(sorted(set(labels)), groups, reference, groupby)
+    given = prepare(model, labels, groupby, names, seed)
     allowed = given.encoder.names.isin(list(usable))
     options = PanelOptions(perturbation, max_change, allowed, bounds, per_cell)
     penalties = torch.logspace(0, -3, n_steps + 1)[1:]
@@ -206,7 +207,7 @@ def gene_panel(
     if n_bootstrap:
         result["selection_frequency"] = pd.DataFrame(frequency.T, given.encoder.names, columns)
     if isinstance(data, MuData):  # scanpy looks for the groups beside the result
-        store.obs[groupby] = pd.Categorical(group_labels(model, groupby))
+        store.obs[groupby] = pd.Categorical(labels)
     at = store.var_names.get_indexer(given.encoder.names)
     store.varm[key_added] = np.zeros((store.n_vars, len(pairs)), dtype=np.float32)
     store.varm[key_added][at] = delta.T

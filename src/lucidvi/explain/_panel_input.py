@@ -136,13 +136,14 @@ def group_labels(model: BaseModelClass, groupby: str) -> np.ndarray:
     return column.astype(str).to_numpy()
 
 
-def prepare(model: BaseModelClass, groupby: str, names: pd.Index, seed: int | None) -> PanelInput:
-    """Find the groups in the latent space of the model."""
+def prepare(
+    model: BaseModelClass, labels: np.ndarray, groupby: str, names: pd.Index, seed: int | None
+) -> PanelInput:
+    """Find the groups, given as a label for each cell, in the latent space of the model."""
     if not model.is_trained:
         raise ValueError("The model is not trained. Call model.train() first.")
     if getattr(model, "minified_data_type", None) is not None:
         raise ValueError("The data of the model are minified: there are no counts to perturb. Load the full data.")  # fmt: skip
-    labels = group_labels(model, groupby)
     groups = sorted(set(labels))
     if len(groups) < 2:
         raise ValueError(f"groupby={groupby!r} has a single group, {groups[0]!r}. A panel needs at least two.")  # fmt: skip

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from lucidvi.pl._features import _PALETTE as PALETTE
-from lucidvi.pl._style import despine, finish
+from lucidvi.pl._features import PALETTE
+from lucidvi.pl._style import despine, finish, group_ticks
 
 COLUMNS = ["group", "set", "share", "expected"]
 
@@ -68,9 +68,7 @@ def attribution_share(
 
 
 def _frame(ax: Axes, groups: list) -> None:
-    ax.set_xticks(range(len(groups)), [str(group) for group in groups])
-    if len(groups) > 3 or max(len(str(group)) for group in groups) > 8:
-        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    group_ticks(ax, groups)
     ax.set(xlim=(-0.6, len(groups) - 0.4), ylabel="Share of absolute attributions")
     ax.set_ylim(0, min(1.02, 1.08 * ax.get_ylim()[1]))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -17,7 +17,7 @@ from lucidvi._validation import check_names, near
 from lucidvi.pl._style import LIGHT, despine
 
 # Okabe and Ito's palette without black and yellow, then the softer colors of Tol's muted scheme.
-_PALETTE = (
+PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288",
     "#117733", "#AA4499", "#661100",
 )  # fmt: skip
@@ -61,7 +61,7 @@ def category_colors(adata: AnnData, column: str, values: pd.Series) -> dict[str,
     if stored is not None and len(stored) >= len(categories):
         return dict(zip(categories, map(str, stored), strict=False))
     more = [to_hex(c) for c in colormaps["tab20"](np.linspace(0, 1, 20))]
-    palette = [*_PALETTE, *more] if len(categories) <= 32 else ["#8C8C8C"] * len(categories)
+    palette = [*PALETTE, *more] if len(categories) <= 32 else ["#8C8C8C"] * len(categories)
     return dict(zip(categories, palette, strict=False))
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from lucidvi.pl._features import _PALETTE as PALETTE
-from lucidvi.pl._style import GREY, LIGHT, despine, finish
+from lucidvi.pl._features import PALETTE
+from lucidvi.pl._style import GREY, LIGHT, despine, finish, group_ticks
 
 COLUMNS = ["group", "fssf", "random_mean", "random_sd"]
 WIDTH = 0.8
@@ -86,9 +86,7 @@ def _check(table: pd.DataFrame, name: str) -> None:
 def _frame(ax: Axes, groups: list) -> None:
     ax.axhline(0, color="black", lw=0.8, ls="--", zorder=1)
     ax.set(xlim=(-0.6, len(groups) - 0.4), ylim=(-1.08, 1.08))
-    ax.set_xticks(range(len(groups)), [str(group) for group in groups])
-    if len(groups) > 3 or max(len(str(group)) for group in groups) > 8:
-        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    group_ticks(ax, groups)
     ax.set_yticks([-1, -0.5, 0, 0.5, 1], ["\N{MINUS SIGN}1", "\N{MINUS SIGN}0.5", "0", "0.5", "1"])
     ax.set_ylabel("FSSF of pairs of subclusters")
     for y, text, va in ((1, "the set decides", "top"), (-1, "other genes decide", "bottom")):

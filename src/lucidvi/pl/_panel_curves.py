@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lucidvi._validation import near
-from lucidvi.pl._features import _PALETTE
+from lucidvi.pl._features import PALETTE
 from lucidvi.pl._style import GREY, despine, finish
 
 _WORDS = {
@@ -71,7 +71,7 @@ def panel_curves(
         ax.errorbar(
             found.index.to_numpy(), found["mean"].to_numpy(float), found["sem"].fillna(0.0).to_numpy(float), marker="o", ms=4, capsize=2,
             lw=2.5 if own else 1.2, zorder=3 if own else 2, label=name,
-            color=_PALETTE[i % len(_PALETTE)] if len(_PALETTE) > i else GREY,
+            color=PALETTE[i % len(PALETTE)] if len(PALETTE) > i else GREY,
         )  # fmt: skip
     ax.set(xlabel="Genes in the panel", ylabel=_WORDS.get(value, value), xscale="log")
     sizes = sorted(table["size"].unique())

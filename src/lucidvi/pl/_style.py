@@ -135,3 +135,10 @@ def spread(at: np.ndarray, room: float, low: float, high: float) -> np.ndarray:
     moved = np.concatenate([np.full(int(n), value) for value, n in blocks])
     edge = room / 2
     return np.clip(moved, low + edge, high - edge - offset[-1]) + offset
+
+
+def group_ticks(ax: Axes, groups: Sequence[object]) -> None:
+    """Write the names of groups below their places 0, 1, ..., slanted where they would overlap."""
+    ax.set_xticks(range(len(groups)), [str(group) for group in groups])
+    if len(groups) > 3 or max(len(str(group)) for group in groups) > 8:
+        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
