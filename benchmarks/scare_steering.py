@@ -35,6 +35,7 @@ SETS = {
     "interferon": ("genesets/hallmark_v7.gmt", "HALLMARK_INTERFERON_GAMMA_RESPONSE"),
 }
 TABLE = RESULTS / "scare_steering.jsonl"
+SCVI = {"attribution_weight": 0.0}
 N_GENES = 2000
 N_RANDOM = 3
 
@@ -81,14 +82,16 @@ def integration(adata: ad.AnnData, z: np.ndarray) -> dict[str, float]:
     }
 
 
-def run(adata: ad.AnnData, scalar: str, weight: float, seed: int) -> dict:
+def run(adata: ad.AnnData, scalar: str, plan: dict[str, float], seed: int) -> dict:
     """Train one model and score it."""
     scvi.settings.seed = seed
     lv.model.SCARE.setup_anndata(adata, batch_key="batch", feature_set_key="set")
     model = lv.model.SCARE(adata, scalar=scalar, gene_likelihood="nb")
     tick = time.time()
-    model.train(args.epochs, train_size=0.9, plan_kwargs={"attribution_weight": weight}, **QUIET)
+    model.train(args.epochs, train_size=0.9, plan_kwargs=plan, **QUIET)
     row = {"seconds": round(time.time() - tick, 1)}
+    if "attribution_weight" in model.history:
+        row["weight"] = float(model.history["attribution_weight"].iloc[-1, 0])
     z = model.get_latent_representation()
     kept = large_types(adata)
     some = np.sort(np.random.default_rng(seed).permutation(adata.n_obs)[:300])
@@ -155,17 +158,19 @@ def figure() -> None:
 def main() -> None:
     """Fill the table."""
     RESULTS.mkdir(exist_ok=True)
-    done = {(r["data"], r["set"], r["scalar"], r["weight"], r["seed"]) for r in rows()}
+    plans = [{"attribution_weight": w} for w in args.weights]
+    plans += [{"attribution_share": share} for share in args.shares]
+    done = {(r["data"], r["set"], r["scalar"], str(r["plan"]), r["seed"]) for r in rows()}
     for seed in args.seeds:
         for data in args.data:
             for gene_set in [s for s in DATA[data][3] if args.sets is None or s in args.sets]:
                 adata = load(data, gene_set)
-                for weight in args.weights:
-                    for scalar in args.scalars if weight else ["projection"]:
-                        if (data, gene_set, scalar, weight, seed) in done:
+                for plan in plans:
+                    for scalar in ["projection"] if plan == SCVI else args.scalars:
+                        if (data, gene_set, scalar, str(plan), seed) in done:
                             continue
-                        row = {"data": data, "set": gene_set, "scalar": scalar, "weight": weight, "seed": seed}  # fmt: skip
-                        row |= run(adata, scalar, weight, seed)
+                        row = {"data": data, "set": gene_set, "scalar": scalar, "plan": plan, "seed": seed}  # fmt: skip
+                        row |= run(adata, scalar, plan, seed)
                         print(row, flush=True)
                         with TABLE.open("a") as file:
                             file.write(json.dumps(row) + "\n")
@@ -178,7 +183,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--sets", nargs="+", choices=list(SETS))
     parser.add_argument("--scalars", nargs="+", default=["projection", "dimension", "sum", "l2"])
-    parser.add_argument("--weights", nargs="+", type=float, default=[0, 0.5, 1, 2, 5, 15])
+    parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 0.5, 1.0, 2.0, 5.0])
+    parser.add_argument("--shares", nargs="*", type=float, default=[0.6, 0.7, 0.8], help="instead of fixed weights")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--resolution", type=float, default=0.5, help="of the Leiden subclusters")

@@ -29,3 +29,9 @@ class Key:
 
     GENE_PANEL: Final = "gene_panel"
     """``uns`` and ``varm``: gene panels in the layout of scanpy's ``rank_genes_groups``."""
+
+    ATTRIBUTIONS: Final = "attributions"
+    """``uns``, ``varm`` and, per cell, ``layers`` of the explained modality: attributions of a model's output."""
+
+    FAITHFULNESS: Final = "faithfulness"
+    """``uns`` of the explained modality: curves and checks of attributions."""

@@ -108,10 +108,62 @@ def test_validation_and_logging():
         assert curve.shape == (2, 1) and (curve > 0).all() and (curve < N_GENES).all()
 
 
-def test_default_weight_is_used_and_warmup_rises():
+@pytest.mark.parametrize("key", ["first", ["first", "second"]])
+def test_the_wanted_share_is_reached_on_held_out_cells(key):
+    """Whatever the weight it takes; without steering it is another."""
+    weights = []
+    for wanted in (0.6, 0.75):
+        model = create(planted(400), {"feature_set_key": key}, n_hidden=32)
+        plan = {"attribution_share": wanted, "lr": 5e-3}
+        model.train(
+            110, plan_kwargs=plan, **QUIET | {"batch_size": 32, "check_val_every_n_epoch": 1}
+        )
+        late = model.history["attribution_share_validation"].iloc[-15:].to_numpy(dtype=float)
+        assert late.mean() == pytest.approx(wanted, abs=0.07)
+        weights.append(float(model.history["attribution_weight"].iloc[-1, 0]))
+    assert weights[1] > 1.2 * weights[0]
+
+
+def test_a_share_out_of_reach_is_said(caplog):
+    """The encoder is not given the label, which it would need for a set per label: the weight rises to its limit."""
+    model = create(planted(200), {"feature_set_key": "by_kind"})
+    plan = {"attribution_share": 0.98, "lr": 1e-4}
+    with caplog.at_level("WARNING", logger="lucidvi"):
+        model.train(80, plan_kwargs=plan, **QUIET | {"batch_size": 32})
+    assert "attribution_share=0.98 was out of reach" in caplog.text
+
+
+def test_share_by_hand():
+    model = create(setup={"feature_set_key": ["first", "second"]})
+    size = torch.arange(24.0).reshape(1, 2, 12)
+    target = torch.zeros(2, 1, 12)
+    target[0, :, :3], target[1, :, 2:5] = 1, 1
+    union = size[..., :5].sum() / size.sum()
+    torch.testing.assert_close(model.module._share(size, target), union)
+    model = create(setup={"feature_set_key": ["first", "second"]}, disjoint=True)
+    size = torch.cat([size, 2 * size + 1])
+    own = (size[0, :, :3].sum() / size[0].sum() + size[1, :, 2:5].sum() / size[1].sum()) / 2
+    torch.testing.assert_close(model.module._share(size, target), own)
+    per_cell = torch.zeros(1, 2, 12)
+    per_cell[0, 0, 4] = 1  # the other cell has no set
+    expected = torch.tensor(4.0 / 66)
     model = create()
-    model.train(1, **QUIET)
-    assert "attribution_loss_train" in model.history
+    torch.testing.assert_close(
+        model.module._share(torch.arange(24.0).reshape(1, 2, 12), per_cell), expected
+    )
+
+
+def test_the_weight_goes_on_from_a_checkpoint(tmp_path):
+    plan = lv.model.SCARE._training_plan_cls(create().module)
+    plan.log_weight = torch.tensor(1.25)
+    again = lv.model.SCARE._training_plan_cls(create().module)
+    again.load_state_dict(plan.state_dict())
+    again.on_train_epoch_start()
+    torch.testing.assert_close(again.loss_kwargs["attribution_weight"], torch.tensor(1.25).exp())
+
+
+def test_a_fixed_weight_warms_up():
+    model = create()
     plan = lv.model.SCARE._training_plan_cls(
         model.module, attribution_weight=3.0, attribution_warmup_epochs=4
     )
@@ -138,7 +190,7 @@ COVARIATES = {
 def test_every_scalar_trains_and_reaches_the_encoder(scalar, attribution):
     model = create(scalar=scalar, attribution=attribution)
     module, batch = model.module, batch_of(model)
-    module.attribution_loss(batch).backward()
+    module.attribution_loss(batch)[0].backward()
     gradient = module.z_encoder.encoder.fc_layers[0][0].weight.grad
     assert gradient.isfinite().all() and gradient.abs().max() > 1e-6
     fit(model, 1, check_val_every_n_epoch=1)
@@ -187,7 +239,7 @@ def test_parameter_gradients_are_finite_differences():
 
     def loss():
         torch.manual_seed(0)
-        return module.attribution_loss(batch)
+        return module.attribution_loss(batch)[0]
 
     loss().backward()
     weight = module.z_encoder.encoder.fc_layers[0][0].weight
@@ -241,7 +293,7 @@ def test_references_within_groups():
 def test_single_cells():
     model = create(use_batch_norm="none")
     module = model.module
-    assert module.attribution_loss(batch_of(model, 1)).isfinite()
+    assert module.attribution_loss(batch_of(model, 1))[0].isfinite()
     fit(create(planted(65), use_batch_norm="none"), 1, train_size=1.0)
     one = model.adata[:1].copy()
     fit(model)
@@ -266,7 +318,7 @@ def test_loss_of_several_sets_by_hand(combine, kind):
     a = model.module.eval()._attribution(batch, torch.arange(4), torch.log1p(batch["X"]), False)
     each = losses_by_hand(a.numpy(), model.feature_sets.to_numpy().T.astype(float), kind)
     expected = each.sum() if combine == "sum" else N_GENES * ((each / N_GENES) ** 2).sum()
-    assert model.module.attribution_loss(batch).item() == pytest.approx(expected, rel=1e-4)
+    assert model.module.attribution_loss(batch)[0].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_loss_output_adds_up():
@@ -445,7 +497,7 @@ def test_query_with_a_label_that_has_no_set(tmp_path):
     assert again.module.targets.shape == (3, N_GENES) and again.module.targets[2].sum() == 0
     fit(again)
     unseen = batch_of(again, 80) | {REGISTRY_KEYS.LABELS_KEY: torch.full((80, 1), 2)}
-    assert again.module.attribution_loss(unseen) == 0
+    assert again.module.attribution_loss(unseen)[0] == 0
 
 
 def test_new_and_subset_data(trained):

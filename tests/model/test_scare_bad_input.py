@@ -175,6 +175,11 @@ def test_disjoint_needs_dimensions_and_columns(adata):
         ({"attribution_weight": -1.0}, ValueError, "at least 0"),
         ({"attribution_weight": np.nan}, ValueError, "finite"),
         ({"attribution_weight": "1"}, TypeError, "str"),
+        ({"attribution_share": 1.0}, ValueError, "between 0 and 1"),
+        ({"attribution_share": np.nan}, ValueError, "between 0 and 1"),
+        ({"attribution_share": None}, TypeError, "NoneType"),
+        ({"attribution_share": 0.01}, ValueError, "larger share"),
+        ({"attribution_warmup_epochs": 2}, ValueError, "fixed weight"),
         ({"attribution_warmup_epochs": -1}, ValueError, "attribution_warmup_epochs=-1"),
     ],
 )

@@ -62,6 +62,18 @@ class AffineMap:
             h[:, self.n_pooled :] = (x @ self.extra).toarray()
         return torch.from_numpy(h).to(self.weight.device)
 
+    def image(self, x: Tensor) -> Tensor:
+        """The same for a dense ``x``, differentiable by it; columns are in the same order."""
+        parts = [x[:, np.flatnonzero(self.group == c)] @ self.weight[np.flatnonzero(self.group == c)] for c in range(self.n_groups)]  # fmt: skip
+        if self.extra is not None:
+            pairs = self.extra.tocoo()
+            peak, column = (
+                torch.from_numpy(i.astype(np.int64)).to(x.device) for i in (pairs.row, pairs.col)
+            )
+            zero = x.new_zeros(len(x), self.extra.shape[1])
+            parts.append(zero.index_add(1, column, x[:, peak] * torch.from_numpy(pairs.data).to(x)))
+        return torch.cat(parts, 1)
+
     def rows(self, features: np.ndarray) -> Tensor:
         """Rows ``W[features]``, dense, shape ``(n_asked, n_columns)``."""
         out = torch.zeros(

@@ -1,9 +1,19 @@
 """Explanations of trained models; results go into the AnnData or MuData of the model."""
 
+from lucidvi.explain._attributions import attributions
 from lucidvi.explain._cross_effect import cross_effect
+from lucidvi.explain._faithfulness import faithfulness
 from lucidvi.explain._feature_graph import feature_graph
 from lucidvi.explain._gene_panel import gene_panel
 from lucidvi.explain._loadings import loadings
 from lucidvi.explain._subset_perturbation import subset_perturbation
 
-__all__ = ["cross_effect", "feature_graph", "gene_panel", "loadings", "subset_perturbation"]
+__all__ = [
+    "attributions",
+    "cross_effect",
+    "faithfulness",
+    "feature_graph",
+    "gene_panel",
+    "loadings",
+    "subset_perturbation",
+]

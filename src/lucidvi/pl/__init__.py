@@ -3,6 +3,7 @@
 from lucidvi.pl._attribution_share import attribution_share
 from lucidvi.pl._centrality import centrality
 from lucidvi.pl._cross_effect import cross_effect
+from lucidvi.pl._faithfulness import faithfulness
 from lucidvi.pl._feature_embedding import feature_embedding
 from lucidvi.pl._fssf import fssf
 from lucidvi.pl._image_changes import image_changes
@@ -21,6 +22,7 @@ __all__ = [
     "attribution_share",
     "centrality",
     "cross_effect",
+    "faithfulness",
     "feature_embedding",
     "fssf",
     "image_changes",

@@ -36,7 +36,7 @@ class ACEModule(BaseModuleClass):
         input_dropout: float,
     ):
         super().__init__()
-        self.n_batch, self.input_dropout = n_batch, input_dropout
+        self.n_latent, self.n_batch, self.input_dropout = n_latent, n_batch, input_dropout
         self.selector = None if n_selected is None else ConcreteSelector(n_features, n_selected)
         self.encoder = layers((n_selected or n_features, *hidden, n_latent))
         self.decoder = layers((n_latent, *reversed(hidden), n_features))

@@ -69,15 +69,16 @@ class SCARE(AttributionMixin, SCVI):
     minimal
         No set: use few genes, whichever. The attribution loss is then the effective number of genes, the exponential
         of the entropy of their shares in the attributions of the minibatch; the weight is the price of a gene in nats
-        per cell.
+        per cell, 1 by default.
     **kwargs
         Further parameters of :class:`scvi.model.SCVI`, such as ``n_latent`` or ``gene_likelihood``.
 
     Notes
     -----
-    Training takes two more settings: ``model.train(plan_kwargs={"attribution_weight": 1.0,
-    "attribution_warmup_epochs": 0})``. The loss is logged as ``attribution_loss_train`` and
-    ``attribution_loss_validation``.
+    How far to steer is set in training: ``model.train(plan_kwargs={"attribution_share": 0.7})`` raises the weight of
+    the attribution loss until the wanted share of attributions falls on the set, which means about the same for any
+    set and any number of genes; ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight instead. The history
+    holds ``attribution_loss`` and ``attribution_share`` (``_train``, ``_validation``) and ``attribution_weight``.
 
     Examples
     --------
@@ -87,7 +88,7 @@ class SCARE(AttributionMixin, SCVI):
     >>> adata.var["pathway"] = adata.var_names.isin(["gene_1", "gene_2", "gene_3"])
     >>> lv.model.SCARE.setup_anndata(adata, batch_key="batch", feature_set_key="pathway")
     >>> model = lv.model.SCARE(adata, n_latent=5)
-    >>> model.train(2, plan_kwargs={"attribution_weight": 1.0}, enable_progress_bar=False)
+    >>> model.train(2, plan_kwargs={"attribution_share": 0.6}, enable_progress_bar=False)
     >>> model.get_attributions(indices=range(10)).shape
     (10, 100)
     """

@@ -92,6 +92,15 @@ class SCAREModule(VAE):
         """Whether there is anything to steer towards."""
         return self.options.minimal or self.picked_by is not None
 
+    @property
+    def part_in_sets(self) -> float:
+        """Part of the genes in any of the sets; the largest over blocks or labels, 0 for sets per cell."""
+        if self.targets is None:
+            return 0.0
+        if self.picked_by == "label" or self.options.disjoint:
+            return self.targets.mean(1).max().item()
+        return self.targets.any(0).float().mean().item()
+
     def latent_blocks(self) -> list[Tensor]:
         """Latent dimensions that each set steers: a block of its own, or a single one with all of them."""
         n_blocks = len(self.targets) if self.options.disjoint else 1
@@ -188,8 +197,11 @@ class SCAREModule(VAE):
         return self.targets[:, None]
 
     @torch.compiler.disable  # compiled code cannot be differentiated twice
-    def attribution_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Distance of the attributions from the feature sets, summed over genes and averaged over cells."""
+    def attribution_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Distance of the attributions from the feature sets, summed over genes and averaged over cells.
+
+        Also the share of the absolute attributions that falls on the sets, without a gradient; ``None`` without sets.
+        """
         create_graph = torch.is_grad_enabled()
         # validation runs in inference mode, whose tensors cannot enter a graph
         with torch.inference_mode(False), torch.enable_grad(), evaluating(self.z_encoder, self.decoder):  # fmt: skip
@@ -197,9 +209,18 @@ class SCAREModule(VAE):
             x = self.encoder_values(batch)
             raw = [self._attribution(batch, d.to(x.device), x, create_graph) for d in self.latent_blocks()]  # fmt: skip
         if self.options.minimal:
-            return number_of_genes(raw[0])
-        attribution = reparametrize(torch.stack(raw), self.options.reparametrization)
-        return self._compare(attribution, self._targets(batch).to(x))
+            return number_of_genes(raw[0]), None
+        attribution, target = torch.stack(raw), self._targets(batch).to(x)
+        share = self._share(attribution.detach().abs(), target)
+        attribution = reparametrize(attribution, self.options.reparametrization)
+        return self._compare(attribution, target), share
+
+    def _share(self, size: Tensor, target: Tensor) -> Tensor:
+        """Share on the union of the sets, or of each block on its own set; cells without a set do not count."""
+        inside = target if self.options.disjoint else target.any(0, keepdim=True)
+        size = size * inside.any(-1, keepdim=True)
+        total = size.sum((1, 2))
+        return ((size * inside).sum((1, 2)) / total.clamp_min(1e-12)).mean()
 
     def _compare(self, attribution: Tensor, target: Tensor) -> Tensor:
         error = target - attribution
@@ -217,7 +238,7 @@ class SCAREModule(VAE):
         inference_outputs: dict,
         generative_outputs: dict,
         kl_weight: Tensor | float = 1.0,
-        attribution_weight: float = 0.0,
+        attribution_weight: Tensor | float = 0.0,
     ) -> LossOutput:
         """Loss of scVI plus ``attribution_weight`` times the attribution loss.
 
@@ -228,11 +249,13 @@ class SCAREModule(VAE):
         if self.options.scalar == "reconstruction":
             parts.append(self.decoder)
         trainable = any(p.requires_grad for part in parts for p in part.parameters())
-        if attribution_weight == 0 or not self.has_target or not trainable:
+        # a weight that is found in training is a tensor, and never 0: no need to wait for the accelerator
+        off = not isinstance(attribution_weight, Tensor) and attribution_weight == 0
+        if off or not self.has_target or not trainable:
             return output
-        penalty = self.attribution_loss(tensors)
-        return replace(
-            output,
-            loss=output.loss + attribution_weight * penalty,
-            extra_metrics={**output.extra_metrics, "attribution_loss": penalty.detach()},
-        )
+        penalty, share = self.attribution_loss(tensors)
+        metrics = {**output.extra_metrics, "attribution_loss": penalty.detach()}
+        if share is not None:
+            metrics["attribution_share"] = share
+        loss = output.loss + attribution_weight * penalty
+        return replace(output, loss=loss, extra_metrics=metrics)

@@ -5,7 +5,8 @@ from typing import Literal
 
 from lucidvi._validation import check_integer, near
 
-DEFAULT_WEIGHT = 1.0
+ATTRIBUTION_SHARE = 0.7  # of the set, wanted by default
+PRICE_OF_A_GENE = 1.0  # default weight where few genes of any kind are wanted
 FEATURE_SETS = (
     "feature_sets"  # in the registry, and in a minibatch where every cell has a set of its own
 )

@@ -1,69 +1,141 @@
-"""Training of scARE: scVI's, with a weight for the attribution loss."""
+"""Training of scARE: scVI's, with a weight for the attribution loss that is given or found."""
 
+import logging
 from numbers import Real
 
 import numpy as np
+import torch
+from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 
 from lucidvi._validation import check_integer
 from lucidvi.model.scare._module import SCAREModule
-from lucidvi.model.scare._options import DEFAULT_WEIGHT
+from lucidvi.model.scare._options import ATTRIBUTION_SHARE, PRICE_OF_A_GENE
+
+logger = logging.getLogger(__name__)
+
+RATE = 0.02  # change of the weight's logarithm per step, by the distance of the share from the wanted one
+RANGE = (1e-3, 30.0)  # of the weight
 
 
 class SCARETrainingPlan(TrainingPlan):
-    """scVI's training plan with a weight for the attribution loss, which may rise linearly over the first epochs.
+    """scVI's training plan with a weight for the attribution loss.
+
+    How far a weight steers depends on the genes, the set and the cells. So by default the weight is found in training:
+    it rises while less than ``attribution_share`` of the encoder's attributions falls on the set, and falls while more
+    does. It is logged as ``attribution_weight``.
 
     Parameters
     ----------
     module
         Networks to train.
     attribution_weight
-        Weight of the attribution loss. At 0 the model is scVI.
+        A fixed weight of the attribution loss instead. At 0 the model is scVI. With ``minimal=True`` there is no set:
+        the weight is the price of a gene in nats per cell, 1 by default.
+    attribution_share
+        Wanted share of the absolute attributions, between 0 and 1, that falls on the set; with ``disjoint=True`` the
+        mean of the blocks' shares of their own set, otherwise of the union of several sets.
     attribution_warmup_epochs
-        Epochs over which the weight rises from 0.
+        Epochs over which a fixed weight rises from 0.
     **kwargs
         As in :class:`~scvi.train.TrainingPlan`.
 
     Raises
     ------
     TypeError
-        The weight is not a number.
+        A number is not one.
     ValueError
-        The weight is negative or not finite, or there is nothing to steer towards.
+        The weight is negative or not finite, the share is not between that of the set among the genes and 1, or there
+        is nothing to steer towards.
     """
 
     def __init__(
         self,
         module: SCAREModule,
         *,
-        attribution_weight: float = DEFAULT_WEIGHT,
+        attribution_weight: float | None = None,
+        attribution_share: float = ATTRIBUTION_SHARE,
         attribution_warmup_epochs: int = 0,
         **kwargs,
     ):
-        check_weight(attribution_weight)
+        if attribution_weight is None and module.options.minimal:
+            attribution_weight = PRICE_OF_A_GENE
         check_integer(attribution_warmup_epochs, 0, "attribution_warmup_epochs")
-        if attribution_weight > 0 and not module.has_target:
+        adaptive = attribution_weight is None
+        if adaptive:
+            check_share(attribution_share, module)
+            if attribution_warmup_epochs:
+                raise ValueError(
+                    f"attribution_warmup_epochs={attribution_warmup_epochs} is for a fixed weight. "
+                    "Give attribution_weight too, or leave it out."
+                )
+        else:
+            check_weight(attribution_weight)
+        if (adaptive or attribution_weight > 0) and not module.has_target:
             raise ValueError(
-                f"attribution_weight={attribution_weight}, but no feature set was given. Call setup_anndata with "
+                "There is nothing to steer towards: no feature set was given. Call setup_anndata with "
                 "feature_set_key, create the model with minimal=True, or train with "
                 'plan_kwargs={"attribution_weight": 0}.'
             )
-        super().__init__(module, attribution_weight=attribution_weight, **kwargs)
+        super().__init__(module, attribution_weight=0.0, **kwargs)
         self.attribution_weight = attribution_weight
+        self.attribution_share = attribution_share
         self.attribution_warmup_epochs = attribution_warmup_epochs
+        # a buffer, so that training goes on from a checkpoint as it was
+        self.register_buffer("log_weight", torch.zeros(()) if adaptive else None)
 
     def on_train_epoch_start(self) -> None:
         """Set the weight of this epoch."""
+        if self.log_weight is not None:
+            self.loss_kwargs["attribution_weight"] = self.log_weight.exp()
+            return
         n_epochs = self.attribution_warmup_epochs
-        share = min(self.current_epoch / n_epochs, 1.0) if n_epochs else 1.0
-        self.loss_kwargs["attribution_weight"] = share * self.attribution_weight
+        part = min(self.current_epoch / n_epochs, 1.0) if n_epochs else 1.0
+        self.loss_kwargs["attribution_weight"] = part * self.attribution_weight
+
+    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
+        """Log, and bring the weight of the next step nearer to what gives the wanted share."""
+        super().compute_and_log_metrics(loss_output, metrics, mode)
+        share = loss_output.extra_metrics.get("attribution_share")
+        if mode != "train" or self.log_weight is None or share is None:
+            return
+        share = self.trainer.strategy.reduce(share, reduce_op="mean")
+        step = RATE * (self.attribution_share - share)
+        self.log_weight = (self.log_weight + step).clamp(*np.log(RANGE).tolist())
+        self.loss_kwargs["attribution_weight"] = self.log_weight.exp()
+        self.log("attribution_weight", self.log_weight.exp(), on_step=False, on_epoch=True)
+
+    def on_train_end(self) -> None:
+        """Say so if the wanted share could not be reached."""
+        super().on_train_end()
+        if self.log_weight is not None and self.log_weight.exp() > 0.99 * RANGE[1]:
+            logger.warning(
+                "attribution_share=%g was out of reach: the weight of the attribution loss rose to its limit, %g, and "
+                "the latent space may have suffered. Ask for a smaller share.",
+                self.attribution_share, RANGE[1],
+            )  # fmt: skip
+
+
+def _check_number(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} is of type {type(value).__name__}. Pass a number.")
 
 
 def check_weight(weight: float) -> None:
     """Require a finite number of at least 0."""
-    if isinstance(weight, bool) or not isinstance(weight, Real):
-        raise TypeError(
-            f"attribution_weight={weight!r} is of type {type(weight).__name__}. Pass a number of at least 0."
-        )
+    _check_number(weight, "attribution_weight")
     if not np.isfinite(weight) or weight < 0:
         raise ValueError(f"attribution_weight={weight} must be finite and at least 0.")
+
+
+def check_share(share: float, module: SCAREModule) -> None:
+    """Require a share below 1 and above the part of the genes that is in the sets."""
+    _check_number(share, "attribution_share")
+    if not 0 < share < 1:
+        raise ValueError(f"attribution_share={share} must lie between 0 and 1.")
+    least = module.part_in_sets
+    if least >= share:
+        raise ValueError(
+            f"attribution_share={share}, but the sets hold {least:.0%} of the genes already. Ask for a larger share, "
+            "give smaller sets, or set attribution_weight."
+        )

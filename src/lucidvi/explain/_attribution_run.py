@@ -1,0 +1,131 @@
+"""Attributions of a model's outputs, one chunk of cells at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lucidvi.algorithms._attributions import (
+    feature_ablation,
+    input_x_gradient,
+    saliency,
+    smoothgrad,
+)
+from lucidvi.algorithms._deep_lift import deep_lift
+from lucidvi.algorithms._expected_gradients import expected_gradients, integrated_gradients
+from lucidvi.explain._model_function import ModelFunction, Target
+
+METHODS = (
+    "expected_gradients", "integrated_gradients", "input_x_gradient", "deep_lift", "feature_ablation", "saliency",
+    "smoothgrad",
+)  # fmt: skip
+COMPLETE = ("expected_gradients", "integrated_gradients", "deep_lift")
+"""Methods whose attributions sum to the output minus that of the reference."""
+
+
+@dataclass
+class AttributionRun:
+    """One method on one model; all random numbers are drawn here, so that they do not depend on the chunks.
+
+    Parameters
+    ----------
+    function
+        The model.
+    method
+        One of :data:`METHODS`.
+    reference_cells
+        Cells that references are drawn from.
+    baseline
+        ``"empty"`` or ``"mean"``: where a single reference is needed.
+    n_draws
+        References, points on a path, or noisy copies of each cell.
+    seed
+        Seed of all draws.
+    """
+
+    function: ModelFunction
+    method: str
+    reference_cells: np.ndarray
+    baseline: str
+    n_draws: int
+    seed: int | None
+
+    def __post_init__(self):
+        function = self.function
+        if self.method in ("expected_gradients", "smoothgrad") or self.baseline == "mean":
+            self._tensors = function.minibatch(self.reference_cells)
+            self.references = function.values(self._tensors)
+        if self.baseline == "mean":
+            self.point = self.references.mean(0)
+        else:
+            device = function.module.device
+            self.point = torch.zeros(len(function.features), device=device)
+        if self.method == "smoothgrad":
+            self.spread = self.references.amax(0) - self.references.amin(0)
+
+    def draw(self, n_cells: int) -> None:
+        """References, and positions on the paths to them, of all cells that are explained."""
+        rng = np.random.default_rng(self.seed)
+        size = (self.n_draws, n_cells)
+        if self.method == "expected_gradients":
+            self.chosen = torch.from_numpy(rng.integers(len(self.references), size=size))
+            # one point in each of as many intervals: less chance than points drawn alone
+            start = rng.permuted(np.tile(np.arange(self.n_draws), (n_cells, 1)), axis=1).T
+            positions = (start + rng.random(size)) / self.n_draws
+            self.positions = torch.from_numpy(positions.astype(np.float32))
+
+    def output(self, tensors: dict[str, Tensor], target: Target, column: int) -> Callable[[Tensor], Tensor]:  # fmt: skip
+        """One output as a function of the cells' values; the same cells may come several times, one copy after another."""
+        one = Target(target.kind, target.names[column : column + 1], target.columns[column : column + 1])  # fmt: skip
+        n = len(tensors[self.function.key])
+
+        def value(x: Tensor) -> Tensor:
+            copies = len(x) // n
+            given = tensors if copies == 1 else {k: v.repeat(copies, *[1] * (v.ndim - 1)) for k, v in tensors.items()}  # fmt: skip
+            return self.function(x, given, one)[:, 0]
+
+        return value
+
+    def __call__(self, tensors: dict[str, Tensor], value: Callable[[Tensor], Tensor], start: int) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Attributions of a chunk, its outputs, and those of its references (for gradients alone NaN).
+
+        Parameters
+        ----------
+        tensors
+            Minibatch of the chunk.
+        value
+            As :meth:`output` returns it.
+        start
+            Position of the chunk among all cells.
+        """
+        x = self.function.values(tensors)
+        point = self.point.expand_as(x)
+        with torch.no_grad():
+            before = value(x)
+        if self.method == "expected_gradients":
+            part = slice(start, start + len(x))
+            chosen, positions = self.chosen[:, part].to(x.device), self.positions[:, part]
+            reference = lambda draw: self.references[chosen[draw]]
+            a = expected_gradients(value, x, reference, n_draws=self.n_draws, positions=positions)
+            with torch.no_grad():
+                away = sum(value(self.references[row]) for row in chosen) / self.n_draws
+            return a, before, away
+        with torch.no_grad():
+            away = value(point)
+        if self.method == "integrated_gradients":
+            a = integrated_gradients(value, x, point, self.n_draws)
+        elif self.method == "input_x_gradient":
+            a = input_x_gradient(value, x, point)
+        elif self.method == "deep_lift":
+            a = deep_lift(value, self.function.module, x, point)
+        elif self.method == "feature_ablation":
+            a = feature_ablation(value, x, point)
+        elif self.method == "saliency":
+            a = saliency(value, x)
+        else:
+            seed = 0 if self.seed is None else self.seed
+            generator = torch.Generator().manual_seed(seed + start)
+            a = smoothgrad(value, x, n_draws=self.n_draws, scale=self.spread, minimum=0.0, generator=generator)  # fmt: skip
+        return a, before, away

@@ -1,0 +1,201 @@
+"""Which features make a model say what it says of a cell."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from tqdm.auto import tqdm
+
+from lucidvi._keys import Key
+from lucidvi.explain._attribution_input import (
+    cell_labels,
+    cells_of_groups,
+    check_options,
+    reference_cells,
+)
+from lucidvi.explain._attribution_run import AttributionRun
+from lucidvi.explain._model_function import model_function
+
+
+def attributions(
+    model: BaseModelClass,
+    target: str | Mapping[str, object],
+    *,
+    method: Literal[
+        "expected_gradients",
+        "integrated_gradients",
+        "input_x_gradient",
+        "deep_lift",
+        "feature_ablation",
+        "saliency",
+        "smoothgrad",
+    ] = "expected_gradients",
+    groupby: str | None = None,
+    groups: str | Sequence[str] | None = None,
+    modality: str | None = None,
+    reference: str = "all",
+    baseline: Literal["empty", "mean"] = "empty",
+    transform_batch: str | None = None,
+    n_cells: int | None = 500,
+    n_draws: int = 20,
+    n_references: int = 100,
+    per_cell: bool = False,
+    batch_size: int = 128,
+    seed: int | None = 0,
+    progress: bool = True,
+    copy: bool = False,
+    key_added: str = Key.ATTRIBUTIONS,
+) -> AnnData | MuData | None:
+    r"""Attribute an output of a model to the features it reads.
+
+    Works on SCVI, SCANVI, LinearSCVI, PEAKVI, MULTIVI, TOTALVI, GRIDS, ACE, SCARE, SIVAE and models derived from them. A
+    positive attribution means that the feature, being what it is rather than what it is in the reference, raises the
+    output. Attributions are taken on the scale that the encoder reads, ``log1p`` of counts where it reads that, with
+    covariates and other modalities at each cell's own values.
+
+    ``"expected_gradients"`` :cite:p:`Erion2021` compares each cell with other cells; ``"integrated_gradients"``
+    :cite:p:`Sundararajan2017` and ``"deep_lift"`` :cite:p:`Shrikumar2017` with one baseline. Attributions of these
+    three sum to the output minus that of the reference. ``"input_x_gradient"`` is their first-order form;
+    ``"feature_ablation"`` replaces one feature at a time; ``"saliency"`` and ``"smoothgrad"`` :cite:p:`Smilkov2017` are
+    gradients: sensitivity, whatever the feature's value.
+
+    Parameters
+    ----------
+    model
+        Trained model with its data.
+    target
+        What is explained: the name of a gene (its expected expression), ``"latent"`` (all latent dimensions), or a
+        dict: ``{"latent": [0, 1]}``, ``{"expression": genes}``, ``{"accessibility": peaks}``, ``{"label": names}``
+        (SCANVI: probability; ACE: logit of a group).
+    method
+        How.
+    groupby
+        Column of ``obs``: averages are taken over the cells of each group; over all cells by default.
+    groups
+        Groups to explain; all by default.
+    modality
+        Modality whose features are held responsible, for a MuData; by default the first the model reads. If the
+        target belongs to another modality it is predicted from this one alone, as GRIDS does.
+    reference
+        Where references come from: ``"all"`` training cells, or a group of ``groupby``: then attributions tell what
+        sets a group apart from that one.
+    baseline
+        The single reference of methods that need one: the ``"empty"`` cell, or the ``"mean"`` of the references.
+    transform_batch
+        Batch to decode all cells as; by default each cell's own.
+    n_cells
+        Cells per group, drawn at random; ``None`` takes all.
+    n_draws
+        References or points on a path per cell, or noisy copies.
+    n_references
+        Cells that references are drawn from.
+    per_cell
+        Store the attributions of every cell too, for a single target; takes all cells of the groups.
+    batch_size
+        Cells at a time; only random noise depends on it.
+    seed
+        Seed of all draws.
+    progress
+        Show a progress bar.
+    copy
+        Return a changed copy of the model's data instead of writing into it.
+    key_added
+        Name of the result.
+
+    Returns
+    -------
+    ``None``, or the changed copy. Written into the object, or into the modality that is explained:
+
+    ``.varm[key_added]``, ``.varm[key_added + "_abs"]``
+        Mean attribution, and mean absolute attribution, ``float32``, features x columns; a column is a target in a group.
+    ``.uns[key_added]``
+        ``params``; ``columns``: what the columns are, ``target``, ``group``, ``n_cells``, ``output`` (mean output),
+        ``output_reference``, ``total`` (sum of the mean attributions, of ``output - output_reference`` for the first
+        three methods).
+    ``.layers[key_added]``
+        With ``per_cell``: sparse ``(n_cells, n_features)``; 0 for cells of other groups.
+
+    Raises
+    ------
+    KeyError
+        The column is not there.
+    TypeError
+        Not such a model, or it has no such output.
+    ValueError
+        A name or an option is unknown, a group has no cells, or ``per_cell`` with several targets.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> adata = scvi.data.synthetic_iid()
+    >>> scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = scvi.model.SCVI(adata, n_latent=5)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> lv.explain.attributions(model, {"latent": [0, 1]}, groupby="labels", progress=False)
+    >>> adata.varm["attributions"].shape
+    (100, 6)
+    """
+    check_options(method, baseline, {"n_draws": n_draws, "n_references": n_references, "batch_size": batch_size})  # fmt: skip
+    function = model_function(model, modality, transform_batch)
+    chosen = function.target(target)
+    if per_cell and len(chosen.names) > 1:
+        raise ValueError(f"per_cell=True stores one target, but {len(chosen.names)} were asked for. Call once for each, with key_added.")  # fmt: skip
+    labels = cell_labels(function, groupby)
+    cells = cells_of_groups(labels, groups, None if per_cell else n_cells, seed)
+    pool = reference_cells(function, labels, reference, n_references, seed)
+    run = AttributionRun(function, method, pool, baseline, n_draws, seed)
+    rows, signed, size = [], [], []
+    layer: list[sp.csr_matrix] = []
+    n_chunks = sum(-(-len(c) // batch_size) for c in cells.values())
+    with tqdm(total=n_chunks * len(chosen.names), disable=not progress, desc="attributions") as bar:
+        for group, members in cells.items():
+            run.draw(len(members))
+            n_features = len(function.features)
+            mean = np.zeros((2, len(chosen.names), n_features))
+            outputs = np.zeros((2, len(chosen.names)))
+            for start in range(0, len(members), batch_size):
+                tensors = function.minibatch(members[start : start + batch_size])
+                for k in range(len(chosen.names)):
+                    a, *values = run(tensors, run.output(tensors, chosen, k), start)
+                    part = a.detach().cpu().numpy()
+                    mean[0, k] += part.sum(0, dtype=np.float64) / len(members)
+                    mean[1, k] += np.abs(part, out=part if not per_cell else None).sum(0, dtype=np.float64) / len(members)  # fmt: skip
+                    outputs[:, k] += [v.double().sum().item() / len(members) for v in values]
+                    bar.update()
+                if per_cell:
+                    layer.append(sp.csr_matrix(part))
+            signed.append(mean[0])
+            size.append(mean[1])
+            for k, name in enumerate(chosen.names):
+                rows.append({"target": name, "group": group, "n_cells": len(members), "output": outputs[0, k],
+                             "output_reference": outputs[1, k], "total": mean[0, k].sum()})  # fmt: skip
+    data = model.adata.copy() if copy else model.adata
+    store = data if function.modality is None else data[function.modality]
+    position = store.var_names.get_indexer(function.features)
+    for name, values in ((key_added, signed), (f"{key_added}_abs", size)):
+        store.varm[name] = _placed(np.concatenate(values).T.astype(np.float32), position, store.n_vars)  # fmt: skip
+    params = {
+        "target": chosen.kind, "method": method, "reference": reference, "baseline": baseline, "n_draws": n_draws,
+        "model": type(model).__name__, "scale": "log1p" if function.logged else "as registered",
+        **({"groupby": groupby} if groupby else {}), **({"seed": seed} if seed is not None else {}),
+        **({"transform_batch": transform_batch} if transform_batch else {}),
+    }  # fmt: skip
+    store.uns[key_added] = {"params": params, "columns": pd.DataFrame(rows)}
+    if per_cell:
+        members = np.concatenate(list(cells.values()))
+        values = sp.vstack(layer, format="csr")
+        back = sp.csr_matrix((np.ones(len(members), np.float32), (members, np.arange(len(members)))), shape=(store.n_obs, len(members)))  # fmt: skip
+        store.layers[key_added] = sp.csr_matrix(back @ values)
+    return data if copy else None
+
+
+def _placed(values: np.ndarray, position: np.ndarray, n_rows: int) -> np.ndarray:
+    out = np.zeros((n_rows, values.shape[1]), dtype=values.dtype)
+    out[position] = values
+    return out
