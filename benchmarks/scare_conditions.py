@@ -3,8 +3,8 @@
 ``a549``: RNA of A549 cells at three times after dexamethasone; the set are the 40 genes with the highest mutual
 information with time in the training cells. ``types``: Kang's blood cells; in each cell type a condition thins forty
 genes of its own, the set of a type are the 40 most informative genes of its training cells (a table with a set per label).
-The accuracy of 15 neighbours among training cells, on held-out cells. Run with
-``python benchmarks/scare_conditions.py [--seeds 0 1 2] [--epochs 200]``.
+The accuracy of 15 neighbours among training cells, on held-out cells; next to it what a supervised classifier reaches
+on the set and on all genes. Run with ``python benchmarks/scare_conditions.py [--data a549 types] [--seeds 0 1 2]``.
 """
 
 import argparse
@@ -20,20 +20,20 @@ from _cortex import data_file
 from _report import finish
 from scipy.sparse import csr_matrix
 from sklearn.feature_selection import mutual_info_classif
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 import lucidvi as lv
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 N_SET = 40
+EPOCHS = {"a549": 200, "types": 40}
 
 
 def informative(adata: ad.AnnData, cells: np.ndarray, n_genes: int = N_SET) -> np.ndarray:
     """Genes with the highest mutual information with the condition in some cells, boolean."""
-    x = np.log1p(adata.X[cells].toarray())
-    score = mutual_info_classif(
-        (x > 0).astype(int), adata.obs["condition"].to_numpy()[cells], discrete_features=True
-    )
-    score = score + 1e-9 * x.mean(0)
+    x = np.minimum(adata.X[cells].toarray(), 5).astype(int)
+    score = mutual_info_classif(x, adata.obs["condition"].to_numpy()[cells], discrete_features=True)
     mask = np.zeros(adata.n_vars, dtype=bool)
     mask[np.argsort(-score)[:n_genes]] = True
     return mask
@@ -68,6 +68,16 @@ def types(seed: int) -> ad.AnnData:
     return adata
 
 
+def supervised(adata: ad.AnnData, genes: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    """Accuracy of a logistic regression on log-normalised expression of some genes."""
+    x = adata.X.toarray()
+    x = np.log1p(1e4 * x / x.sum(1, keepdims=True).clip(1))[:, genes]
+    y = adata.obs["condition"].to_numpy()
+    scaler = StandardScaler().fit(x[train])
+    fit = LogisticRegression(C=0.05, max_iter=500).fit(scaler.transform(x[train]), y[train])
+    return float(fit.score(scaler.transform(x[test]), y[test]))
+
+
 def run(adata: ad.AnnData, seed: int, per_type: bool) -> dict[str, float]:
     """Accuracy of the condition in held-out cells, SCVI and SCARE with the same split."""
     rng = np.random.default_rng(seed)
@@ -84,11 +94,16 @@ def run(adata: ad.AnnData, seed: int, per_type: bool) -> dict[str, float]:
         setup = {"feature_set_key": "set"}
     fit = adata[train].copy()
     found = {}
+    if not per_type:
+        found["ceiling_set"] = supervised(adata, adata.var["set"].to_numpy(), train, held_out)
+        found["ceiling_all_genes"] = supervised(adata, np.ones(adata.n_vars, bool), train, held_out)
     for name, plan in (("SCVI", {"attribution_weight": 0.0}), ("SCARE", {})):
         scvi.settings.seed = seed
         lv.model.SCARE.setup_anndata(fit, **setup)
         model = lv.model.SCARE(fit, gene_likelihood="nb")
-        model.train(args.epochs, train_size=0.9, plan_kwargs=plan, **QUIET)
+        model.train(
+            EPOCHS["types" if per_type else "a549"], train_size=0.9, plan_kwargs=plan, **QUIET
+        )
         z = model.get_latent_representation(adata)
         table = lv.metrics.separation(
             z, adata.obs["condition"], adata.obs["type"], train=train, test=held_out
@@ -112,11 +127,16 @@ def main() -> None:
     mean = pd.DataFrame(rows).groupby("data").mean(numeric_only=True)
     print(mean.round(3).to_string())
     result, goals = (
-        {"benchmark": "scare_conditions", "epochs": args.epochs, "seeds": len(args.seeds)},
+        {"benchmark": "scare_conditions", "seeds": len(args.seeds)},
         {},
     )
     for name, row in mean.iterrows():
         result |= {f"{name}_scvi": round(row["SCVI"], 4), f"{name}_scare": round(row["SCARE"], 4)}
+        result |= {
+            f"{name}_{k}": round(row[k], 4)
+            for k in ("ceiling_set", "ceiling_all_genes")
+            if row[k] == row[k]
+        }
         gain = round(100 * (row["SCARE"] - row["SCVI"]), 1)
         goals[f"{name}: points above SCVI on held-out cells"] = (gain, ">=", 5.0)
     finish(result, goals, save=True)
@@ -126,7 +146,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=["a549", "types"], choices=["a549", "types"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=200)
     args = parser.parse_args()
     torch.manual_seed(0)
     warnings.filterwarnings("ignore")

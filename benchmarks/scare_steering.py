@@ -120,37 +120,44 @@ def rows() -> list[dict]:
     return [json.loads(line) for line in TABLE.read_text().splitlines()] if TABLE.exists() else []
 
 
+def results() -> pd.DataFrame:
+    """All rows, with the ``setting`` of each."""
+    table = pd.DataFrame(rows())
+    text = [
+        " ".join(f"{k.removeprefix('attribution_')} {v:g}" for k, v in plan.items())
+        for plan in table.pop("plan")
+    ]
+    return table.assign(setting=["SCVI" if t == "weight 0" else t for t in text])
+
+
 def report() -> pd.DataFrame:
     """Means over seeds."""
-    table = pd.DataFrame(rows())
-    keys = ["data", "set", "scalar", "weight"]
-    groups = table.drop(columns="seed").groupby(keys)
+    groups = results().drop(columns="seed").groupby(["data", "set", "scalar", "setting"])
     return groups.mean().round(3).join(groups.size().rename("seeds"))
 
 
 def figure() -> None:
-    """FSSF against what it costs, one line per scalar."""
-    table = pd.DataFrame(rows())
+    """Accuracy of cell types against FSSF, means over seeds, one panel per set."""
+    table = results()
     cases = list(table.groupby(["data", "set"], sort=False))
-    fig, axes = plt.subplots(2, len(cases), figsize=(3.6 * len(cases) + 1, 5.6), layout="constrained", squeeze=False)  # fmt: skip
-    for column, ((data, gene_set), part) in zip(axes.T, cases, strict=True):
-        mean = part.groupby(["scalar", "weight"]).mean(numeric_only=True).reset_index()
-        start = mean[mean["weight"] == 0]
-        for scalar, line in mean[mean["weight"] > 0].groupby("scalar"):
-            line = pd.concat([start, line]).sort_values("weight")
-            at = np.arange(len(line))
-            column[0].plot(at, line["fssf"], "o-", label=scalar)
-            column[1].plot(line["fssf"], line["knn_type"], "o-", label=scalar)
-            if scalar == "projection":
-                column[0].plot(at, line["fssf_random"], "s--", color="0.6", label="random sets")
-                column[0].set_xticks(at, [f"{w:g}" for w in line["weight"]])
-                for w, x, y in zip(line["weight"], line["fssf"], line["knn_type"], strict=True):
-                    column[1].annotate(f"{w:g}", (x, y), xytext=(3, 3), textcoords="offset points", fontsize="x-small")  # fmt: skip
-        column[1].axhspan(start["knn_type"].mean() - 0.02, start["knn_type"].mean(), color="0.92", zorder=0)  # fmt: skip
-        column[0].set(title=f"{data}, {gene_set}", xlabel="attribution weight", ylim=(-1.05, 1.05))
-        column[1].set_xlabel("FSSF of the set")
-    axes[0, 0].set_ylabel("FSSF")
-    axes[1, 0].set_ylabel("Accuracy of cell type\n(grey: within 2 points of SCVI)")
+    fig, axes = plt.subplots(1, len(cases), figsize=(3.9 * len(cases) + 1.2, 3.4), layout="constrained", squeeze=False)  # fmt: skip
+    colors = dict(zip(["projection", "dimension", "l2", "sum"], ["#0072b2", "#e69f00", "#009e73", "#cc79a7"], strict=True))  # fmt: skip
+    for ax, ((data, gene_set), part) in zip(axes[0], cases, strict=True):
+        mean = part.groupby(["scalar", "setting"]).mean(numeric_only=True).reset_index()
+        start = mean[mean["setting"] == "SCVI"]
+        steered = mean[mean["setting"] != "SCVI"].sort_values("fssf")
+        for scalar, line in steered.groupby("scalar"):
+            ax.plot(line["fssf"], line["knn_type"], "o", color=colors[scalar], label=scalar)
+        ax.plot(start["fssf"], start["knn_type"], "k*", ms=9, label="SCVI")
+        for x, y, text in zip(
+            steered["fssf"], steered["knn_type"], steered["setting"], strict=True
+        ):
+            ax.annotate(text.replace("share ", ""), (x, y), xytext=(4, 3), textcoords="offset points", fontsize="x-small")  # fmt: skip
+        best = start["knn_type"].mean()
+        ax.axhspan(best - 0.02, best, color="0.92", zorder=0)
+        ax.axvline(part["fssf_random"].mean(), color="0.6", ls="--", label="random sets")
+        ax.set(title=f"{data}, {gene_set}", xlabel="FSSF of the set", xlim=(-1.08, 1.15))
+    axes[0, 0].set_ylabel("accuracy of cell type\n(grey: within 2 points of SCVI)")
     axes[0, -1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     fig.savefig(RESULTS / "scare_steering.png", dpi=110)
 
@@ -184,7 +191,9 @@ if __name__ == "__main__":
     parser.add_argument("--sets", nargs="+", choices=list(SETS))
     parser.add_argument("--scalars", nargs="+", default=["projection", "dimension", "sum", "l2"])
     parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 0.5, 1.0, 2.0, 5.0])
-    parser.add_argument("--shares", nargs="*", type=float, default=[0.6, 0.7, 0.8], help="instead of fixed weights")
+    parser.add_argument(
+        "--shares", nargs="*", type=float, default=[0.6, 0.7, 0.8], help="instead of fixed weights"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--resolution", type=float, default=0.5, help="of the Leiden subclusters")

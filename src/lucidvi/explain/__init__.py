@@ -6,6 +6,7 @@ from lucidvi.explain._faithfulness import faithfulness
 from lucidvi.explain._feature_graph import feature_graph
 from lucidvi.explain._gene_panel import gene_panel
 from lucidvi.explain._loadings import loadings
+from lucidvi.explain._panel_confidence import panel_confidence
 from lucidvi.explain._subset_perturbation import subset_perturbation
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "feature_graph",
     "gene_panel",
     "loadings",
+    "panel_confidence",
     "subset_perturbation",
 ]

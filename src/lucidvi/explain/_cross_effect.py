@@ -2,22 +2,26 @@
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
+from scvi.model.base import BaseModelClass
 
 from lucidvi._keys import Key
 from lucidvi.explain._evaluate_set import Evaluator
-from lucidvi.explain._surrogate import make_surrogate
-from lucidvi.model import GRIDS
+from lucidvi.explain._surrogate import explained_modality, make_surrogate
 
 
 def cross_effect(
-    model: GRIDS,
+    model: BaseModelClass,
     *,
-    mdata: MuData | None = None,
-    relative: bool = True,
+    mdata: MuData | AnnData | None = None,
+    relative: bool | None = None,
     key: str = Key.SUBSET_PERTURBATION,
+    modality: str | None = None,
 ) -> pd.DataFrame:
     """Change of a gene's expression in every group when the set found for one group is masked.
+
+    Other targets than genes are treated in the same way.
 
     Parameters
     ----------
@@ -27,19 +31,25 @@ def cross_effect(
         Data with the result; by default those of the model.
     relative
         Divide by the unperturbed expression of the group. ``False`` gives the change itself, in normalised counts:
-        easier to compare where some groups hardly express the gene.
+        easier to compare where some groups hardly express the gene. By default ``True``, but ``False`` for latent
+        dimensions, which have no natural 0.
     key
         Name of the result.
+    modality
+        Modality that was explained, as in :func:`subset_perturbation`.
 
     Returns
     -------
-    Table with one row per set, named ``gene | group``, and one column per group; test cells, ``expm1`` scale.
+    Table with one row per set, named ``gene | group``, and one column per group; test cells, on the
+    scale that is reported (``expm1`` for expression).
     ``attrs["relative"]`` says which of the two it holds.
 
     Raises
     ------
     KeyError
         If there is no result under ``key``.
+    ValueError
+        If relative changes of latent dimensions are asked for.
 
     Examples
     --------
@@ -52,11 +62,16 @@ def cross_effect(
     >>> lv.explain.cross_effect(model).shape
     (3, 3)
     """
-    surrogate = make_surrogate(model)
-    adata = (model.adata if mdata is None else mdata)[surrogate.modality]
+    modality = explained_modality(model, modality)
+    data = model.adata if mdata is None else mdata
+    adata = data if modality is None else data[modality]
     if key not in adata.uns:
         raise KeyError(f"No result under {key!r}. Call lucidvi.explain.subset_perturbation first.")
     result = adata.uns[key]
+    surrogate = make_surrogate(model, modality, str(result["params"].get("output", "expression")))
+    relative = surrogate.scale.relative if relative is None else relative
+    if relative and not surrogate.scale.relative:
+        raise ValueError("Changes of latent dimensions have no natural unit. Pass relative=False.")
     labels = surrogate.groups(result["params"].get("groupby"))
     test_labels = labels.iloc[surrogate.test_cells]
     groups = sorted(test_labels.unique())
@@ -74,8 +89,6 @@ def cross_effect(
             own = evaluators[gene]
             chosen = surrogate.features.get_indexer(members).tolist()
             change = own.delta(chosen)
-            table.loc[f"{gene} | {found_in}", group] = (
-                change / max(own.before, 1e-12) if relative else change
-            )
+            table.loc[f"{gene} | {found_in}", group] = own.relative(change) if relative else change
     table.attrs["relative"] = relative
     return table

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lucidvi.algorithms._subset_problem import SubsetProblem
-from lucidvi.explain._surrogate import GRIDSSurrogate
+from lucidvi.explain._surrogate_base import Scale, Surrogate
 
 
 @dataclass
@@ -23,8 +22,9 @@ class SetReport:
 
 @dataclass
 class _State:
-    """Prediction for every cell under one set: its parts on the log scale."""
+    """Prediction for every cell under one set: its parts on the scale of the search."""
 
+    scale: Scale
     latent: np.ndarray
     cis: np.ndarray
 
@@ -34,27 +34,32 @@ class _State:
 
     @property
     def expression(self) -> np.ndarray:
-        return np.expm1(np.maximum(self.log_expression, 0.0))
+        return self.scale.of_array(self.log_expression)
 
 
 class Evaluator:
-    """Effects of sets on one gene in one population of test cells."""
+    """Effects of sets on one target in one population of test cells."""
 
-    def __init__(self, surrogate: GRIDSSurrogate, cells: np.ndarray, gene: int, replacement: float):
+    def __init__(self, surrogate: Surrogate, cells: np.ndarray, gene: int, replacement: float):
+        self.scale, self.has_cis = surrogate.scale, surrogate.has_cis
         self.parts = surrogate.parts(cells, gene)
         self.observed = surrogate.observed(cells, gene)
-        self.problem = SubsetProblem(
+        self.problem = surrogate.problem(
             surrogate.input(cells),
             surrogate.affine(gene),
-            lambda h, rows: torch.expm1(sum(self.parts(h, rows)).clamp_min(0.0)),
+            lambda h, rows: self.scale.of_tensor(sum(self.parts(h, rows))),
             replacement=replacement,
         )
         self.unchanged = self._state([])
         self.before = float(self.unchanged.expression.mean())
 
     def delta(self, features: list[int]) -> float:
-        """Change of mean expression when the set is replaced."""
+        """Change of the mean when the set is replaced."""
         return float(self._state(features).expression.mean() - self.before)
+
+    def relative(self, delta: float) -> float:
+        """A change as a share of the unchanged mean; NaN where the output can be negative."""
+        return delta / max(self.before, 1e-12) if self.scale.relative else np.nan
 
     def report(self, features: list[int], random_sets: np.ndarray, sign: float) -> SetReport:
         """Evaluate a set and random sets of the same size, shape ``(n_sets, n_features)``."""
@@ -72,12 +77,14 @@ class Evaluator:
             "expression_before": self.before,
             "expression_after": float(after.mean()),
             "delta": delta,
-            "rel_delta": delta / max(self.before, 1e-12),
-            "rel_delta_exp": float(((after - before) / (1.0 + before)).mean()),
+            "rel_delta": self.relative(delta),
+            "rel_delta_exp": float(((after - before) / (1.0 + before)).mean())
+            if self.scale.is_logarithm
+            else np.nan,
             "sum_of_single_effects": float(single.sum()),
             "redundancy": float(sign * (single.sum() - delta)),
             "cis_share": float(by_cis / (by_cis + by_latent))
-            if by_cis + by_latent != 0
+            if self.has_cis and by_cis + by_latent != 0
             else np.nan,
             "null_mean": float(null.mean()) if len(null) else np.nan,
             "null_sd": float(null.std()) if len(null) else np.nan,
@@ -93,7 +100,7 @@ class Evaluator:
     def _state(self, features: list[int]) -> "_State":
         h = self.problem.image(features)
         parts = self.parts(h, self.problem.all_cells())
-        return _State(*(part.double().cpu().numpy() for part in parts))
+        return _State(self.scale, *(part.double().cpu().numpy() for part in parts))
 
     def _association(self, state: "_State") -> float:
         """Correlation over cells of the set's predicted contribution with the measured expression."""

@@ -1,14 +1,16 @@
 """What is to be explained: the arguments of a search, checked before the first one starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
 from lucidvi._validation import check_integer, check_names
-from lucidvi.explain._surrogate import GRIDSSurrogate
+from lucidvi.explain._adapter import KINDS
+from lucidvi.explain._subset_coordinates import Coordinates
+from lucidvi.explain._surrogate_base import Surrogate
 
 
 def check_settings(settings: dict) -> None:
@@ -32,25 +34,51 @@ def check_settings(settings: dict) -> None:
         check_integer(settings[name], least, name)
 
 
+def parse_target(genes: object) -> tuple[str, object]:
+    """Kind of output, and what of it is asked for; ``None`` for everything."""
+    if isinstance(genes, str) and genes in ("latent", "label"):
+        return genes, None
+    if not isinstance(genes, Mapping):
+        return "expression", genes
+    kind = next(iter(genes), None)
+    if len(genes) != 1 or kind not in KINDS:
+        raise ValueError(
+            f"genes={genes!r} is unknown. Pass names of genes, or a dict with one of {', '.join(map(repr, KINDS))}, such as "
+            "{'latent': [0, 1]} or {'label': 'B cells'}."
+        )
+    return kind, genes[kind]
+
+
+def target_names(surrogate: Surrogate, chosen: Any) -> list[str]:
+    """Names of targets as they are stored; latent dimensions may be given by number."""
+    if chosen is None:
+        return list(surrogate.targets)
+    chosen = [chosen] if isinstance(chosen, str | int | np.integer) else list(chosen)
+    latent = surrogate.output == "latent"
+    names = [f"latent {c}" if latent and str(c).isdecimal() else str(c) for c in chosen]
+    what = {"expression": "Gene", "latent": "Latent dimension", "label": "Label"}
+    check_names(dict.fromkeys(names), surrogate.targets, what.get(surrogate.output, "Target"))
+    return names
+
+
 def pairs_to_explain(
-    surrogate: GRIDSSurrogate, genes: str | Sequence[str], labels: pd.Series, groups: object
+    surrogate: Surrogate, chosen: object, labels: pd.Series, groups: Any
 ) -> list[tuple[str, str]]:
-    """(gene, group) pairs to explain."""
-    genes = [genes] if isinstance(genes, str) else list(genes)
+    """(target, group) pairs to explain."""
     known = pd.Index(sorted(labels.unique()))
     if groups is None:
-        wanted = dict.fromkeys(known, genes)
+        wanted = dict.fromkeys(known, chosen)
     elif isinstance(groups, dict):
-        wanted = {str(g): [v] if isinstance(v, str) else list(v) for g, v in groups.items()}
+        wanted = {str(g): of_group for g, of_group in groups.items()}
     else:
-        wanted = {str(g): genes for g in ([groups] if isinstance(groups, str) else groups)}
+        wanted = {str(g): chosen for g in ([groups] if isinstance(groups, str) else groups)}
     check_names(wanted, known, "Group")
-    pairs = [(gene, group) for group, of_group in wanted.items() for gene in of_group]
-    check_names(dict.fromkeys([*genes, *(gene for gene, _ in pairs)]), surrogate.targets, "Gene")
+    target_names(surrogate, chosen)
+    pairs = [(t, group) for group, of in wanted.items() for t in target_names(surrogate, of)]
     return list(dict.fromkeys(pairs))
 
 
-def eligible_features(adata: AnnData, feature_mask: object) -> np.ndarray:
+def eligible_features(adata: AnnData, feature_mask: Any) -> np.ndarray:
     """Boolean mask of the features that may be selected."""
     if feature_mask is None:
         return np.ones(adata.n_vars, dtype=bool)
@@ -69,43 +97,8 @@ def eligible_features(adata: AnnData, feature_mask: object) -> np.ndarray:
     return adata.var_names.isin(mask)
 
 
-class Coordinates:
-    """Where peaks and genes are; genes may have no coordinates."""
-
-    def __init__(self, adata: AnnData, targets: AnnData, needed: bool):
-        self.peaks = peak_coordinates(adata.var)
-        try:
-            self.genes = gene_coordinates(targets.var)
-        except KeyError:
-            if needed:
-                raise
-            self.genes = None
-
-    def distance(self, gene: str, peaks: pd.DataFrame) -> np.ndarray:
-        """Signed distance of peaks to a gene's TSS, NaN on other chromosomes."""
-        out = np.full(len(peaks), np.nan)
-        if self.genes is not None and self.genes.loc[gene, "chrom"] != "":
-            row = self.genes.loc[gene]
-            same = (
-                peaks["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")
-            ).to_numpy()
-            part = peaks[same]
-            minus = np.full(len(part), row["strand"] == "-")
-            tss = np.full(len(part), row["tss"])
-            out[same] = tss_distance(tss, minus, part["start"].to_numpy(), part["end"].to_numpy())
-        return out
-
-    def annotate(self, features: pd.DataFrame) -> pd.DataFrame:
-        """Add coordinates to the table of set members."""
-        if "chrom" in features:
-            return features
-        peaks = self.peaks.loc[features["feature"]].reset_index(drop=True)
-        distance = self.distance(features["gene"].iloc[0], peaks)
-        return pd.concat([features, peaks], axis=1).assign(distance=distance)
-
-
 def prepare(
-    surrogate: GRIDSSurrogate, pair: tuple[str, str], labels: pd.Series, eligible: np.ndarray, where: Coordinates,
+    surrogate: Surrogate, pair: tuple[str, str], labels: pd.Series, eligible: np.ndarray, where: Coordinates,
     window: int | None, settings: dict, seed: int | None,
 ) -> dict:  # fmt: skip
     """Cells and allowed features of a pair, checked."""
@@ -119,17 +112,18 @@ def prepare(
         if len(chosen) == 0:
             raise ValueError(
                 f"Group {group!r} has {len(members)} cells but no {name} cell. "
-                "Leave the group out, or train with another split (train_size + validation_size below 1)."
+                f"Leave the group out, or {surrogate.split_hint}."
             )
     x = surrogate.input(cells["training"])
-    openness = np.asarray(x.mean(0)).ravel()
+    openness = np.asarray((x != 0).astype(x.dtype).mean(0)).ravel()
     changeable = openness > 0 if settings["direction"] == "down" else openness < 1
     allowed = eligible & changeable & (openness >= settings["min_openness"])
     if window is not None:
-        allowed &= np.abs(where.distance(gene, where.peaks)) <= window
+        allowed &= np.abs(where.distance(gene, where.features)) <= window
     if allowed.sum() < settings["n_features"]:
+        what = {"expression": "gene"}.get(surrogate.output, "target")
         raise ValueError(
-            f"n_features={settings['n_features']}, but only {int(allowed.sum())} peaks can be selected for gene {gene!r} "
+            f"n_features={settings['n_features']}, but only {int(allowed.sum())} {surrogate.feature_kind} can be selected for {what} {gene!r} "
             f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
         )
     return {

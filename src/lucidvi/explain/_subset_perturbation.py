@@ -1,33 +1,36 @@
-"""Search and report the set of peaks that, masked together, switches a gene off."""
+"""Search and report the set of features that, masked together, switches a gene or another output off."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from joblib import Parallel, delayed
 from mudata import MuData
+from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
 from lucidvi.algorithms._subset_problem import SubsetProblem
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
+from lucidvi.explain._subset_coordinates import Coordinates
 from lucidvi.explain._subset_input import (
-    Coordinates,
     check_settings,
     eligible_features,
     pairs_to_explain,
+    parse_target,
     prepare,
 )
 from lucidvi.explain._subset_storage import fingerprint, finished_pairs, write
-from lucidvi.explain._surrogate import GRIDSSurrogate, make_surrogate
-from lucidvi.model import GRIDS
+from lucidvi.explain._surrogate import make_surrogate
+from lucidvi.explain._surrogate_base import Surrogate
 
 
 def subset_perturbation(
-    model: GRIDS,
-    genes: str | Sequence[str],
+    model: BaseModelClass,
+    genes: str | Sequence[str] | Mapping[str, object],
     groupby: str | None = None,
     groups: str | Sequence[str] | dict[str, Sequence[str]] | None = None,
     n_features: int = 10,
@@ -50,7 +53,8 @@ def subset_perturbation(
     progress: bool = True,
     copy: bool = False,
     key_added: str = Key.SUBSET_PERTURBATION,
-) -> MuData | None:
+    modality: str | None = None,
+) -> MuData | AnnData | None:
     r"""Find the set of peaks whose joint masking lowers a gene's predicted expression most :cite:p:`Liu2024`.
 
     For each gene and group, the set :math:`r` of ``n_features`` distinct peaks minimises, over all training cells of
@@ -58,12 +62,18 @@ def subset_perturbation(
     with the model's log-scale prediction :math:`F` and each gene's mean prediction :math:`s`. What is reported is the
     effect on test cells, which neither the model's training nor the search has seen.
 
+    Besides :class:`~lucidvi.model.GRIDS`, models of scvi-tools can be explained: MULTIVI (by default peaks, with genes
+    predicted from the peaks alone), PEAKVI, SCVI, SCANVI and LinearSCVI. Features are then those that the model reads,
+    masked to 0, and :math:`F` is the logarithm of the expected counts per 10,000, a probability, or a latent
+    dimension (with :math:`s` its standard deviation). Their validation and test cells serve as test cells.
+
     Parameters
     ----------
     model
         Trained model.
     genes
-        Target genes by name.
+        Target genes by name; or another target as in :func:`attributions`: ``{"latent": [0, 1]}``,
+        ``{"label": "B cells"}``, ``{"accessibility": peaks}``. Latent dimensions are called ``"latent 0"``.
     groupby
         Column of ``obs`` with the groups of cells, such as cell types; ``None`` takes all cells as one group, ``"all"``.
     groups
@@ -71,7 +81,8 @@ def subset_perturbation(
     n_features
         Size of a set.
     direction
-        ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it.
+        ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it; the latter only for
+        accessibility of 0 and 1.
     beta
         Weight of the change of all other genes.
     method
@@ -106,10 +117,12 @@ def subset_perturbation(
         Return a changed copy of the model's data instead of writing into it.
     key_added
         Name of the result.
+    modality
+        Modality of a MuData whose features are masked; by default accessibility where the model reads it.
 
     Returns
     -------
-    ``None``, or the changed copy. Written to the accessibility modality:
+    ``None``, or the changed copy. Written to the modality whose features are masked:
 
     ``.uns[key_added]["params"]``
         The arguments.
@@ -123,7 +136,10 @@ def subset_perturbation(
         ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
         always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
         *measured* expression of test cells at least as much (``association``); uniform for genes that no peak
-        regulates, ``NaN`` for unpaired cells. ``n_search_cells``, ``n_test_cells``.
+        regulates, ``NaN`` for unpaired cells. ``n_search_cells``, ``n_test_cells``. Other targets than genes keep
+        these names and are reported as they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
+        ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; ``p_value`` is known only for genes that
+        the model did not read, that is for MULTIVI's peaks.
     ``.uns[key_added]["features"]``
         One row per member: ``rank``, ``feature``, ``single_effect``, ``joint_effect`` (of this and all earlier ranks),
         ``openness``, ``chrom``, ``start``, ``end``, ``distance`` to the TSS in base pairs.
@@ -135,10 +151,11 @@ def subset_perturbation(
     Raises
     ------
     TypeError
-        For a number of features, candidates, sweeps, restarts or sets that is not an integer.
+        For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
+        that is not an integer.
     ValueError
-        For unknown genes or groups, groups without cells, or fewer eligible peaks than ``n_features``; before any
-        search starts.
+        For unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
+        trained on all cells, or ``direction="up"`` for counts; before any search starts.
 
     Examples
     --------
@@ -157,16 +174,18 @@ def subset_perturbation(
         "min_openness": min_openness, "n_null": n_null,
     }  # fmt: skip
     check_settings(settings)
-    surrogate = make_surrogate(model)
-    mdata = model.adata.copy() if copy else model.adata
-    adata = mdata[surrogate.modality]
+    output, chosen = parse_target(genes)
+    surrogate = make_surrogate(model, modality, output)
+    surrogate.check_direction(direction)
+    data = model.adata.copy() if copy else model.adata
+    adata = surrogate.explained(data)
     labels = surrogate.groups(groupby)
-    pairs = pairs_to_explain(surrogate, genes, labels, groups)
+    pairs = pairs_to_explain(surrogate, chosen, labels, groups)
     eligible = eligible_features(adata, feature_mask)
-    targets = mdata[surrogate.target_modality]
-    where = Coordinates(adata, targets, needed=window is not None)
-    params = settings | {
-        "modality": surrogate.modality, "target_modality": surrogate.target_modality, "scale": "expm1",
+    where = Coordinates(
+        adata, surrogate.genes(data), surrogate.feature_kind, needed=window is not None
+    )
+    params = settings | surrogate.params | {
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window else {}),
         **({"seed": seed} if seed is not None else {}),
         **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
@@ -182,14 +201,15 @@ def subset_perturbation(
     finally:  # pairs that are done are kept when the rest is interrupted
         if known:
             write(adata, key_added, params, known)
-    return mdata if copy else None
+    return data if copy else None
 
 
 def _run(
-    surrogate: GRIDSSurrogate, tasks: list[dict], settings: dict, n_jobs: int, progress: bool
+    surrogate: Surrogate, tasks: list[dict], settings: dict, n_jobs: int, progress: bool
 ) -> Iterator[tuple[tuple[str, str], dict[str, pd.DataFrame]]]:
     """Explain pairs and hand out each when it is done."""
-    bar = tqdm(total=len(tasks), desc="Peak sets", disable=not progress or not tasks)
+    desc = f"Sets of {surrogate.feature_kind}"
+    bar = tqdm(total=len(tasks), desc=desc, disable=not progress or not tasks)
     calls = (delayed(_explain_pair)(surrogate, task, settings) for task in tasks)
     with bar:
         for task, tables in zip(
@@ -199,7 +219,7 @@ def _run(
             bar.update()
 
 
-def _explain_pair(surrogate: GRIDSSurrogate, task: dict, settings: dict) -> dict[str, pd.DataFrame]:
+def _explain_pair(surrogate: Surrogate, task: dict, settings: dict) -> dict[str, pd.DataFrame]:
     """Search on training cells, report on test cells."""
     sign = 1.0 if settings["direction"] == "down" else -1.0
     replacement = 0.0 if settings["direction"] == "down" else 1.0
@@ -243,10 +263,10 @@ def _explain_pair(surrogate: GRIDSSurrogate, task: dict, settings: dict) -> dict
 
 
 def search_problem(
-    surrogate: GRIDSSurrogate, cells: np.ndarray, gene: int, allowed: np.ndarray | None, sign: float,
+    surrogate: Surrogate, cells: np.ndarray, gene: int, allowed: np.ndarray | None, sign: float,
     replacement: float, beta: float,
 ) -> SubsetProblem:  # fmt: skip
     """The search problem of one gene in one population."""
     affine, x = surrogate.affine(), surrogate.input(cells)
     loss = surrogate.loss(cells, gene, sign=sign, beta=beta, h=affine.apply(x))
-    return SubsetProblem(x, affine, loss, replacement=replacement, allowed=allowed)
+    return surrogate.problem(x, affine, loss, replacement=replacement, allowed=allowed)

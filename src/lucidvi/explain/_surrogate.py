@@ -1,16 +1,16 @@
-"""What the subset search needs of a model: an affine first operation and a differentiable rest."""
+"""What the subset search needs of GRIDS, and the choice of the adapter of a model."""
 
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lucidvi._validation import obs_column
 from lucidvi.algorithms._affine import AffineMap
+from lucidvi.explain._surrogate_base import Surrogate
+from lucidvi.explain._surrogate_model import SUPPORTED, ModelSurrogate, default_modality
 from lucidvi.model import GRIDS
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
@@ -21,7 +21,7 @@ _SCALE_FLOOR = (
 )
 
 
-class GRIDSSurrogate:
+class GRIDSSurrogate(Surrogate):
     """Adapter of a trained :class:`~lucidvi.model.GRIDS`: expression as a function of open chromatin.
 
     Parameters
@@ -29,6 +29,8 @@ class GRIDSSurrogate:
     model
         Trained model with data.
     """
+
+    split_hint = "train with another split (train_size + validation_size below 1)"
 
     def __init__(self, model: GRIDS):
         mdata = model.adata
@@ -49,18 +51,10 @@ class GRIDSSurrogate:
         self._position = positions
         self.train_cells = np.flatnonzero(np.isin(positions, model.train_indices))
         self.test_cells = np.flatnonzero(np.isin(positions, model.test_indices))
-        self._mdata = mdata
+        self._data_object = mdata
 
-    def __getstate__(self) -> dict:
-        # joblib's workers need no annotation, and an AnnData does not survive pickling
-        return self.__dict__ | {"_mdata": None}
-
-    def groups(self, groupby: str | None) -> pd.Series:
-        """Group of every cell of the explained modality."""
-        if groupby is None:
-            return pd.Series("all", index=self.cells)
-        column = obs_column(self._mdata, groupby, (self.modality, self.target_modality), "groupby")
-        return column.loc[self.cells].astype(str)
+    def check_direction(self, direction: str) -> None:
+        """Peaks can be closed and opened."""
 
     def input(self, cells: np.ndarray) -> sp.csr_matrix:
         """Open peaks of cells."""
@@ -150,11 +144,41 @@ class GRIDSSurrogate:
         return loss
 
 
-def make_surrogate(model: object) -> GRIDSSurrogate:
-    """Adapter of a model."""
-    if not isinstance(model, GRIDS):
-        raise TypeError(f"Cannot explain a {type(model).__name__}. Allowed: lucidvi.model.GRIDS.")
+def explained_modality(model: object, modality: str | None = None) -> str | None:
+    """Check a model, and find the modality whose features are replaced; ``None`` for an AnnData."""
+    if not isinstance(model, GRIDS | SUPPORTED):
+        raise TypeError(
+            f"Cannot explain a {type(model).__name__}. Allowed: lucidvi.model.GRIDS; MULTIVI, PEAKVI, SCVI, SCANVI and "
+            "LinearSCVI of scvi-tools; and models derived from them, such as lucidvi.model.SCARE."
+        )
     if not model.is_trained:
         raise RuntimeError("The model is not trained. Call `model.train()` first.")
     model._validate_anndata(model.adata)
+    if not isinstance(model, GRIDS):
+        return default_modality(model, modality)
+    own = model.adata_manager.data_registry[GRIDSKeys.ATAC]["mod_key"]
+    if modality not in (None, own):
+        raise ValueError(f"modality={modality!r}, but GRIDS explains by peaks. Allowed: {own!r}.")
+    return own
+
+
+def make_surrogate(
+    model: object, modality: str | None = None, output: str = "expression"
+) -> Surrogate:
+    """Adapter of a model.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    modality
+        Modality whose features are replaced, see :func:`explained_modality`.
+    output
+        Kind of output, as in :func:`lucidvi.explain.attributions`.
+    """
+    modality = explained_modality(model, modality)
+    if not isinstance(model, GRIDS):
+        return ModelSurrogate(model, modality, output)
+    if output != "expression":
+        raise TypeError(f"GRIDS has no {output} to explain by sets of peaks, only expression.")
     return GRIDSSurrogate(model)

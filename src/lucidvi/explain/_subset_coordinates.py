@@ -1,0 +1,70 @@
+"""Where features and genes are; both may be unknown."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
+
+_COLUMNS = ("interval", "chrom", "chr", "seqnames", "chromosome", "start", "chromstart")
+
+
+class Coordinates:
+    """Where features and target genes are.
+
+    Parameters
+    ----------
+    adata
+        Data of the features.
+    genes
+        Data of the target genes; ``None`` for other targets.
+    feature_kind
+        ``"peaks"`` or ``"genes"``.
+    needed
+        Whether missing coordinates are an error.
+    """
+
+    def __init__(self, adata: AnnData, genes: AnnData | None, feature_kind: str, needed: bool):
+        if needed and genes is None:
+            raise ValueError("window needs target genes with a TSS. Leave it out for other targets.")  # fmt: skip
+        self.features = _of_features(adata.var, feature_kind, needed)
+        try:
+            self.genes = None if genes is None else gene_coordinates(genes.var)
+        except KeyError:
+            if needed:
+                raise
+            self.genes = None
+
+    def distance(self, gene: str, features: pd.DataFrame) -> np.ndarray:
+        """Signed distance of features to a gene's TSS, NaN on other chromosomes."""
+        out = np.full(len(features), np.nan)
+        if self.genes is not None and self.genes.loc[gene, "chrom"] != "":
+            row = self.genes.loc[gene]
+            same = (
+                features["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")
+            ).to_numpy()
+            part = features[same]
+            minus = np.full(len(part), row["strand"] == "-")
+            tss = np.full(len(part), row["tss"])
+            out[same] = tss_distance(tss, minus, part["start"].to_numpy(), part["end"].to_numpy())
+        return out
+
+    def annotate(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Add coordinates to the table of set members."""
+        if "chrom" in features:
+            return features
+        places = self.features.loc[features["feature"]].reset_index(drop=True)
+        distance = self.distance(features["gene"].iloc[0], places)
+        return pd.concat([features, places], axis=1).assign(distance=distance)
+
+
+def _of_features(var: pd.DataFrame, feature_kind: str, needed: bool) -> pd.DataFrame:
+    """Coordinates of features; where there are none at all, no chromosome and missing positions."""
+    try:
+        if feature_kind == "peaks":
+            return peak_coordinates(var)
+        return gene_coordinates(var)[["chrom", "start", "end"]]
+    except (KeyError, ValueError):
+        if needed or {str(c).lower() for c in var.columns} & set(_COLUMNS):
+            raise
+        return pd.DataFrame({"chrom": "", "start": np.nan, "end": np.nan}, index=var.index)
