@@ -5,7 +5,8 @@ Genes are (gaussian) normal with factors and correlated blocks; (counts) negativ
 correlations, with library sizes, log-normalised; (real) those of PBMC3k, random cells and genes at a time. Claim: at 5, 10
 and 20 % the mean share of false discoveries over 100 simulations is at most nominal plus two standard errors. For
 comparison Wilcoxon's test of one gene at a time, and the holdout test of a predictor's genes. Run with
-``python benchmarks/knockoff_fdr.py [gaussian] [counts] [real] [--quick] [--threads N]``; 5 minutes for each.
+``python benchmarks/knockoff_fdr.py [gaussian] [counts] [real] [--quick] [--threads N]``; each part takes three to four
+minutes of one core, and ``real`` needs the data folder.
 """
 
 import argparse
@@ -157,13 +158,16 @@ def main() -> None:
         rows, seconds = simulate(kind, n_simulations, used, n_draws)
         groups = rows.groupby(["method", "level"], sort=False)
         table = groups[["fdr", "power"]].mean()
-        table["se"] = groups["fdr"].std(ddof=1) / n_simulations**0.5
+        table.insert(1, "se", groups["fdr"].std(ddof=1) / n_simulations**0.5)
+        wide = table.unstack().swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False)
+        wide.columns = [f"{name} {level:.0%}" for level, name in wide.columns]
         print(f"\n{kind}: {used}, seconds a simulation {seconds}")
-        print(table[["fdr", "se", "power"]].unstack().swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False).round(3).to_string())  # fmt: skip
-        result[kind] = {
-            "sizes": used, "seconds": seconds,
-            "table": {f"{method}, {level:.0%}": row.round(4).to_dict() for (method, level), row in table.iterrows()},
-        }  # fmt: skip
+        print(wide.round(3).to_string())
+        result[f"{kind} data"] = "{n} cells x {p} genes, {true} true, effect {effect}".format(
+            **used
+        )
+        result[f"{kind} seconds"] = ", ".join(f"{name} {s}" for name, s in seconds.items())
+        result[kind] = wide.round(4).to_dict("index")
         for method in CONTROLLED:
             for level in LEVELS:
                 row = table.loc[(method, level)]

@@ -23,7 +23,7 @@ class GaussianKnockoffs:
     less ``s``. The default makes all variables as hard as possible to reconstruct from each other: the sum of the
     inverse variances of each given all others is least (MVR, :cite:p:`Spector2022`). It is found by coordinate descent
     with closed-form steps rather than a semi-definite programme. Steps are gathered for 64 coordinates, so that the
-    inverse is updated by products of matrices, and a sweep costs about as much as two inversions: with one thread 10
+    inverse is updated by products of matrices, and a sweep costs about as much as two inversions: on one core about 20
     seconds in all for 2,000 features, some minutes for 5,000.
 
     Parameters

@@ -43,28 +43,28 @@ def panel_confidence(
     in the group or in its reference *that all other genes do not tell*. Knockoffs of the genes
     :cite:p:`Candes2018,Barber2015`, drawn without a look at the groups, compete with them in a sparse linear model of
     the groups. As genes without information win by luck alone, counting the wins of knockoffs gives the false discovery
-    rate. Among the genes with ``qvals <= 0.1``, a tenth is expected to be false.
+    rate: of the genes with ``qvals <= 0.1``, at most a tenth is expected to be false.
 
-    Tested are all genes the model reads, in the values its encoder reads, whether in the panel or not. The model itself
-    has no part in the test. A gene can be in a panel with a q-value of 1, where others tell the same, and outside of it with
-    a small one.
+    Tested are all genes the model reads, in the values its encoder reads, whether in the panel or not; the model itself
+    has no part in the test. A gene of the panel has a q-value of 1 where others tell the same, and genes outside of it
+    can have small ones.
 
     **When it holds.** The groups must have been made without these genes: conditions, genotypes, sorted or hashed cells,
     labels carried over from other data. Groups from clustering the same expression differ in some genes by
     construction, even where there is nothing to be found; q-values of such groups are circular and rank genes at
-    best. Cells have to be independent: those of one donor are not, and a difference between few donors looks more certain than
-    it is. Covariances of the genes are estimated; with simulated counts and label models over real counts the rate
-    stayed at the nominal level within its standard error (``benchmarks/knockoff_fdr.py``).
+    best. Cells have to be independent: those of one donor are not, and a difference between few donors looks more
+    certain than it is. Only means and covariances of the genes are matched, and they are estimated; on simulated counts,
+    and for labels simulated from real ones, the rate stayed below the nominal level (``benchmarks/knockoff_fdr.py``).
 
-    **How few genes can be found.** A set at level ``q`` has at least ``1 / (n_copies * q)`` genes: three at 10 % and five at 5
-    % by default. If fewer differ, none is found, however clear.
+    **How few genes can be found.** A set at level ``q`` has at least ``1 / (n_copies * q)`` genes, by default three at
+    10 % and five at 5 %; twice as many with e-values. If fewer differ, none is found, however clear the difference.
 
     Parameters
     ----------
     model
         The model the panels were computed from, with its data.
     groups
-        Groups with a stored panel to test; each costs seconds for hundreds of genes, about a minute for 2,000.
+        Groups with a stored panel to test; each costs seconds for hundreds of genes, half a minute for 2,000.
     n_copies
         Knockoffs of each gene. More of them allow for smaller sets, and cost time and a little power.
     n_draws
