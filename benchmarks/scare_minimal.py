@@ -3,7 +3,7 @@
 scARE with ``minimal=True`` pays for every gene its encoder uses. For several prices the effective number of genes is read
 off the attributions, and the genes with the largest are the panel. Panels of the same sizes: most variable genes, highest
 dispersion within bins (scanpy's ranking), random genes. Each panel is scored the same way: an SCVI
-whose encoder sees the panel only; reconstruction of *all* genes in nats per held-out cell, and accuracy of cell types. Run with ``python benchmarks/scare_minimal.py [--seeds 0] [--prices 1 3 10]``.
+whose encoder sees the panel only; reconstruction of *all* genes in nats per held-out cell, and accuracy of cell types. Run with ``python benchmarks/scare_minimal.py [--seeds 0] [--prices 0.03 0.1 0.3 1]``.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def figure(table: pd.DataFrame) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prices", nargs="+", type=float, default=[0.3, 1.0, 3.0, 10.0])
+    parser.add_argument("--prices", nargs="+", type=float, default=[0.03, 0.1, 0.3, 1.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=100)
     args = parser.parse_args()
