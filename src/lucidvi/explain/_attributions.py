@@ -83,7 +83,8 @@ def attributions(
         target belongs to another modality it is predicted from this one alone, as GRIDS does.
     reference
         Where references come from: ``"all"`` training cells, or a group of ``groupby``: then attributions tell what
-        sets a group apart from that one.
+        sets a group apart from that one. Expected gradients of all cells against all cells average to about 0: rank
+        features by the absolute ones then.
     baseline
         The single reference of methods that need one: the ``"empty"`` cell, or the ``"mean"`` of the references.
     transform_batch
