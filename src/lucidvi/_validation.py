@@ -76,6 +76,12 @@ def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
         )
 
 
+def check_obs_key(obs: pd.DataFrame, key: str, argument: str) -> None:
+    """Require a column of ``.obs``."""
+    if key not in obs:
+        raise KeyError(f"{argument}={key!r} is not a column of .obs. {near(key, obs.columns)}")
+
+
 def obs_column(mdata: MuData, key: str, modalities: Iterable[str], argument: str) -> pd.Series:
     """A column of ``mdata.obs``, or the same column of the modalities put together.
 

@@ -10,9 +10,11 @@ import torch
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
+from scvi.module import PEAKVAE
 from torch import Tensor
 
 from lucidvi._validation import check_names
+from lucidvi.model.ace._module import ACEModule
 
 INPUTS = (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.ATAC_X_KEY, REGISTRY_KEYS.PROTEIN_EXP_KEY)
 KINDS = ("latent", "expression", "accessibility", "label")
@@ -168,7 +170,7 @@ class ModelFunction:
         if kind == "expression" and self._decodes(REGISTRY_KEYS.X_KEY):
             return self._names(REGISTRY_KEYS.X_KEY)
         if kind == "accessibility":
-            if type(self.module).__name__ == "PEAKVAE":
+            if isinstance(self.module, PEAKVAE):
                 return self._names(REGISTRY_KEYS.X_KEY)
             if REGISTRY_KEYS.ATAC_X_KEY in self.manager.data_registry:
                 return self._names(REGISTRY_KEYS.ATAC_X_KEY)
@@ -178,7 +180,7 @@ class ModelFunction:
         return (
             hasattr(self.module, "generative")
             and key in self.manager.data_registry
-            and type(self.module).__name__ not in ("PEAKVAE", "ACEModule")
+            and not isinstance(self.module, PEAKVAE | ACEModule)
         )
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], target: Target) -> Tensor:
@@ -207,13 +209,16 @@ class ModelFunction:
             return z[:, columns]
         return self._decode(z, inferred, tensors, target)[:, columns]
 
+    def stands_alone(self, kind: str) -> bool:
+        """Whether outputs of a kind belong to another modality, and are predicted as if it had not been measured."""
+        own = {REGISTRY_KEYS.X_KEY: "expression", REGISTRY_KEYS.ATAC_X_KEY: "accessibility"}
+        return kind in own.values() and own.get(self.key) != kind
+
     def _position(self, inferred: dict, target: Target) -> Tensor:
         """Posterior mean."""
         if "qz_m" in inferred:  # MULTIVI: joint, or of one modality alone
-            own = {REGISTRY_KEYS.X_KEY: "expression", REGISTRY_KEYS.ATAC_X_KEY: "accessibility"}
-            alone = target.kind in own.values() and own.get(self.key) != target.kind
             names = {REGISTRY_KEYS.X_KEY: "qzm_expr", REGISTRY_KEYS.ATAC_X_KEY: "qzm_acc", REGISTRY_KEYS.PROTEIN_EXP_KEY: "qzm_pro"}  # fmt: skip
-            return inferred[names[self.key] if alone else "qz_m"]
+            return inferred[names[self.key] if self.stands_alone(target.kind) else "qz_m"]
         qz = inferred.get("qz")
         return inferred["z"] if qz is None else qz.mean
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from lucidvi._validation import check_integer, check_names, near, obs_column
+from lucidvi._validation import check_integer, check_names, check_obs_key, near, obs_column
 from lucidvi.explain._attribution_run import METHODS
 from lucidvi.explain._model_function import ModelFunction
 
@@ -28,8 +28,7 @@ def cell_labels(function: ModelFunction, groupby: str | None) -> pd.Series:
         return pd.Series("all", index=cells)
     if isinstance(data, MuData):
         return obs_column(data, groupby, list(data.mod), "groupby").loc[cells].astype(str)
-    if groupby not in data.obs:
-        raise KeyError(f"groupby={groupby!r} is not a column of .obs. {near(groupby, data.obs.columns)}")  # fmt: skip
+    check_obs_key(data.obs, groupby, "groupby")
     return data.obs[groupby].astype(object).where(data.obs[groupby].notna())
 
 

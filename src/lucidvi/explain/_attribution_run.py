@@ -55,8 +55,7 @@ class AttributionRun:
     def __post_init__(self):
         function = self.function
         if self.method in ("expected_gradients", "smoothgrad") or self.baseline == "mean":
-            self._tensors = function.minibatch(self.reference_cells)
-            self.references = function.values(self._tensors)
+            self.references = function.values(function.minibatch(self.reference_cells))
         if self.baseline == "mean":
             self.point = self.references.mean(0)
         else:
@@ -89,7 +88,7 @@ class AttributionRun:
         return value
 
     def __call__(self, tensors: dict[str, Tensor], value: Callable[[Tensor], Tensor], start: int) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Attributions of a chunk, its outputs, and those of its references (for gradients alone NaN).
+        """Attributions of a chunk, its outputs, and those of its references or of the baseline.
 
         Parameters
         ----------

@@ -16,7 +16,7 @@ from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names, near
 from lucidvi.algorithms._knockoff_filter import knockoff_test
 from lucidvi.explain._encoder import Encoder
-from lucidvi.explain._panel_input import group_labels
+from lucidvi.explain._panel_input import check_model, group_labels
 from lucidvi.explain._registered import registered
 
 _MIN_CELLS = 20  # of a group and of its reference
@@ -130,7 +130,7 @@ def panel_confidence(
         check_integer(value, least, name)
     if combine not in ("median", "e-values"):
         raise ValueError(f"combine={combine!r} is unknown. Allowed: 'median', 'e-values'.")
-    _check_model(model)
+    check_model(model, "to test")
     panel = _stored(registered(model, model.adata), key)
     known = list(panel["names"].dtype.names)
     wanted = known if isinstance(groups, str) and groups == "all" else [groups] if isinstance(groups, str) else list(groups)  # fmt: skip
@@ -176,13 +176,6 @@ def panel_confidence(
         "pvals_adj": qvals.copy(),
     }
     return data if copy else None
-
-
-def _check_model(model: BaseModelClass) -> None:
-    if not model.is_trained:
-        raise ValueError("The model is not trained. Call model.train() first.")
-    if getattr(model, "minified_data_type", None) is not None:
-        raise ValueError("The data of the model are minified: there are no counts to test. Load the full data.")  # fmt: skip
 
 
 def _stored(adata: AnnData, key: str) -> dict:

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
-from lucidvi._validation import check_names, near, obs_column
+from lucidvi._validation import check_names, check_obs_key, near, obs_column
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
 from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._encoder import Encoder
@@ -128,22 +128,26 @@ def group_labels(model: BaseModelClass, groupby: str) -> np.ndarray:
     if isinstance(data, MuData):
         field = model.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
         return obs_column(data, groupby, [field.mod_key], "groupby").to_numpy(str)
-    if groupby not in data.obs:
-        raise KeyError(f"groupby={groupby!r} is not a column of obs. {near(groupby, data.obs.columns)}")  # fmt: skip
+    check_obs_key(data.obs, groupby, "groupby")
     column = data.obs[groupby]
     if column.isna().any():
         raise ValueError(f"groupby={groupby!r} is missing for {int(column.isna().sum())} cells. Drop them or name them.")  # fmt: skip
     return column.astype(str).to_numpy()
 
 
+def check_model(model: BaseModelClass, purpose: str) -> None:
+    """Require a trained model with its counts."""
+    if not model.is_trained:
+        raise ValueError("The model is not trained. Call model.train() first.")
+    if getattr(model, "minified_data_type", None) is not None:
+        raise ValueError(f"The data of the model are minified: there are no counts {purpose}. Load the full data.")  # fmt: skip
+
+
 def prepare(
     model: BaseModelClass, labels: np.ndarray, groupby: str, names: pd.Index, seed: int | None
 ) -> PanelInput:
     """Find the groups, given as a label for each cell, in the latent space of the model."""
-    if not model.is_trained:
-        raise ValueError("The model is not trained. Call model.train() first.")
-    if getattr(model, "minified_data_type", None) is not None:
-        raise ValueError("The data of the model are minified: there are no counts to perturb. Load the full data.")  # fmt: skip
+    check_model(model, "to perturb")
     groups = sorted(set(labels))
     if len(groups) < 2:
         raise ValueError(f"groupby={groupby!r} has a single group, {groups[0]!r}. A panel needs at least two.")  # fmt: skip

@@ -12,7 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 from torch import Tensor
 
-from lucidvi._validation import near, obs_column
+from lucidvi._validation import check_obs_key, obs_column
 from lucidvi.algorithms._affine import AffineMap
 from lucidvi.algorithms._subset_problem import CellLoss, SubsetProblem
 
@@ -105,11 +105,8 @@ class Surrogate(ABC):
         if isinstance(data, MuData):
             both = [m for m in (self.modality, self.target_modality) if m is not None]
             column = obs_column(data, groupby, both, "groupby")
-        elif groupby not in data.obs:
-            raise KeyError(
-                f"groupby={groupby!r} is not a column of .obs. {near(groupby, data.obs.columns)}"
-            )
         else:
+            check_obs_key(data.obs, groupby, "groupby")
             column = obs_column(data, groupby, (), "groupby")
         return column.loc[self.cells].astype(str)
 

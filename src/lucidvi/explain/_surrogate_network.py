@@ -55,8 +55,7 @@ class CutNetwork:
         several = isinstance(function.model, MULTIVI)
         name = _ENCODERS[function.key] if several else "z_encoder"
         layer = _first_layer(function, name)
-        own = {REGISTRY_KEYS.X_KEY: "expression", REGISTRY_KEYS.ATAC_X_KEY: "accessibility"}
-        self.joint = several and (kind not in own.values() or own.get(function.key) == kind)
+        self.joint = several and not function.stands_alone(kind)
         self._place = list(_ENCODERS).index(function.key)
         self._name = name
         self.weight = layer.weight.detach()[:, : self.n_features].T.contiguous()

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi.data.fields import BaseAnnDataField
 
-from lucidvi._validation import near
+from lucidvi._validation import check_obs_key, near
 from lucidvi.model.scare._options import FEATURE_SETS
 
 PLACES = ("var", "varm", "layers", "obsm")
@@ -131,10 +131,7 @@ def _check_labels(adata: AnnData, key: str, names: pd.Index, labels_key: str | N
         raise ValueError(
             f".varm[{key!r}] has one set per label, but there are no labels. Pass labels_key."
         )
-    if labels_key not in adata.obs:
-        raise KeyError(
-            f"labels_key={labels_key!r} is not a column of .obs. {near(labels_key, adata.obs)}"
-        )
+    check_obs_key(adata.obs, labels_key, "labels_key")
     labels = pd.unique(adata.obs[labels_key].dropna().astype(str))
     for label in labels:
         if label not in names:
