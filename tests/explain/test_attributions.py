@@ -10,8 +10,9 @@ import scvi
 import torch
 
 import lucidvi as lv
-from lucidvi.explain._attribution_run import COMPLETE, METHODS
-from lucidvi.explain._model_function import model_function
+from lucidvi.explain._attribution_run import COMPLETE, METHODS, PATHS, AttributionRun
+from lucidvi.explain._model_function import Target, model_function
+from lucidvi.explain._surrogate_network import cut_network
 
 CALL = {"progress": False, "copy": True}
 
@@ -250,3 +251,34 @@ def test_writes_into_the_model_data_unless_copied(explain, fitted):
 def test_bad_input(explain, kwargs, error, match):
     with pytest.raises(error, match=match):
         explain("SCVI", **{"target": "gene_1"} | kwargs)
+
+
+CUT = [
+    ("SCVI", "latent", None), ("SCVI", "expression", None), ("LinearSCVI", "latent", None), ("SCARE", "latent", None),
+    ("SCANVI", "label", None), ("PEAKVI", "latent", None), ("PEAKVI", "accessibility", None),
+    ("MULTIVI", "latent", "atac"), ("MULTIVI", "latent", "rna"), ("MULTIVI", "expression", "atac"), ("MULTIVI", "accessibility", "rna"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", PATHS)
+@pytest.mark.parametrize(("name", "kind", "modality"), CUT)
+def test_behind_the_first_layer_it_is_the_same(fitted, name, kind, modality, method):
+    """Gradients brought back by the weights of the first layer, and those of the whole model."""
+    function = model_function(fitted(name), modality)
+    every = function.target(kind)
+    target = Target(kind, every.names[:3], every.columns[:3])
+    run = AttributionRun(function, method, np.arange(5, 12), "empty", 4, 0)
+    run.draw(6)
+    tensors = function.minibatch(np.arange(6))
+    assert run.cut(kind) is not None
+    for k, found in enumerate(run(tensors, target, 0)):
+        expected = run._whole(tensors, run.output(tensors, target, k), 0)
+        for one, other in zip(found, expected, strict=True):
+            scale = float(other.abs().max())
+            torch.testing.assert_close(one, other.to(one), rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_models_that_read_features_elsewhere_are_not_cut(fitted):
+    """Values that are scaled first, and an encoder that reads two modalities at once."""
+    for name, modality in (("ACE", None), ("SIVAE", None), ("TOTALVI", "rna"), ("GRIDS", "atac")):
+        assert cut_network(model_function(fitted(name), modality), "latent") is None

@@ -1,6 +1,6 @@
 """Attributions of a model's outputs, one chunk of cells at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,16 @@ from lucidvi.algorithms._attributions import (
 )
 from lucidvi.algorithms._deep_lift import deep_lift
 from lucidvi.algorithms._expected_gradients import expected_gradients, integrated_gradients
+from lucidvi.algorithms._layer_attributions import LinearLayer, References
 from lucidvi.explain._model_function import ModelFunction, Target
+from lucidvi.explain._surrogate_network import CutNetwork, cut_network
 
 METHODS = (
     "expected_gradients", "integrated_gradients", "input_x_gradient", "deep_lift", "feature_ablation", "saliency",
     "smoothgrad",
 )  # fmt: skip
+PATHS = ("expected_gradients", "integrated_gradients")
+"""Methods that add up gradients along straight paths."""
 COMPLETE = ("expected_gradients", "integrated_gradients", "deep_lift")
 """Methods whose attributions sum to the output minus that of the reference."""
 
@@ -63,6 +67,7 @@ class AttributionRun:
             self.point = torch.zeros(len(function.features), device=device)
         if self.method == "smoothgrad":
             self.spread = self.references.amax(0) - self.references.amin(0)
+        self._network: CutNetwork | None = None
 
     def draw(self, n_cells: int) -> None:
         """References, and positions on the paths to them, of all cells that are explained."""
@@ -87,25 +92,61 @@ class AttributionRun:
 
         return value
 
-    def __call__(self, tensors: dict[str, Tensor], value: Callable[[Tensor], Tensor], start: int) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Attributions of a chunk, its outputs, and those of its references or of the baseline.
+    def __call__(self, tensors: dict[str, Tensor], target: Target, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        """For each output: attributions of a chunk, the outputs, and those of the references or of the baseline.
 
         Parameters
         ----------
         tensors
             Minibatch of the chunk.
-        value
-            As :meth:`output` returns it.
+        target
+            What is explained.
         start
             Position of the chunk among all cells.
         """
+        network = self.cut(target.kind) if self.method in PATHS else None
+        if network is not None:
+            yield from self._behind_layer(network, tensors, target, start)
+            return
+        for k in range(len(target.names)):
+            yield self._whole(tensors, self.output(tensors, target, k), start)
+
+    def cut(self, kind: str) -> CutNetwork | None:
+        """The model behind the first layer of its encoder, if nothing else reads the features."""
+        if self._network is None or self._network.target.kind != kind:
+            self._network = cut_network(self.function, kind)
+            self.layer = None if self._network is None else LinearLayer(self._network.affine_weight)
+            if self.layer is not None and self.method == "expected_gradients":
+                self.compared = References(self.layer, self.references)
+        return self._network
+
+    def _behind_layer(self, network: CutNetwork, tensors: dict[str, Tensor], target: Target, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        x, layer = self.function.values(tensors), self.layer
+        own, columns = network.own_values(self.function, tensors), list(target.columns)
+        rest = lambda h: network(h, own)[:, columns]
+        if self.method == "integrated_gradients":
+            found = layer.integrated_gradients(rest, x, self.point, self.n_draws)
+            origins = [layer.image(self.point.expand_as(x))]
+        else:
+            chosen, positions = self._drawn(start, len(x), x.device)
+            found = layer.expected_gradients(rest, x, self.compared, chosen, positions)
+            origins = [self.compared.image[row] for row in chosen]
+        with torch.no_grad():
+            before = rest(layer.image(x))
+            away = torch.stack([rest(origin) for origin in origins]).mean(0)
+        yield from zip(found, before.T, away.T, strict=True)
+
+    def _drawn(self, start: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        part = slice(start, start + n)
+        return self.chosen[:, part].to(device), self.positions[:, part].to(device)
+
+    def _whole(self, tensors: dict[str, Tensor], value: Callable[[Tensor], Tensor], start: int) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         x = self.function.values(tensors)
         point = self.point.expand_as(x)
         with torch.no_grad():
             before = value(x)
         if self.method == "expected_gradients":
-            part = slice(start, start + len(x))
-            chosen, positions = self.chosen[:, part].to(x.device), self.positions[:, part]
+            chosen, positions = self._drawn(start, len(x), x.device)
             reference = lambda draw: self.references[chosen[draw]]
             a = expected_gradients(value, x, reference, n_draws=self.n_draws, positions=positions)
             with torch.no_grad():

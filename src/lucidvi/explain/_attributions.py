@@ -162,8 +162,7 @@ def attributions(
             outputs = np.zeros((2, len(chosen.names)))
             for start in range(0, len(members), batch_size):
                 tensors = function.minibatch(members[start : start + batch_size])
-                for k in range(len(chosen.names)):
-                    a, *values = run(tensors, run.output(tensors, chosen, k), start)
+                for k, (a, *values) in enumerate(run(tensors, chosen, start)):
                     part = a.detach().cpu().numpy()
                     mean[0, k] += part.sum(0, dtype=np.float64) / len(members)
                     mean[1, k] += np.abs(part, out=part if not per_cell else None).sum(0, dtype=np.float64) / len(members)  # fmt: skip

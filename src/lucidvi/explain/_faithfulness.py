@@ -206,7 +206,7 @@ def attribute(
     a, x, outputs = [], [], []
     for start in range(0, len(cells), batch_size):
         tensors = run.function.minibatch(cells[start : start + batch_size])
-        found, *values = run(tensors, run.output(tensors, target, 0), start)
+        found, *values = next(run(tensors, target, start))
         a.append(found.detach().cpu().numpy())
         x.append(run.function.values(tensors).cpu().numpy())
         outputs.append(torch.stack(values).double().cpu().numpy())

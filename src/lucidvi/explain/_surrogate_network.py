@@ -3,6 +3,7 @@
 from copy import copy, deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.model import MULTIVI
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from lucidvi.explain._adapter import INPUTS, ModelFunction
-from lucidvi.model.grids._data import TARGET_SUM
 
 _ENCODERS = {  # of MULTIVI, in the order of its weights of modalities
     REGISTRY_KEYS.X_KEY: "z_encoder_expression",
@@ -41,8 +41,8 @@ class CutNetwork:
 
     Attributes
     ----------
-    weight
-        Weights of the features in the first layer, shape ``(n_features, n_hidden)``.
+    weight, affine_weight
+        Weights of the features in the first layer, shape ``(n_features, n_hidden)``; and of the affine image.
     joint
         Whether the latent position is a mean over modalities: MULTIVI, unless the output belongs to another modality
         and is predicted from this one alone. The affine image then ends with the sum of a cell's values, which says
@@ -59,6 +59,8 @@ class CutNetwork:
         self._place = list(_ENCODERS).index(function.key)
         self._name = name
         self.weight = layer.weight.detach()[:, : self.n_features].T.contiguous()
+        ones = self.weight.new_ones(self.n_features, 1)
+        self.affine_weight = torch.cat([self.weight, ones], 1) if self.joint else self.weight
         self._function = copy(function)
         self._function.model = self._function.manager = None
         self._function.module = _without_wide_parts(function.module, name, layer, kind)
@@ -84,7 +86,7 @@ class CutNetwork:
         return {k: v.detach() for k, v in own.items()}
 
     def __call__(self, h: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """All outputs of the kind on the scale of the search, shape ``(n, n_targets)``; expression as a logarithm.
+        """All outputs of the kind, shape ``(n, n_targets)``, as :class:`ModelFunction` gives them.
 
         Parameters
         ----------
@@ -105,8 +107,16 @@ class CutNetwork:
         inferred: dict[str, Any] = {
             "z": z, "qz_m": z, "qz": Normal(z, torch.ones_like(z)), "library": library, "libsize_expr": library,
         }  # fmt: skip
-        value = self._function._decode(z, inferred, own, self.target)
-        return torch.log1p(TARGET_SUM * value) if self.target.kind == "expression" else value
+        return self._function._decode(z, inferred, own, self.target)
+
+    def agrees(self, function: ModelFunction, cells: np.ndarray) -> bool:
+        """Whether the outputs of some cells are those of the model: nothing but the first layer reads the features."""
+        tensors = function.minibatch(cells)
+        with torch.no_grad():
+            x = function.values(tensors)
+            expected = function(x, tensors, self.target)
+            found = self(x @ self.affine_weight, self.own_values(function, tensors))
+        return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().mean()))
 
     def _position(self, h: Tensor, own: dict[str, Tensor]) -> Tensor:
         encoder = getattr(self._function.module, self._name)
@@ -122,6 +132,18 @@ class CutNetwork:
         weights = own["weights"].masked_fill(~present, -torch.inf).softmax(-1)
         # a cell of which nothing is left lies where the prior has its mean
         return (weights.nan_to_num(0.0)[..., None] * means).sum(1)
+
+
+def cut_network(function: ModelFunction, kind: str) -> CutNetwork | None:
+    """The model behind the first layer of its encoder; ``None`` if other parts read the features as well."""
+    try:
+        network = CutNetwork(function, kind)
+    except TypeError:
+        return None
+    try:
+        return network if network.agrees(function, np.arange(min(3, len(function.cells)))) else None
+    except (RuntimeError, KeyError, TypeError):  # other parts of the module have other inputs than scVI's
+        return None
 
 
 class _Given(nn.Module):
