@@ -259,7 +259,8 @@ def main(
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here")
         return 130
-    print(f"{time.perf_counter() - tick:.0f} s; failed: {', '.join(failed) or 'none'}")
+    spent = sum(row["seconds"] for row in suite.mine.values() if row["exit_code"] == 0)
+    print(f"{time.perf_counter() - tick:.0f} s, {spent:.0f} s with what was done before; failed: {', '.join(failed) or 'none'}")  # fmt: skip
     return int(bool(failed))
 
 
