@@ -74,9 +74,21 @@ def grids_table_1(result: dict) -> list[Table]:
     return [Table(turn(columns), "GRIDS", better=dict.fromkeys(columns, "low"))] if columns else []
 
 
+def grids_table_2(result: dict) -> list[Table]:
+    names = {"CGE": "VIP", "MGC": "Microglia"}
+    columns = {
+        f"{names.get(t, t)}, 100 genes: relative change, L = 10, %": {k: 100 * v for k, v in row.items()}
+        for t, row in result["relative change"].items() if t != "mean of pairs"
+    }  # fmt: skip
+    return [Table(turn(columns), "GRIDS", better=dict.fromkeys(columns, "low"))]
+
+
 def grids_table_3(result: dict) -> list[Table]:
     cells: Cells = {"GRIDS": {}, "random sets": {}}
     for size in (10, 128):
+        for method, row in result.get(f"hits {size}", {}).items():
+            for name, kind in (("exact_hit", "hit ratio"), ("soft_hit", "soft hit ratio")):
+                cells.setdefault(method, {})[f"{kind}, L = {size}, %"] = 100 * row[name]
         for hit in result.get(f"specificity sets_{size}", {}).get("hits", []):
             kind = {"exact_hit": "hit ratio", "soft_hit": "soft hit ratio"}.get(hit["metric"])
             if kind:
@@ -192,7 +204,9 @@ def ace_pbmc(result: dict) -> list[Table]:
         kind, size = name.split()
         columns[f"{'AUROC' if kind == 'auroc' else 'correlation'}, {size} genes"] = values
     better = {c: "high" if "AUROC" in c else "low" for c in columns}
-    return [Table(turn(columns), "ACE", better=better)] if columns else []
+    tables = [Table(turn(columns), "ACE", better=better)] if columns else []
+    name = "genes of the CD4 T panel that another method has, of 18"
+    return [*tables, Table({"ACE": {name: result[name]}})] if name in result else tables
 
 
 def ace_close(result: dict) -> list[Table]:

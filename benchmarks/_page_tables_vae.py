@@ -68,6 +68,17 @@ def scare_conditions(result: dict) -> list[Table]:
     return tables
 
 
+def scare_minimal(result: dict) -> list[Table]:
+    table = pd.DataFrame(result["rows"])
+    wide = table.pivot_table(index=["genes", "panel"], values=["reconstruction", "accuracy"])
+    tables = []
+    for n, part in wide.groupby(level=0):
+        cells = part.droplevel(0).to_dict("index")
+        better = {"reconstruction": "low", "accuracy": "high"}
+        tables.append(Table(cells, "scARE" if "scARE" in cells else "", better=better, caption=f"{n} genes"))  # fmt: skip
+    return tables
+
+
 def sivae_accuracy(rows: list[dict]) -> list[Table]:
     table = pd.DataFrame(rows)
     tables = []

@@ -7,7 +7,6 @@ of the first genes, three seeds; panels of close types against each other; panel
 """
 
 import argparse
-import time
 import warnings
 
 import anndata as ad
@@ -17,13 +16,12 @@ import scanpy as sc
 import scvi
 import torch
 from _cortex import data_file
+from _panel_rankings import EMBEDDED, deseq2, rankings, shared
 from _report import finish
-from captum.attr import GradientShap
 
 import lucidvi as lv
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
-TESTS = {"t-test": "t-test", "wilcoxon": "wilcoxon", "logistic regression": "logreg"}
 
 
 def train(adata: ad.AnnData, labels: str, seed: int, max_epochs: int, **options) -> lv.model.ACE:
@@ -34,56 +32,6 @@ def train(adata: ad.AnnData, labels: str, seed: int, max_epochs: int, **options)
     model = lv.model.ACE(adata, **options)
     model.train(max_epochs, **QUIET)
     return model
-
-
-def attributions(model: lv.model.ACE, labels: np.ndarray, seed: int) -> dict[str, pd.DataFrame]:
-    """SmoothGrad and GradientShap of each group's logit, mean absolute value over its cells: genes x groups."""
-    adata, module = model.adata, model.module.eval()
-    torch.manual_seed(seed)
-    x = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
-    u = module.scaled(torch.from_numpy(x))
-    kmeans = model.neural_kmeans()
-    names = list(model.centroids_.index)
-    method = GradientShap(lambda v: kmeans.logits(module.encode(v)))
-    out = {"SmoothGrad": {}, "GradientShap": {}}
-    for g, name in enumerate(names):
-        cells = np.flatnonzero(labels == name)[:200]
-        noisy = u[cells].repeat(10, 1)
-        noisy = (noisy + 0.15 * torch.randn_like(noisy)).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(kmeans.logits(module.encode(noisy))[:, g].sum(), noisy)
-        out["SmoothGrad"][name] = gradient.reshape(10, len(cells), -1).mean(0).abs().mean(0).numpy()
-        others = u[torch.from_numpy(labels != name)]
-        base = others[torch.randperm(len(others))[:50]]
-        found = method.attribute(u[cells], base, target=g, n_samples=10)
-        out["GradientShap"][name] = found.abs().mean(0).detach().numpy()
-    return {k: pd.DataFrame(v, index=adata.var_names) for k, v in out.items()}
-
-
-def ranked(scores: pd.DataFrame) -> dict[str, list[str]]:
-    """Genes by falling score."""
-    return {g: list(scores[g].sort_values(ascending=False, kind="stable").index) for g in scores}
-
-
-def rankings(model: lv.model.ACE, groupby: str, seed: int, n_genes: int) -> tuple[dict, float]:
-    """Ranking of all methods, and the seconds of ACE's panels."""
-    adata = model.adata
-    labels = adata.obs[groupby].astype(str).to_numpy()
-    out = {}
-    tick = time.perf_counter()
-    lv.explain.gene_panel(model, groupby, n_genes=n_genes, progress=False, seed=seed)
-    seconds = time.perf_counter() - tick
-    records = adata.uns["gene_panel"]["names"]
-    out["ACE"] = {g: list(records[g]) for g in records.dtype.names}
-    for name, method in TESTS.items():
-        threads = torch.get_num_threads()
-        sc.tl.rank_genes_groups(adata, groupby, method=method, key_added="de")
-        torch.set_num_threads(threads)
-        names = adata.uns["de"]["names"]
-        out[name] = {g: list(names[g]) for g in names.dtype.names}
-    x = adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X
-    out["JSD"] = ranked(lv.metrics.jsd_specificity(x - x.min(), labels, names=adata.var_names))
-    out |= {k: ranked(v) for k, v in attributions(model, labels, seed).items()}
-    return out, seconds
 
 
 def simulation(seeds: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -191,8 +139,8 @@ def other_models(seed: int) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def pbmc(seeds: list[int], sizes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, list[float]]:
-    """AUROC and redundancy by method, flip rates, and seconds of all panels."""
+def pbmc(seeds: list[int], sizes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame, list[float], int]:  # fmt: skip
+    """AUROC and redundancy by method, flip rates, seconds of all panels, and genes shared with other methods."""
     adata = pbmc3k()
     kept = adata.obs["type"].map(adata.obs["type"].value_counts()) >= 50
     rows, panels, seconds = [], [], []
@@ -200,10 +148,13 @@ def pbmc(seeds: list[int], sizes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame
     for seed in seeds:
         model = train(adata, "type", seed, 60)
         found, taken = rankings(model, "type", seed, max(sizes))
+        if seed == seeds[0]:
+            found["DESeq2"] = deseq2(adata, "type")
+            n_shared = shared(found, "CD4 T cells")
         seconds.append(round(taken, 1))
         panels.append(adata.uns["gene_panel"]["panels"].assign(seed=seed))
         for method, ranking in found.items():
-            if seed > seeds[0] and method not in ("ACE", "SmoothGrad", "GradientShap"):
+            if seed > seeds[0] and method not in EMBEDDED:
                 continue  # the same for every seed
             ranking = {g: r for g, r in ranking.items() if g in set(types[kept])}
             options = {"names": adata.var_names, "sizes": sizes}
@@ -223,7 +174,7 @@ def pbmc(seeds: list[int], sizes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame
         .mean()
         .unstack()
     )
-    return table, pd.concat(panels), seconds
+    return table, pd.concat(panels), seconds, n_shared
 
 
 def main() -> None:
@@ -244,7 +195,7 @@ def main() -> None:
             )
         goals["signs right, least"] = (float(signs.min()), ">=", 0.95)
     if "pbmc" in args.parts:
-        table, panels, seconds = pbmc(args.seeds, args.sizes)
+        table, panels, seconds, n_shared = pbmc(args.seeds, args.sizes)
         print("PBMC3k\n", table.round(4).to_string())
         large = panels[panels["n_held_out"] >= 30]
         print(
@@ -255,6 +206,7 @@ def main() -> None:
         )
         result["pbmc"] = {f"{a} {b}": v for (a, b), v in table.round(4).to_dict().items()}
         result["seconds of eight panels"] = seconds
+        result["genes of the CD4 T panel that another method has, of 18"] = n_shared
         for size in args.sizes[:2]:
             best = table["auroc"][size].drop("ACE").max()
             goals[f"AUROC at {size}: ACE - best other"] = (

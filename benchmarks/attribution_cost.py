@@ -147,7 +147,9 @@ def peaks(n_cells: int, n_peaks: int, few: int) -> tuple[dict, dict]:
                 f"{key} {name}, GB (extrapolated)": round(gb, 1),
                 f"{key} {name}, s (extrapolated)": round(share * naive["s"], 1),
                 f"{key} {name} / ours": ratio,
-                f"{key} {name} / ours, on {few} cells both": round(naive["s"] / few_of_mine["s"], 2),
+                f"{key} {name} / ours, on {few} cells both": round(
+                    naive["s"] / few_of_mine["s"], 2
+                ),
             }
             goals[f"PEAKVI {method}: {name} / ours, seconds"] = (ratio, ">=", 1.0)
         out[f"{key} sums differ by"] = round(abs(few_of_mine["total"] / naive["total"] - 1), 4)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _baselines import fimap, saliency, smoothgrad
 from _cortex import (
     GENES,
     MARKERS,
@@ -20,12 +19,11 @@ from _cortex import (
     multivi_from_atac,
     ridge_on_lsi,
 )
+from _subset_methods import compare_methods, hits, mean_changes
 
 import lucidvi as lv
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
-from lucidvi.algorithms._subset_search import input_times_gradient, top_features
-from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
-from lucidvi.explain._subset_perturbation import search_problem
+from lucidvi.explain._evaluate_set import matched_random_sets
 from lucidvi.explain._surrogate import make_surrogate
 
 matplotlib.use("Agg")
@@ -62,46 +60,6 @@ def surrogate_table(mdata: mudata.MuData, models: dict, multivi_epochs: int) -> 
     return pd.DataFrame(rows).T[keep]
 
 
-def compare_methods(
-    model: lv.model.GRIDS, result: dict, n_features: int, seed: int
-) -> pd.DataFrame:
-    """Relative drop by method and pair, on test cells and on the population that was searched."""
-    surrogate = make_surrogate(model)
-    labels = surrogate.groups("cell_type").to_numpy()
-    rows = []
-    for (gene, group), members in result["features"].groupby(
-        ["gene", "group"], sort=False, observed=True
-    ):
-        g = surrogate.targets.get_loc(gene)
-        cells = np.intersect1d(np.flatnonzero(labels == group), surrogate.train_cells)
-        test = np.intersect1d(np.flatnonzero(labels == group), surrogate.test_cells)
-        openness = np.asarray(surrogate.input(cells).mean(0)).ravel()
-        problem = search_problem(surrogate, cells, g, openness > 0, 1.0, 0.0, 0.1)
-        rng = np.random.default_rng(seed)
-        own = surrogate.features.get_indexer(members["feature"]).tolist()
-        pool = np.flatnonzero(openness > 0)
-        sets = {
-            "Random": [rng.choice(pool, n_features, replace=False).tolist() for _ in range(10)],
-            "Random, matched": matched_random_sets(own, openness, openness > 0, 10, rng).tolist(),
-            "Saliency": [top_features(problem, saliency(problem, rng), n_features)],
-            "SmoothGrad": [top_features(problem, smoothgrad(problem, rng), n_features)],
-            "FIMAP mask": [top_features(problem, fimap(problem, rng), n_features)],
-            "Input x gradient": [top_features(problem, input_times_gradient(problem), n_features)],
-            "GRIDS": [own],
-        }
-        evaluator = Evaluator(surrogate, test, g, 0.0)
-        for method, drawn in sets.items():
-            drop = np.mean([evaluator.delta(s) for s in drawn])
-            rows.append(
-                {
-                    "gene": gene, "group": group, "method": method, "delta": drop,
-                    "rel_delta": drop / max(evaluator.before, 1e-12),
-                    "search_loss": np.mean([problem.subset(s).loss for s in drawn]),
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def specificity(model: lv.model.GRIDS, result: dict, n_random: int = 200) -> dict:
     """Overlap of sets between genes, cis share, linked peaks and hits next to matched random sets."""
     mdata, sets, features = model.adata, result["sets"], result["features"]
@@ -124,15 +82,13 @@ def specificity(model: lv.model.GRIDS, result: dict, n_random: int = 200) -> dic
             random.append((linked.to_numpy()[drawn] == gene).sum(1).mean() / len(members))
         else:
             random.append(0.0)
-    openness = pd.Series(np.asarray((mdata["atac"].X > 0).mean(0)).ravel(), index=peaks.index)
-    hits = lv.metrics.hit_ratio(features, genes, peaks, openness=openness, n_random=300)
     return {
         "overlap_between_genes": float(lv.metrics.set_overlap(features)["overlap"].mean()),
         "cis_share": float(sets["cis_share"].mean()),
         "rel_delta": float(sets["rel_delta"].mean()),
         "linked_share": float(same.mean()),
         "linked_share_random_same_window": float(np.mean(random)),
-        "hits": hits.reset_index().to_dict("records"),
+        "hits": hits(mdata, features).reset_index().to_dict("records"),
     }
 
 
@@ -228,11 +184,8 @@ def main() -> None:
             print(pd.DataFrame(out[f"specificity {key}"]["hits"]).round(3).to_string())
             if suffix:
                 continue
-            methods = compare_methods(models[name], result, size, args.seed)
-            wide = methods.pivot_table(
-                index="group", columns="method", values="rel_delta", sort=False
-            )
-            wide.loc["mean of pairs"] = methods.groupby("method", sort=False)["rel_delta"].mean()
+            methods, sets = compare_methods(models[name], result, size, args.seed)
+            wide = mean_changes(methods)
             print(
                 f"\nmean relative change of the target on test cells, L={size}\n",
                 wide.round(4).to_string(),
@@ -247,6 +200,11 @@ def main() -> None:
                 "pairs where input x gradient ties within 0.1 %": int(ties), "pairs": len(loss),
             }  # fmt: skip
             print(pd.Series(out[f"methods {size}"]).to_string())
+            out[f"hits {size}"] = {
+                method: hits(mdata, part, n_random=20)["observed"].round(4).to_dict()
+                for method, part in sets.groupby("method", sort=False)
+            }  # fmt: skip
+            print(pd.DataFrame(out[f"hits {size}"]).T.to_string())
     table = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}")
     change = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}", relative=False)
     out["cross_effect_diagonal_share"] = diagonal_share(change)
