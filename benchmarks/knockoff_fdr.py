@@ -13,9 +13,10 @@ import argparse
 import time
 from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _report import finish
+from _report import RESULTS, finish
 from scipy.special import expit
 from scipy.stats import false_discovery_control, mannwhitneyu
 from sklearn.linear_model import LassoCV, LogisticRegression
@@ -32,6 +33,7 @@ from lucidvi.algorithms._knockoffs import GaussianKnockoffs
 
 LEVELS = (0.05, 0.1, 0.2)
 N_COPIES = 4
+COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"]
 CONTROLLED = ("knockoffs, one draw", "knockoffs, median of draws", "knockoffs, e-values", "holdout test")  # fmt: skip
 
 
@@ -144,6 +146,25 @@ def simulate(kind: str, n_simulations: int, sizes: dict, n_draws: int) -> tuple[
     return pd.DataFrame(rows), {k: round(float(v), 2) for k, v in seconds.items()}
 
 
+def figure(result: dict, kinds: list[str]) -> None:
+    """False discoveries (bars: two standard errors) and power against the level asked for."""
+    fig, axes = plt.subplots(2, len(kinds), figsize=(3.6 * len(kinds) + 2, 5.2), layout="constrained", sharex=True, squeeze=False)  # fmt: skip
+    at = 100 * np.array(LEVELS)
+    for (top, bottom), kind in zip(axes.T, kinds, strict=True):
+        top.plot([0, 21], [0, 21], color="0.6", ls="--", label="as asked")
+        for i, (method, row) in enumerate(result[kind].items()):
+            fdr, se, power = (np.array([100 * row[f"{v} {level:.0%}"] for level in LEVELS]) for v in ("fdr", "se", "power"))  # fmt: skip
+            top.errorbar(at + 0.25 * (i - 2), fdr, 2 * se, fmt="o-", ms=4, color=COLORS[i], label=method)  # fmt: skip
+            bottom.plot(at, power, "o-", ms=4, color=COLORS[i])
+        top.set(title=kind, ylim=(0, 100))
+        bottom.set(xlabel="false discoveries asked for, %", ylim=(0, 100), xticks=at)
+    axes[0, 0].set_ylabel("false discoveries, %")
+    axes[1, 0].set_ylabel("true genes found, %")
+    axes[0, -1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    fig.savefig(RESULTS / "knockoff_fdr.png", dpi=110)
+    plt.close(fig)
+
+
 def main() -> None:
     sizes = {
         "gaussian": {"n": 800, "p": 300, "true": 30, "effect": 0.8},
@@ -177,6 +198,8 @@ def main() -> None:
                     round(level + 2 * row["se"], 4),
                 )
     finish(result, goals, save=not args.quick)
+    if not args.quick:
+        figure(result, args.parts)
 
 
 if __name__ == "__main__":
