@@ -16,7 +16,7 @@ def _steering(rows: list[dict], columns: dict[str, str]) -> list[Table]:
             else {"attribution_weight": row["weight"]}
         )
         (name, value), scalar = next(iter(plan.items())), row["scalar"]
-        kind = "SCVI" if plan == {"attribution_weight": 0.0} else f"{name.split('_')[1]} {value:g}"
+        kind = "SCVI" if plan == {"attribution_weight": 0.0} else f"{name.split('_')[-1]} {value:g}"
         kinds.append(kind if scalar == "projection" else f"{kind}, {scalar}")
     table["kind"] = kinds
     tables, better = [], {"FSSF": "high", "accuracy of cell types": "high"}
@@ -24,10 +24,12 @@ def _steering(rows: list[dict], columns: dict[str, str]) -> list[Table]:
         mean = part.groupby("kind", sort=False)[list(columns)].mean().rename(columns=columns)
         mean["seeds"] = part.groupby("kind").size()
         order = sorted(
-            mean.index, key=lambda k: (k != "SCVI", "," in k, k.split()[0] != "share", k)
+            mean.index, key=lambda k: (k != "SCVI", "," in k, k.split()[0] != "steering", k)
         )
         tables.append(
-            Table(mean.loc[order].T.to_dict(), "share 0.7", ("SCVI",), better, f"{data}, {genes}")
+            Table(
+                mean.loc[order].T.to_dict(), "steering 0.6", ("SCVI",), better, f"{data}, {genes}"
+            )
         )
     return tables
 

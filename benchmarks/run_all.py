@@ -82,7 +82,7 @@ CLAIMS = (
     Claim("ace_cost", "ace_cost.py", "", "--quick",
           "beyond the papers: cost of panels", 4),
     Claim("scare_steering", "scare_steering.py",
-          "--data pbmc --scalars projection --weights 0 1 --shares 0.7 --seeds 0", None,
+          "--data pbmc --scalars projection --weights 0 1 --steering 0.6 --seeds 0", None,
           "scARE, figures 1 and 4", 11, (PBMC, GO)),
     Claim("scare_conditions", "scare_conditions.py", "--seeds 0", None,
           "scARE, figure 3", 10, (A549, KANG)),

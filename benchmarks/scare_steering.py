@@ -152,7 +152,7 @@ def figure() -> None:
         for x, y, text in zip(
             steered["fssf"], steered["knn_type"], steered["setting"], strict=True
         ):
-            ax.annotate(text.replace("share ", ""), (x, y), xytext=(4, 3), textcoords="offset points", fontsize="x-small")  # fmt: skip
+            ax.annotate(text.replace("steering ", ""), (x, y), xytext=(4, 3), textcoords="offset points", fontsize="x-small")  # fmt: skip
         best = start["knn_type"].mean()
         ax.axhspan(best - 0.02, best, color="0.92", zorder=0)
         ax.axvline(part["fssf_random"].mean(), color="0.6", ls="--", label="random sets")
@@ -166,7 +166,7 @@ def main() -> None:
     """Fill the table."""
     RESULTS.mkdir(exist_ok=True)
     plans = [{"attribution_weight": w} for w in args.weights]
-    plans += [{"attribution_share": share} for share in args.shares]
+    plans += [{"steering": steering} for steering in args.steering]
     done = {(r["data"], r["set"], r["scalar"], str(r["plan"]), r["seed"]) for r in rows()}
     for seed in args.seeds:
         for data in args.data:
@@ -190,9 +190,9 @@ if __name__ == "__main__":
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--sets", nargs="+", choices=list(SETS))
     parser.add_argument("--scalars", nargs="+", default=["projection", "dimension", "sum", "l2"])
-    parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 0.5, 1.0, 2.0, 5.0])
+    parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 1.0, 2.0])
     parser.add_argument(
-        "--shares", nargs="*", type=float, default=[0.6, 0.7, 0.8], help="instead of fixed weights"
+        "--steering", nargs="*", type=float, default=[0.5, 0.6, 0.7], help="instead of fixed weights"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=100)

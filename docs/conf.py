@@ -41,6 +41,10 @@ if os.environ.get("READTHEDOCS"):
         "torch": ("https://docs.pytorch.org/docs/stable/", None),
     }
 
+# A reference to lucidvi must lead somewhere; those to other packages need their inventories.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!lucidvi\.).*")]
+
 autosummary_generate = True
 # What lucidvi itself defines, in the class or in a mixin: the pages of the models leave the rest to scvi-tools.
 autosummary_context = {
@@ -62,7 +66,7 @@ napoleon_numpy_docstring = True
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
-myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "tasklist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are committed executed
 

@@ -13,13 +13,13 @@ from mudata import MuData
 
 def near(name: object, known: Iterable[object]) -> str:
     """A hint that names the closest known values, or a few of them."""
-    known = [str(k) for k in known]
-    lower = {k.lower(): k for k in reversed(known)}
+    names = [str(k) for k in known]
+    lower = {k.lower(): k for k in reversed(names)}
     close = [lower[k] for k in get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
     if close:
         return f"Did you mean {', '.join(map(repr, close))}?"
-    shown = ", ".join(map(repr, known[:10]))
-    return f"Known: {shown}{', ...' if len(known) > 10 else ''}."
+    shown = ", ".join(map(repr, names[:10]))
+    return f"Known: {shown}{', ...' if len(names) > 10 else ''}."
 
 
 def check_modality(mdata: MuData, modality: str | None, argument: str) -> None:
@@ -69,7 +69,7 @@ def check_finite(x: sp.spmatrix | np.ndarray, what: str) -> None:
 def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
     """Require finite, non-negative values."""
     check_finite(x, what)
-    values = x.data if sp.issparse(x) else np.asarray(x)
+    values = np.asarray(x.data if sp.issparse(x) else x)
     if values.size and values.min() < 0:
         raise ValueError(
             f"{what} holds negative values (minimum {values.min()}). Pass counts, not scaled data."

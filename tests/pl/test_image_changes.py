@@ -53,6 +53,9 @@ def test_rows_are_results_and_pixels_have_places(adata):
 def test_errors(adata):
     with pytest.raises(KeyError, match="No changes of single cells"):
         lv.pl.image_changes(adata, (3, 4), keys="other")
+    with pytest.raises(KeyError) as error:
+        lv.pl.image_changes(adata, (3, 4), keys="nope")
+    assert "'None'" not in str(error.value)  # which anndata lists among the layers
     with pytest.raises(ValueError, match="12 pixels do not fill an image of 3 x 3"):
         lv.pl.image_changes(adata, (3, 3))
     with pytest.raises(KeyError, match="Did you mean 'pixel'"):

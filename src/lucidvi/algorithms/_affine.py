@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -138,7 +139,7 @@ class FixedInput:
     @cached_property
     def _pairs(self) -> tuple[sp.coo_matrix, np.ndarray, np.ndarray, np.ndarray]:
         """Extra (feature, column) pairs, and every non-zero input entry of each: cell, pair, value."""
-        pairs = self.affine.extra.tocoo()
+        pairs = cast("sp.csr_matrix", self.affine.extra).tocoo()
         entries = self.columns[:, pairs.row]
         return (
             pairs,

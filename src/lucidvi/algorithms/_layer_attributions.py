@@ -7,6 +7,7 @@ same numbers as those of :mod:`lucidvi.algorithms._expected_gradients`, at a cos
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class LinearLayer:
         total: Tensor | float = 0.0
         for step in range(n_steps):
             total = total + _gradients(rest, start + (step + 0.5) / n_steps * (end - start))
-        for gradient in total / n_steps:
+        for gradient in cast("Tensor", total / n_steps):
             yield (x - baseline) * (gradient @ self.weight.T)
 
     def expected_gradients(self, rest: Rest, x: Tensor, references: "References", chosen: Tensor, positions: Tensor) -> Iterator[Tensor]:  # fmt: skip

@@ -68,6 +68,7 @@ class PanelProblem:
         has to exceed all others, so that no third group is taken for it.
         """
         move = (theta * self.direction) @ self.weight
+        rows: Tensor | slice
         if active.all():  # copying all rows would cost as much as a layer
             rows, owner, h = slice(None), self.owner, self.h
         else:

@@ -179,7 +179,9 @@ def redundant_enhancers(
     return mdata
 
 
-def _check(counts: dict, shares: dict, scales: dict, co_opening: float, logics: object) -> None:
+def _check(
+    counts: dict, shares: dict, scales: dict, co_opening: float, logics: Sequence[str]
+) -> None:
     for name, value in counts.items():
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")

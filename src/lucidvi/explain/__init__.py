@@ -1,5 +1,6 @@
 """Explanations of trained models; results go into the AnnData or MuData of the model."""
 
+from lucidvi.explain._attribution_confidence import attribution_confidence
 from lucidvi.explain._attributions import attributions
 from lucidvi.explain._cross_effect import cross_effect
 from lucidvi.explain._faithfulness import faithfulness
@@ -10,6 +11,7 @@ from lucidvi.explain._panel_confidence import panel_confidence
 from lucidvi.explain._subset_perturbation import subset_perturbation
 
 __all__ = [
+    "attribution_confidence",
     "attributions",
     "cross_effect",
     "faithfulness",

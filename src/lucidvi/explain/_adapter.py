@@ -1,8 +1,9 @@
 """Outputs of a trained model as differentiable functions of what it reads of one modality."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from typing import Self, cast
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ class ModelFunction:
         x = tensors[self.key].float()
         return torch.log1p(x) if self.logged else x
 
-    def shuffled(self, seed: int) -> "ModelFunction":
+    def shuffled(self, seed: int) -> Self:
         """The same of a model without knowledge: the entries of every parameter change places."""
         generator = torch.Generator().manual_seed(seed)
         other = copy(self)
@@ -147,9 +148,9 @@ class ModelFunction:
             chosen = list(known)
         elif isinstance(chosen, str | int | np.integer):
             chosen = [chosen]
-        chosen = [str(c) for c in chosen]
-        check_names(chosen, known, {"latent": "Latent dimension", "label": "Label"}.get(kind, "Feature"))  # fmt: skip
-        return Target(kind, tuple(chosen), tuple(known.get_indexer(chosen).tolist()))
+        names = [str(c) for c in cast("Iterable[object]", chosen)]
+        check_names(names, known, {"latent": "Latent dimension", "label": "Label"}.get(kind, "Feature"))  # fmt: skip
+        return Target(kind, tuple(names), tuple(known.get_indexer(names).tolist()))
 
     def is_share(self, target: Target) -> bool:
         """Whether the output is never negative, so that it can be read as a share of the unperturbed one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class AttributionRun:
     n_draws: int
     seed: int | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         function = self.function
         if self.method in ("expected_gradients", "smoothgrad") or self.baseline == "mean":
             self.references = function.values(function.minibatch(self.reference_cells))
@@ -121,7 +122,7 @@ class AttributionRun:
         return self._network
 
     def _behind_layer(self, network: CutNetwork, tensors: dict[str, Tensor], target: Target, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
-        x, layer = self.function.values(tensors), self.layer
+        x, layer = self.function.values(tensors), cast("LinearLayer", self.layer)
         own, columns = network.own_values(self.function, tensors), list(target.columns)
         rest = lambda h: network(h, own)[:, columns]
         if self.method == "integrated_gradients":
@@ -150,7 +151,9 @@ class AttributionRun:
             reference = lambda draw: self.references[chosen[draw]]
             a = expected_gradients(value, x, reference, n_draws=self.n_draws, positions=positions)
             with torch.no_grad():
-                away = sum(value(self.references[row]) for row in chosen) / self.n_draws
+                away = cast(
+                    "Tensor", sum(value(self.references[row]) for row in chosen) / self.n_draws
+                )
             return a, before, away
         with torch.no_grad():
             away = value(point)

@@ -7,6 +7,7 @@ import torch
 from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from scvi.model.base import BaseModelClass
 from torch import Tensor
+from torch.distributions import Distribution
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -51,7 +52,7 @@ def decoder(model: BaseModelClass, cells: np.ndarray) -> tuple[Tensor, Decode]:
     return z, decode
 
 
-def _center(px: object) -> Tensor:
+def _center(px: Tensor | Distribution) -> Tensor:
     if isinstance(px, NegativeBinomial | ZeroInflatedNegativeBinomial | Poisson):
         return px.scale.clamp_min(1e-12).log()
     if isinstance(px, Tensor):  # probabilities

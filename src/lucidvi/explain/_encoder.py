@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ class Encoder:
         for i in range(0, len(cells), _CHUNK):
             yield self._observe(self._inputs(cells[i : i + _CHUNK]))
 
-    def cut(self, cells: np.ndarray) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    def cut(self, cells: np.ndarray) -> tuple[Tensor, Callable[[Tensor, Tensor | slice], Tensor]]:
         """What the first layer gives for some cells, and the encoder behind it.
 
         The latter, ``rest(h, rows)``, gives latent means of some of these cells and is differentiable by ``h``.
@@ -106,7 +107,7 @@ class Encoder:
             kept.append(_first_feature(tensors) if self._narrow else tensors)
         tensors = {key: torch.cat([part[key] for part in kept]) for key in kept[0]}
 
-        def rest(h: Tensor, rows: Tensor) -> Tensor:
+        def rest(h: Tensor, rows: Tensor | slice) -> Tensor:
             with _replaced(self.module, self.layer, h):
                 return self._infer({k: v[rows] for k, v in tensors.items()})
 
@@ -136,10 +137,10 @@ def _first_feature(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _replaced(module: nn.Module, layer: nn.Linear, value: Tensor) -> Iterator[None]:
     """Let a layer give a value without computing anything, nor the scaling of what it would have read."""
     with ExitStack() as undo:
-        layer.forward = lambda _: value
+        cast("Any", layer).forward = lambda _: value
         undo.callback(lambda: delattr(layer, "forward"))
         if hasattr(module, "scaled"):
-            module.scaled = lambda x: x
+            cast("Any", module).scaled = lambda x: x
             undo.callback(lambda: delattr(module, "scaled"))
         yield
 

@@ -1,9 +1,11 @@
 """Effect of one set of features on held-out cells."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lucidvi.explain._surrogate_base import Scale, Surrogate
 
@@ -47,7 +49,7 @@ class Evaluator:
         self.problem = surrogate.problem(
             surrogate.input(cells),
             surrogate.affine(gene),
-            lambda h, rows: self.scale.of_tensor(sum(self.parts(h, rows))),
+            lambda h, rows: self.scale.of_tensor(cast("Tensor", sum(self.parts(h, rows)))),
             replacement=replacement,
         )
         self.unchanged = self._state([])

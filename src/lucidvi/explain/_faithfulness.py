@@ -1,6 +1,7 @@
 """Whether attributions are faithful to the model: curves, a model with random weights, stability, completeness."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,8 +132,8 @@ def faithfulness(
     sizes = {"n_draws": n_draws, "n_references": n_references, "n_cells": n_cells, "n_top": n_top}
     for method in methods:
         check_options(method, baseline, sizes)
-    for name, value, least in (("n_random", n_random, 0), ("n_models", n_models, 0), ("n_bootstraps", n_bootstraps, 0)):  # fmt: skip
-        check_integer(value, least, name)
+    for argument, value, least in (("n_random", n_random, 0), ("n_models", n_models, 0), ("n_bootstraps", n_bootstraps, 0)):  # fmt: skip
+        check_integer(value, least, argument)
     function = model_function(model, modality, transform_batch)
     chosen = function.target(target)
     if len(chosen.names) != 1:
@@ -151,7 +152,7 @@ def faithfulness(
                 a, x, gap = attribute(run, members, chosen)
                 means[method] = a.mean(0)
                 read = _reader(run, members, chosen)
-                options = {"baseline": run.point.cpu().numpy(), "n_random": n_random, "match": x.mean(0), "seed": seed,
+                options: dict[str, Any] = {"baseline": run.point.cpu().numpy(), "n_random": n_random, "match": x.mean(0), "seed": seed,
                            "relative": function.is_share(chosen), "batch_size": len(members)}  # fmt: skip
                 name = {"method": method, "group": group}
                 for curve in (deletion_curve, insertion_curve):

@@ -167,12 +167,13 @@ def gene_panel(
     allowed = given.encoder.names.isin(list(usable))
     options = PanelOptions(perturbation, max_change, allowed, bounds, per_cell)
     penalties = torch.logspace(0, -3, n_steps + 1)[1:]
-    target = {"flip_rate": flip_rate, "n_features": n_genes}
     reported = given.problem(pairs, given.held_out, n_cells if per_cell else 500, options)
     with tqdm(total=n_steps * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
 
         def run(problem: PanelProblem) -> Path:
-            steps = solve_path(problem, reported[0], penalties, **target)
+            steps = solve_path(
+                problem, reported[0], penalties, flip_rate=flip_rate, n_features=n_genes
+            )
             done: list[Path] = []
             for path in steps:
                 done.append(path)
@@ -209,8 +210,9 @@ def gene_panel(
     if isinstance(data, MuData):  # scanpy looks for the groups beside the result
         store.obs[groupby] = pd.Categorical(labels)
     at = store.var_names.get_indexer(given.encoder.names)
-    store.varm[key_added] = np.zeros((store.n_vars, len(pairs)), dtype=np.float32)
-    store.varm[key_added][at] = delta.T
+    moves = np.zeros((store.n_vars, len(pairs)), dtype=np.float32)
+    moves[at] = delta.T
+    store.varm[key_added] = moves
     if per_cell:
         cells = np.concatenate([given.held_out[group][:n_cells] for group in columns])
         units = (change * given.std * given.encoder.unit).cpu().numpy()

@@ -1,5 +1,7 @@
 """GRIDS as differentiable functions of either modality."""
 
+from typing import Self
+
 import numpy as np
 import pandas as pd
 import torch
@@ -40,7 +42,7 @@ class GRIDSFunction(ModelFunction):
         """Rows of the modality the model was trained on."""
         return np.flatnonzero(np.isin(self.cell_of_row, self.model.train_indices))
 
-    def shuffled(self, seed: int) -> "GRIDSFunction":
+    def shuffled(self, seed: int) -> Self:
         """As of any model."""
         other = super().shuffled(seed)
         other.affine = other.module.affine_map()

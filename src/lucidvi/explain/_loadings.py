@@ -75,7 +75,7 @@ def loadings(
     check_integer(n_cells, 1, "n_cells")
     if not model.is_trained:
         raise ValueError("The model is not trained. Call model.train() first.")
-    params = {"model": type(model).__name__}
+    params: dict[str, str | int] = {"model": type(model).__name__}
     if isinstance(model, SIVAE) and not derivative:
         table = model.get_feature_embedding()
         params["kind"] = "feature embedding"

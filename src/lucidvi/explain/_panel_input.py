@@ -1,6 +1,8 @@
 """What a gene panel is computed from: checked arguments, cells of each group, and the problem to solve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -69,9 +71,10 @@ class PanelInput:
             start = torch.stack([self.mean[self.groups.index(g)] for g, _ in pairs])
         source = [self.groups.index(pairs[i][0]) for i in of]
         target = [-1 if pairs[i][1] == "rest" else self.groups.index(pairs[i][1]) for i in of]
+        owners, sources, targets = (torch.tensor(v, device=h.device) for v in (owner, source, target))  # fmt: skip
         direction, low, high, far = self._range(start, away, options)
         problem = PanelProblem(
-            h, self.encoder.weight * self.std[:, None], *(torch.tensor(v, device=h.device) for v in (owner, source, target)),
+            h, self.encoder.weight * self.std[:, None], owners, sources, targets,
             direction, low, high, far, rest, self.kmeans,
         )  # fmt: skip
         return problem, of
@@ -110,7 +113,7 @@ class PanelInput:
 
 
 def choose_pairs(
-    known: list[str], groups: str | list[str], reference: str, groupby: str
+    known: list[str], groups: str | Sequence[str], reference: str, groupby: str
 ) -> list[tuple[str, str]]:
     """Pairs of a group and what it is compared with."""
     wanted = known if isinstance(groups, str) and groups == "all" else [groups] if isinstance(groups, str) else list(groups)  # fmt: skip
@@ -197,11 +200,17 @@ def _split(
 
 def _moments(encoder: Encoder, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Mean, mean square, least and largest of what the first layer reads, and latent means; in chunks."""
-    total, square, least, most, latent = 0.0, 0.0, np.inf, -np.inf, []
+    total: Tensor | float = 0.0
+    square: Tensor | float = 0.0
+    least: Tensor | float = np.inf
+    most: Tensor | float = -np.inf
+    latent = []
     for u, _, z in encoder.read(cells):
         wide = u.cpu().double()  # on the processor: not all accelerators have double precision
         total, square = total + wide.sum(0), square + wide.square().sum(0)
         low, high = u.aminmax(dim=0)
         least, most = low.clamp_max(least), high.clamp_min(most)
         latent.append(z)
-    return total / len(cells), square / len(cells), least, most, torch.cat(latent)
+    n = len(cells)
+    found = cast("tuple[Tensor, Tensor, Tensor, Tensor]", (total / n, square / n, least, most))
+    return *found, torch.cat(latent)

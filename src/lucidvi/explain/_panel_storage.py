@@ -34,8 +34,8 @@ def ranking(problem: PanelProblem, path: Path, of: np.ndarray) -> tuple[np.ndarr
 
 def by_pair(values: Tensor, of: np.ndarray) -> np.ndarray:
     """Mean over the perturbations of each pair."""
-    values = values.cpu().double().numpy()
-    return np.stack([values[of == pair].mean(0) for pair in range(of.max() + 1)])
+    table = values.cpu().double().numpy()
+    return np.stack([table[of == pair].mean(0) for pair in range(of.max() + 1)])
 
 
 def records(

@@ -1,7 +1,7 @@
 """What is to be explained: the arguments of a search, checked before the first one starts."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -87,7 +87,7 @@ def eligible_features(adata: AnnData, feature_mask: Any) -> np.ndarray:
             raise KeyError(
                 f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}."
             )
-        return adata.var[feature_mask].to_numpy(dtype=bool)
+        return cast("pd.DataFrame", adata.var)[feature_mask].to_numpy(dtype=bool)
     mask = np.asarray(feature_mask)
     if mask.dtype == bool:
         if mask.shape != (adata.n_vars,):

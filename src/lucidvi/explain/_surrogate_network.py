@@ -142,7 +142,11 @@ def cut_network(function: ModelFunction, kind: str) -> CutNetwork | None:
         return None
     try:
         return network if network.agrees(function, np.arange(min(3, len(function.cells)))) else None
-    except (RuntimeError, KeyError, TypeError):  # other parts of the module have other inputs than scVI's
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+    ):  # other parts of the module have other inputs than scVI's
         return None
 
 

@@ -1,5 +1,7 @@
 """Checks of a cells x features matrix before a model is built on it."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
@@ -11,13 +13,14 @@ def check_matrix(adata: AnnData, layer: str | None) -> None:
     """Require distinct names, a known layer and finite values."""
     check_unique(adata.var_names, "Feature")
     if layer is not None and layer not in adata.layers:
-        raise KeyError(f"Layer {layer!r} is not in .layers. Known: {[*map(str, adata.layers)]}.")
+        known = [str(name) for name in adata.layers.keys() if name is not None]  # None stands for X
+        raise KeyError(f"Layer {layer!r} is not in .layers. Known: {known}.")
     check_finite(adata.X if layer is None else adata.layers[layer], "The data matrix")
 
 
 def check_scale(x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray) -> None:
     """Require counts or values as the likelihood asks for, and features that vary."""
-    values = x.data if sp.issparse(x) else np.asarray(x).ravel()
+    values = np.asarray(x.data) if sp.issparse(x) else np.asarray(x).ravel()
     some = values[: 10**6]
     whole = bool((some == np.round(some)).all())
     if counts and (not whole or (values.size and values.min() < 0)):
@@ -43,8 +46,10 @@ def check_scale(x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray) ->
 
 
 def _minimum(x: sp.spmatrix | np.ndarray, axis: int) -> np.ndarray:
-    return x.min(axis=axis).toarray() if sp.issparse(x) else x.min(axis=axis)
+    least: Any = x.min(axis=axis)
+    return least.toarray() if sp.issparse(x) else least
 
 
 def _maximum(x: sp.spmatrix | np.ndarray, axis: int) -> np.ndarray:
-    return x.max(axis=axis).toarray() if sp.issparse(x) else x.max(axis=axis)
+    most: Any = x.max(axis=axis)
+    return most.toarray() if sp.issparse(x) else most

@@ -84,7 +84,7 @@ def feature_embedding(
     named = largest(score, adata.var_names, label)
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
-    if gene_sets is not None:
+    if gene_sets is not None and values is not None:
         rest = values.isna().to_numpy()
         ax.scatter(*points[rest].T, color="#D9D9D9", s=8, lw=0, label="other genes")
         points, values = np.concatenate([points[~rest], points[rest]]), values[~rest]

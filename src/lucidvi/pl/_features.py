@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def read_loadings(
         raise KeyError(
             f"No loadings under varm[{key!r}]. {near(key, adata.varm)} Call lucidvi.explain.loadings first."
         )
-    table = np.asarray(adata.varm[key], dtype=float)
+    table: np.ndarray = np.asarray(adata.varm[key], dtype=float)
     return table, chosen_dims(dims, table.shape[1])
 
 
@@ -69,7 +70,7 @@ def scatter(
     ax: Axes, xy: np.ndarray, values: pd.Series | None, adata: AnnData, size: float
 ) -> None:
     """Points colored by a column: categories with a legend, numbers with a color bar."""
-    options = {"s": size, "lw": 0, "rasterized": len(xy) > 5000}
+    options: dict[str, Any] = {"s": size, "lw": 0, "rasterized": len(xy) > 5000}
     if values is None:
         ax.scatter(*xy.T, color="#BDBDBD", **options)
         return
@@ -90,6 +91,14 @@ def scatter(
         title=str(values.name), frameon=False, fontsize="small", markerscale=max(1.0, (25 / size) ** 0.5),
         loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(colors) // 18,
     )  # fmt: skip
+
+
+@overload
+def column(table: pd.DataFrame, name: str, where: str) -> pd.Series: ...
+
+
+@overload
+def column(table: pd.DataFrame, name: str | None, where: str) -> pd.Series | None: ...
 
 
 def column(table: pd.DataFrame, name: str | None, where: str) -> pd.Series | None:

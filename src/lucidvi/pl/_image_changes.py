@@ -1,6 +1,7 @@
 """Images before and after the change that turns them into another group."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,11 +67,11 @@ def image_changes(
     for key in keys:
         if key not in adata.uns or key not in adata.layers:
             raise KeyError(
-                f"No changes of single cells under layers[{key!r}]. {near(key, adata.layers)} "
+                f"No changes of single cells under layers[{key!r}]. {near(key, [k for k in adata.layers.keys() if k is not None])} "
                 "Call lucidvi.explain.gene_panel(..., per_cell=True) first."
             )
     place = _places(adata, shape, positions)
-    values = adata.X if layer is None else adata.layers[layer]
+    values: Any = adata.X if layer is None else adata.layers[layer]
     figure, axes = plt.subplots(
         len(keys), 3 * n_images + n_images - 1, layout="constrained", squeeze=False,
         figsize=(0.75 * (3.4 * n_images), 0.86 * len(keys) + 0.5),

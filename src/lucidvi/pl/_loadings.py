@@ -1,6 +1,7 @@
 """Genes with the highest and lowest loadings of each dimension."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from anndata import AnnData
@@ -58,7 +59,8 @@ def loadings(
         index = index[:4]
     drawn = index if len(index) > 1 else index * 2  # scanpy 1.12 fails on a single one
     n_points = min(n_genes, adata.n_vars)
-    plain = AnnData(var=adata.var[[]], varm={key: table})  # scanpy cannot slice a DataFrame
+    varm: dict[str, Any] = {key: table}  # scanpy cannot slice a DataFrame
+    plain = AnnData(var=adata.var[[]], varm=varm)
     sc.pl.ranking(
         plain, "varm", key, indices=drawn, n_points=n_points, include_lowest=True, show=False
     )

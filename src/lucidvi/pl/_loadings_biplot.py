@@ -83,7 +83,7 @@ def loadings_biplot(
             f"No cell embedding under obsm[{basis!r}]. {near(basis, adata.obsm)} Store "
             "model.get_latent_representation() there."
         )
-    cells = np.asarray(adata.obsm[basis], dtype=float)
+    cells: np.ndarray = np.asarray(adata.obsm[basis], dtype=float)
     cells = cells[:, chosen_dims(dims, cells.shape[1])]
     values = column(adata.obs, color, "obs")
     arrows = table[:, index]

@@ -20,6 +20,8 @@ class ConcreteSelector(nn.Module):
     one with the highest weight.
     """
 
+    temperature: Tensor
+
     def __init__(self, n_features: int, n_selected: int, start: float = 10.0, end: float = 0.1):
         super().__init__()
         self.logits = nn.Parameter(1e-2 * torch.randn(n_selected, n_features))

@@ -1,5 +1,7 @@
 """Training of ACE's autoencoder."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
@@ -40,7 +42,7 @@ class ACETrainingPlan(pl.LightningModule):
         """Adam; selection needs larger steps than weights."""
         chosen = [] if self.module.selector is None else [self.module.selector.logits]
         rest = [p for p in self.module.parameters() if all(p is not c for c in chosen)]
-        groups = [{"params": rest}]
+        groups: list[dict[str, Any]] = [{"params": rest}]
         if chosen:
             groups.append({"params": chosen, "lr": 10 * self.lr, "weight_decay": 0.0})
         return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)

@@ -46,6 +46,8 @@ class PooledEncoder(nn.Module):
     is itself a sum over peaks, so that the first operation stays affine.
     """
 
+    group: Tensor
+
     def __init__(
         self,
         group: Tensor,
@@ -115,6 +117,8 @@ class PooledEncoder(nn.Module):
 class PeakDecoder(nn.Module):
     """Log-odds of peaks given the latent: one head per chromosome, evaluated only for the peaks asked for."""
 
+    group: Tensor
+
     def __init__(self, group: Tensor, n_latent: int, n_embedding: int, n_batch: int = 0):
         super().__init__()
         self.register_buffer("group", group)
@@ -145,6 +149,11 @@ class CisEffect(nn.Module):
     ``noisy_or``: ``b_g (1 - exp(-sum_j a_gj x_j))`` with ``a >= 0``: any open peak can suffice. ``linear``:
     ``sum_j a_gj x_j``.
     """
+
+    gene: Tensor
+    peak: Tensor
+    count: Tensor
+    first: Tensor
 
     def __init__(
         self,

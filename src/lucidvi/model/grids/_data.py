@@ -1,5 +1,8 @@
 """Minibatches of two modalities whose cells may be the same, partly the same, or different."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -68,7 +71,7 @@ class MultiomeDataset(Dataset):
 
     def metacells(self, cells: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
         """Mean expression of each cell's neighbours, and every peak open in one of them."""
-        members = self.neighbors[cells]
+        members = cast("np.ndarray", self.neighbors)[cells]
         expression = self.expression(self.rna_row[members.ravel()])
         expression = expression.reshape(*members.shape, -1).mean(1)
         sums = sp.csr_matrix(
@@ -84,13 +87,13 @@ class MultiomeDataset(Dataset):
         return expression, peaks
 
     def __getitem__(self, index: list[int]) -> dict[str, torch.Tensor]:
-        index = np.asarray(index)
-        rna_row, atac_row = self.rna_row[index], self.atac_row[index]
+        cells = np.asarray(index)
+        rna_row, atac_row = self.rna_row[cells], self.atac_row[cells]
         rna_cell, atac_cell = np.flatnonzero(rna_row >= 0), np.flatnonzero(atac_row >= 0)
         if (
             self.neighbors is not None and torch.rand(()) < 0.5
         ):  # single cells are what will be explained: see both
-            expression, peaks = self.metacells(index)
+            expression, peaks = self.metacells(cells)
         else:
             expression, peaks = (
                 self.expression(rna_row[rna_cell]),
@@ -104,8 +107,8 @@ class MultiomeDataset(Dataset):
             "peak_cell": torch.from_numpy(
                 np.repeat(np.arange(peaks.shape[0]), np.diff(peaks.indptr))
             ),
-            "labels": torch.from_numpy(self.labels[index].astype(np.int64)),
-            "batch": torch.from_numpy(self.batch[index].astype(np.int64)),
+            "labels": torch.from_numpy(self.labels[cells].astype(np.int64)),
+            "batch": torch.from_numpy(self.batch[cells].astype(np.int64)),
         }
 
 
@@ -129,7 +132,8 @@ class MultiomeLoader(DataLoader):
         sampler = BatchSampler(
             order, batch_size=batch_size, drop_last=drop_last and len(self.indices) > batch_size
         )
-        dataset = torch.utils.data.Subset(MultiomeDataset(adata_manager), self.indices)
+        positions = cast("Sequence[int]", self.indices)
+        dataset = torch.utils.data.Subset(MultiomeDataset(adata_manager), positions)
         super().__init__(_Batched(dataset), sampler=sampler, batch_size=None, **kwargs)
 
 
@@ -143,7 +147,8 @@ class _Batched(Dataset):
         return len(self.subset)
 
     def __getitem__(self, positions: list[int]) -> dict[str, torch.Tensor]:
-        return self.subset.dataset[self.subset.indices[np.asarray(positions)]]
+        indices = cast("np.ndarray", self.subset.indices)
+        return self.subset.dataset[indices[np.asarray(positions)]]
 
 
 class MultiomeSplitter(DataSplitter):

@@ -1,5 +1,7 @@
 """The trained surrogate with every run of affine operations multiplied out, for millions of evaluations."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,21 +37,21 @@ class FoldedSurrogate:
         scale, shift = _scale_shift(encoder.norm_hidden)
         self.group_weight = encoder.weight * scale.view(self.n_groups, 1, -1)
         self.group_shift, self.group_slope = shift.clone(), encoder.act_hidden.weight.clone()
-        first, slope, second = module.atac_to_rna
-        self.map_weight, self.map_bias = _compose(
-            _compose(_linear(encoder.latent[0]), encoder.latent[1]), first
+        first, slope, second = cast(
+            "tuple[nn.Linear, nn.PReLU, nn.Linear]", tuple(module.atac_to_rna)
         )
+        inner, outer = cast("tuple[nn.Linear, nn.Linear]", tuple(encoder.latent))
+        self.map_weight, self.map_bias = _compose(_compose(_linear(inner), outer), first)
         self.map_slope = slope.weight.clone()
         n_latent = second.out_features
         self.layers = []
         for i, layer in enumerate(decoder.layers):
-            linear, norm, act = (
-                _find(layer, kind) for kind in (nn.Linear, nn.BatchNorm1d, nn.PReLU)
-            )
+            linear, norm = _find(layer, nn.Linear), _find(layer, nn.BatchNorm1d)
+            act = _find(layer, nn.PReLU)
             scale, shift = _scale_shift(norm)
             n_in = n_latent if i == 0 else linear.in_features - decoder.n_batch
             weight, covariates = linear.weight[:, :n_in], linear.weight[:, n_in:]
-            bias = linear.bias
+            bias: Tensor = linear.bias
             if i == 0:  # the last layer of the map has no non-linearity of its own
                 weight, bias = weight @ second.weight, bias + weight @ second.bias
             by_batch = (
@@ -83,9 +85,11 @@ class FoldedSurrogate:
             x = F.prelu(x @ weight.T + (bias[batch.ravel()] if self.n_batch else bias[0]), slope)
         return x
 
-    def cis(self, sums: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
+    def cis(self, sums: Tensor, genes: Tensor | slice | int = slice(None)) -> Tensor:
         """Cis effect given the sums over peaks of some genes; same shape."""
-        return -self.cis_scale[genes] * torch.expm1(-sums) if self.cis_kind == "noisy_or" else sums
+        if self.cis_kind != "noisy_or" or self.cis_scale is None:
+            return sums
+        return -self.cis_scale[genes] * torch.expm1(-sums)
 
     def latent_and_cis(self, h: Tensor, batch: Tensor, gene: int) -> tuple[Tensor, Tensor]:
         """Both parts of one gene's log1p prediction, ``(n,)``, where ``h`` holds that gene's cis column only."""
@@ -101,8 +105,9 @@ class FoldedSurrogate:
 
 
 def _scale_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    mean, var = cast("tuple[Tensor, Tensor]", (norm.running_mean, norm.running_var))
+    scale = norm.weight / (var + norm.eps).sqrt()
+    return scale, norm.bias - mean * scale
 
 
 def _linear(layer: nn.Linear) -> tuple[Tensor, Tensor]:
@@ -114,5 +119,5 @@ def _compose(inner: tuple[Tensor, Tensor], outer: nn.Linear) -> tuple[Tensor, Te
     return outer.weight @ inner[0], outer.bias + outer.weight @ inner[1]
 
 
-def _find(layer: nn.Module, kind: type) -> nn.Module:
+def _find[T: nn.Module](layer: nn.Module, kind: type[T]) -> T:
     return next(m for m in layer.modules() if isinstance(m, kind))

@@ -211,7 +211,7 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
         data = MultiomeDataset(self.adata_manager)
         rows = data.rna_row[train_idx]
         rows = rows[rows >= 0]
-        total, squares = 0.0, 0.0
+        total, squares = np.zeros((2, data.rna.shape[1]))
         for part in np.array_split(rows, max(1, len(rows) // 2048)):
             y = data.expression(part).astype(np.float64)
             total, squares = total + y.sum(0), squares + (y**2).sum(0)

@@ -1,6 +1,6 @@
 """Networks and losses of GRIDS."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -76,7 +76,7 @@ class GRIDSModule(BaseModuleClass):
                 for name in ("atac", "rna")
             }
         )
-        self.cis = None
+        self.cis: CisEffect | None = None
         if cis_pairs is not None:
             gene, peak = (torch.from_numpy(np.asarray(i, dtype=np.int64)) for i in cis_pairs)
             self.cis = CisEffect(gene, peak, n_genes, len(group), cis)
@@ -194,7 +194,8 @@ class GRIDSModule(BaseModuleClass):
         if real is None:
             return F.softplus(-logits(fake, labels)).mean()
         return (
-            F.softplus(-logits(real, real_labels)).mean() + F.softplus(logits(fake, labels)).mean()
+            F.softplus(-logits(real, cast("Tensor", real_labels))).mean()
+            + F.softplus(logits(fake, labels)).mean()
         )
 
     def loss(

@@ -1,12 +1,13 @@
 """What a trained GRIDS says of cells: latent means and translations."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from mudata import MuData
+from scvi.data import AnnDataManager
 from torch import Tensor
 
 from lucidvi._validation import check_names
@@ -15,6 +16,7 @@ from lucidvi.model.grids._data import MultiomeDataset
 from lucidvi.model.grids._module import GRIDSModule
 
 _KEY = {"rna": GRIDSKeys.RNA, "atac": GRIDSKeys.ATAC}
+OpenPeaks = tuple[Tensor, Tensor, int]  # peak and cell of each open one, and number of cells
 _MAX_DENSE = 2 * 10**8  # predicted entries handed out at once (0.8 GB)
 
 
@@ -22,6 +24,11 @@ class ReadingMixin:
     """Latent means and translations of the cells of one modality."""
 
     module: GRIDSModule
+    if TYPE_CHECKING:  # of the model's other bases
+        _check_if_trained: Callable[..., None]
+        _modality: Callable[[str], str]
+        _validate_anndata: Callable[..., MuData]
+        get_anndata_manager: Callable[..., AnnDataManager]
 
     @torch.inference_mode()
     def get_latent_representation(
@@ -50,7 +57,10 @@ class ReadingMixin:
         Array of shape ``(n_cells_of_the_modality, n_latent)``, in the modality's order.
         """
         self._check_if_trained(warn=False)
-        encode = self.module.rna_encoder if _source(modality) == "rna" else self._encode_atac
+        encode = cast(
+            "Callable[[Any], Tensor]",
+            self.module.rna_encoder if _source(modality) == "rna" else self._encode_atac,
+        )
         parts = [encode(x) for x, _, _ in self._batches(mdata, modality, indices, batch_size)]
         return torch.cat(parts).cpu().numpy()
 
@@ -106,7 +116,9 @@ class ReadingMixin:
         out = np.empty((len(cells), len(chosen)), dtype=np.float32)
         for x, batch, rows in self._batches(mdata, source, indices, batch_size):
             if target == "rna":
-                y = module.rna_decoder(module.atac_to_rna(self._encode_atac(x)), batch)
+                y = module.rna_decoder(
+                    module.atac_to_rna(self._encode_atac(cast("OpenPeaks", x))), batch
+                )
                 if module.cis is not None:
                     y = y + module.cis(*x)
                 y = y[:, picked]
@@ -119,12 +131,12 @@ class ReadingMixin:
             out[rows] = y.cpu().numpy()
         return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
 
-    def _encode_atac(self, x: tuple[Tensor, Tensor, int]) -> Tensor:
+    def _encode_atac(self, x: OpenPeaks) -> Tensor:
         return self.module.atac_encoder(*x)
 
     def _batches(
         self, mdata: MuData | None, source: str, indices: Sequence[int] | None, batch_size: int
-    ) -> Iterator[tuple[Tensor | tuple[Tensor, Tensor, int], Tensor, slice]]:
+    ) -> Iterator[tuple[Tensor | OpenPeaks, Tensor, slice]]:
         """Input, batch index and position of the rows of one modality."""
         mdata = self._validate_anndata(mdata)
         data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
@@ -137,6 +149,7 @@ class ReadingMixin:
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             batch = torch.from_numpy(data.batch[cell_of_row[part]].astype(np.int64)).to(device)
+            x: Tensor | OpenPeaks
             if source == "rna":
                 x = torch.from_numpy(data.expression(part)).to(device)
             else:

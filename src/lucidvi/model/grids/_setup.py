@@ -1,7 +1,8 @@
 """Registration of the data of GRIDS, and checks of every data set that a model is given later."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,13 @@ _MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
 class SetupMixin:
     """What a model knows of its data: two modalities, cell types and batches."""
+
+    if TYPE_CHECKING:  # of the model's other bases
+        adata: MuData
+        adata_manager: AnnDataManager
+        registry_: dict
+        register_manager: ClassVar[Callable[[AnnDataManager], None]]
+        _get_setup_method_args: ClassVar[Callable[..., dict]]
 
     @classmethod
     def setup_mudata(

@@ -1,6 +1,7 @@
 """The stages of GRIDS training."""
 
 import copy
+from typing import TYPE_CHECKING, cast
 
 import lightning.pytorch as pl
 import torch
@@ -8,6 +9,9 @@ from scvi.module.base import LossOutput
 from torch import Tensor
 
 from lucidvi.model.grids._module import GRIDSModule
+
+if TYPE_CHECKING:
+    from lightning.pytorch.core.optimizer import LightningOptimizer
 
 
 class GRIDSTrainingPlan(pl.LightningModule):
@@ -97,7 +101,7 @@ class GRIDSTrainingPlan(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the networks, and now and then the discriminators."""
         batch = _without_single_cells(batch)
-        main, judge = self.optimizers()
+        main, judge = cast("list[LightningOptimizer]", self.optimizers())
         inferred, output = self._forward(batch)
         main.zero_grad()
         self.manual_backward(output.loss)

@@ -1,6 +1,7 @@
 """Feature sets: found in an AnnData object once, then kept in the registry of the model."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ PER_CELL = ("layers", "obsm")
 
 def find_feature_sets(
     adata: AnnData, key: str | Sequence[str], labels_key: str | None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Read and check the sets under a key.
 
     Returns
@@ -42,7 +43,7 @@ def find_feature_sets(
         )
     state = {"place": place, "key": key, "genes": adata.var_names.astype(str).to_numpy()}
     if place in PER_CELL:
-        values = _per_cell(adata, place, key)
+        values = _per_cell(adata, place, cast("str", key))
         if values.sum() == 0:
             raise ValueError(f".{place}[{key!r}] is 0 throughout. Mark each cell's genes with 1.")
         return state | {"names": np.array([], dtype=str), "values": None}
@@ -60,7 +61,7 @@ def find_feature_sets(
     for name, column in zip(names, values, strict=True):
         _check_size(column, f"Feature set {name!r} of {where}")
     if place == "varm":
-        _check_labels(adata, key, names, labels_key)
+        _check_labels(adata, cast("str", key), names, labels_key)
     return state | {"names": names.to_numpy(), "values": np.column_stack(values)}
 
 
@@ -111,7 +112,7 @@ def _check_columns(adata: AnnData, keys: list[str]) -> None:
 def _table(adata: AnnData, place: str, key: str | list[str]) -> pd.DataFrame:
     if place == "var":
         return adata.var[[key] if isinstance(key, str) else key]
-    table = adata.varm[key]
+    table = adata.varm[cast("str", key)]
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f".varm[{key!r}] is of type {type(table).__name__}. Pass a DataFrame, genes x labels."
@@ -132,7 +133,7 @@ def _check_labels(adata: AnnData, key: str, names: pd.Index, labels_key: str | N
             f".varm[{key!r}] has one set per label, but there are no labels. Pass labels_key."
         )
     check_obs_key(adata.obs, labels_key, "labels_key")
-    labels = pd.unique(adata.obs[labels_key].dropna().astype(str))
+    labels = pd.unique(cast("pd.DataFrame", adata.obs)[labels_key].dropna().astype(str))
     for label in labels:
         if label not in names:
             raise ValueError(
@@ -173,7 +174,7 @@ class FeatureSetField(BaseAnnDataField):
         As :func:`find_feature_sets` returns it.
     """
 
-    def __init__(self, state: dict[str, object]):
+    def __init__(self, state: dict[str, Any]):
         super().__init__()
         self.state = state
 
@@ -190,7 +191,7 @@ class FeatureSetField(BaseAnnDataField):
     @property
     def attr_key(self) -> str | None:
         """Key of sets per cell."""
-        return self.state["key"] if self.attr_name in PER_CELL else None  # type: ignore[return-value]
+        return self.state["key"] if self.attr_name in PER_CELL else None
 
     @property
     def is_empty(self) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,12 @@ from lucidvi.model.scare._trainingplan import SCARETrainingPlan
 
 logger = logging.getLogger(__name__)
 
-_PICKED_BY = {"var": "all", "varm": "label", "layers": "cell", "obsm": "cell"}
+_PICKED_BY: dict[str | None, str] = {
+    "var": "all",
+    "varm": "label",
+    "layers": "cell",
+    "obsm": "cell",
+}
 
 
 class SCARE(AttributionMixin, SCVI):
@@ -75,10 +80,11 @@ class SCARE(AttributionMixin, SCVI):
 
     Notes
     -----
-    How far to steer is set in training: ``model.train(plan_kwargs={"attribution_share": 0.7})`` raises the weight of
-    the attribution loss until the wanted share of attributions falls on the set, which means about the same for any
-    set and any number of genes; ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight instead. The history
-    holds ``attribution_loss`` and ``attribution_share`` (``_train``, ``_validation``) and ``attribution_weight``.
+    How far to steer is set in training: ``model.train(plan_kwargs={"steering": 0.6})`` raises the weight of the
+    attribution loss until a cell that gets the set's genes from a similar one moves that share of the way to it, which
+    means about the same for any set and any number of genes; ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight
+    instead. The history holds ``attribution_loss``, ``attribution_share`` and ``steering`` (``_train``, ``_validation``)
+    and ``attribution_weight``.
 
     Examples
     --------
@@ -88,13 +94,15 @@ class SCARE(AttributionMixin, SCVI):
     >>> adata.var["pathway"] = adata.var_names.isin(["gene_1", "gene_2", "gene_3"])
     >>> lv.model.SCARE.setup_anndata(adata, batch_key="batch", feature_set_key="pathway")
     >>> model = lv.model.SCARE(adata, n_latent=5)
-    >>> model.train(2, plan_kwargs={"attribution_share": 0.6}, enable_progress_bar=False)
+    >>> model.train(2, plan_kwargs={"steering": 0.6}, enable_progress_bar=False)
     >>> model.get_attributions(indices=range(10)).shape
     (10, 100)
     """
 
     _module_cls = SCAREModule
     _training_plan_cls = SCARETrainingPlan
+
+    _model_summary_string: str
 
     def __init__(
         self,
@@ -232,7 +240,7 @@ def _check_sets(
         )
     if not options.disjoint:
         return
-    n_sets = len(targets) if place == "var" else 0
+    n_sets = len(cast("torch.Tensor", targets)) if place == "var" else 0
     if n_sets < 2:
         raise ValueError(
             f"disjoint=True needs at least two feature sets in .var, got {n_sets}. Pass several columns as feature_set_key."

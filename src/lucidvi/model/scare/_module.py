@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module import VAE
 from scvi.module.base import LossOutput
+from scvi.nn import Encoder
 from torch import Tensor, nn
 
 from lucidvi.algorithms._expected_gradients import (
@@ -20,6 +21,8 @@ from lucidvi.algorithms._expected_gradients import (
     reparametrize,
 )
 from lucidvi.model.scare._options import FEATURE_SETS, AttributionOptions
+
+N_SIMILAR = 5  # nearest cells of the minibatch that a cell is compared with
 
 
 @contextmanager
@@ -35,27 +38,25 @@ def evaluating(*parts: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def other_cells(x: Tensor, group: Tensor | None = None) -> Tensor:
-    """Another cell of the minibatch for each, by a random cycle; the empty cell where there is no other.
+def similar_cells(z: Tensor, n_nearest: int = N_SIMILAR) -> Tensor:
+    """Another cell of the minibatch for each, one of those nearest to it at random.
 
-    With groups, shape ``(n,)``, another cell of the same group, if there is one.
+    Parameters
+    ----------
+    z
+        Latent positions, shape ``(n, n_latent)``, two cells at least.
+    n_nearest
+        Cells to draw from.
+
+    Returns
+    -------
+    Positions in the minibatch, shape ``(n,)``.
     """
-    n = len(x)
-    if n == 1:
-        return torch.zeros_like(x)
-    order = torch.randperm(n, device=x.device)
-    position = torch.arange(n, device=x.device)
-    following = (position + 1) % n
-    if group is not None:
-        order = order[group[order].argsort(stable=True)]
-        ordered = group[order].contiguous()
-        start = torch.searchsorted(ordered, ordered)
-        end = torch.searchsorted(ordered, ordered, right=True) - 1
-        within = torch.where(position == end, start, following)
-        following = torch.where(start == end, following, within)
-    reference = torch.empty_like(x)
-    reference[order] = x[order[following]]
-    return reference
+    n = len(z)
+    apart = torch.cdist(z, z).fill_diagonal_(torch.inf)
+    nearest = apart.topk(min(n_nearest, n - 1), largest=False).indices
+    pick = torch.randint(nearest.shape[1], (n, 1), device=z.device)
+    return nearest.gather(1, pick)[:, 0]
 
 
 class SCAREModule(VAE):
@@ -73,6 +74,8 @@ class SCAREModule(VAE):
         ``"all"``: every set counts for every cell; ``"label"``: the row of the cell's label; ``"cell"``: the minibatch
         holds a set for each cell; ``None``: there is no set.
     """
+
+    targets: Tensor | None
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class SCAREModule(VAE):
 
     def latent_blocks(self) -> list[Tensor]:
         """Latent dimensions that each set steers: a block of its own, or a single one with all of them."""
-        n_blocks = len(self.targets) if self.options.disjoint else 1
+        n_blocks = len(cast("Tensor", self.targets)) if self.options.disjoint else 1
         return [torch.from_numpy(b) for b in np.array_split(np.arange(self.n_latent), n_blocks)]
 
     def encoder_values(self, batch: dict[str, Tensor]) -> Tensor:
@@ -111,7 +114,7 @@ class SCAREModule(VAE):
         x = batch[REGISTRY_KEYS.X_KEY]
         return torch.log1p(x) if self.log_variational else x
 
-    def _mean(self, encoder: nn.Module, batch: dict[str, Tensor], x: Tensor) -> Tensor:
+    def _mean(self, encoder: Encoder, batch: dict[str, Tensor], x: Tensor) -> Tensor:
         """Mean of an encoder's posterior, with covariates at each cell's own values.
 
         Without the sample that the encoder would draw: attributions only need the mean, and no random numbers.
@@ -177,50 +180,73 @@ class SCAREModule(VAE):
         return torch.ones(n_cells, len(dims), device=device)
 
     def _attribution(
-        self, batch: dict[str, Tensor], dims: Tensor, x: Tensor, create_graph: bool
+        self, batch: dict[str, Tensor], dims: Tensor, x: Tensor, z: Tensor, create_graph: bool
     ) -> Tensor:
         function = self.scalar_function(self.options.scalar, batch, dims)
         if self.options.attribution == "integrated_gradients":
             baseline, n_steps = torch.zeros_like(x), self.options.n_steps
             return integrated_gradients(function, x, baseline, n_steps, create_graph=create_graph)
+        # a minibatch of one cell is compared with the empty cell
+        reference = lambda _: x[similar_cells(z)] if len(x) > 1 else torch.zeros_like(x)
         return expected_gradients(
-            function, x, lambda _: other_cells(x), n_draws=self.options.n_references,
-            create_graph=create_graph,
-        )  # fmt: skip
+            function, x, reference, n_draws=self.options.n_references, create_graph=create_graph
+        )
 
     def _targets(self, batch: dict[str, Tensor]) -> Tensor:
         """Sets of each cell, ``(n_sets, n or 1, n_genes)``."""
         if self.picked_by == "cell":
             return batch[FEATURE_SETS][None]
+        targets = cast("Tensor", self.targets)
         if self.picked_by == "label":
-            return self.targets[batch[REGISTRY_KEYS.LABELS_KEY].flatten()][None]
-        return self.targets[:, None]
+            return targets[batch[REGISTRY_KEYS.LABELS_KEY].flatten()][None]
+        return targets[:, None]
 
     @torch.compiler.disable  # compiled code cannot be differentiated twice
-    def attribution_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    def attribution_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Distance of the attributions from the feature sets, summed over genes and averaged over cells.
 
-        Also the share of the absolute attributions that falls on the sets, without a gradient; ``None`` without sets.
+        Also how far the sets decide: ``attribution_share`` and ``steering``, without gradients; nothing without sets.
         """
         create_graph = torch.is_grad_enabled()
         # validation runs in inference mode, whose tensors cannot enter a graph
         with torch.inference_mode(False), torch.enable_grad(), evaluating(self.z_encoder, self.decoder):  # fmt: skip
             batch = {k: v.clone() for k, v in batch.items() if isinstance(v, Tensor)}
             x = self.encoder_values(batch)
-            raw = [self._attribution(batch, d.to(x.device), x, create_graph) for d in self.latent_blocks()]  # fmt: skip
-        if self.options.minimal:
-            return number_of_genes(raw[0]), None
-        attribution, target = torch.stack(raw), self._targets(batch).to(x)
-        share = self._share(attribution.detach().abs(), target)
+            with torch.no_grad():
+                z = self._mean(self.z_encoder, batch, x)
+            raw = [self._attribution(batch, d.to(x.device), x, z, create_graph) for d in self.latent_blocks()]  # fmt: skip
+            if self.options.minimal:
+                return number_of_genes(raw[0]), {}
+            attribution, target = torch.stack(raw), self._targets(batch).to(x)
+            reached = {"attribution_share": self._share(attribution.detach().abs(), target)}
+            if len(x) > 1:
+                reached["steering"] = self._steering(batch, x, z, target)
         attribution = reparametrize(attribution, self.options.reparametrization)
-        return self._compare(attribution, target), share
+        return self._compare(attribution, target), reached
+
+    def _inside(self, target: Tensor) -> Tensor:
+        """Genes of the union of the sets, or of each block's own set."""
+        return target.bool() if self.options.disjoint else target.any(0, keepdim=True)
 
     def _share(self, size: Tensor, target: Tensor) -> Tensor:
-        """Share on the union of the sets, or of each block on its own set; cells without a set do not count."""
-        inside = target if self.options.disjoint else target.any(0, keepdim=True)
+        """Share of the absolute attributions inside; cells without a set do not count."""
+        inside = self._inside(target)
         size = size * inside.any(-1, keepdim=True)
         total = size.sum((1, 2))
         return ((size * inside).sum((1, 2)) / total.clamp_min(1e-12)).mean()
+
+    @torch.no_grad()
+    def _steering(self, batch: dict[str, Tensor], x: Tensor, z: Tensor, target: Tensor) -> Tensor:
+        """How far cells move towards similar ones when they get the sets' genes from them, 0 to about 1."""
+        inside = self._inside(target)
+        known = inside.any(-1).any(0).expand(len(x))
+        other = similar_cells(z)
+        apart = (self._mean(self.z_encoder, batch, x[other]) - z) * known[:, None]
+        moved = torch.zeros_like(z)
+        for dims, genes in zip(self.latent_blocks(), inside, strict=True):
+            swapped = self._mean(self.z_encoder, batch, torch.where(genes, x[other], x))
+            moved[:, dims] = (swapped - z)[:, dims]
+        return (moved * apart).sum() / apart.square().sum().clamp_min(1e-12)
 
     def _compare(self, attribution: Tensor, target: Tensor) -> Tensor:
         error = target - attribution
@@ -253,9 +279,7 @@ class SCAREModule(VAE):
         off = not isinstance(attribution_weight, Tensor) and attribution_weight == 0
         if off or not self.has_target or not trainable:
             return output
-        penalty, share = self.attribution_loss(tensors)
-        metrics = {**output.extra_metrics, "attribution_loss": penalty.detach()}
-        if share is not None:
-            metrics["attribution_share"] = share
+        penalty, reached = self.attribution_loss(tensors)
+        metrics = {**output.extra_metrics, "attribution_loss": penalty.detach(), **reached}
         loss = output.loss + attribution_weight * penalty
         return replace(output, loss=loss, extra_metrics=metrics)

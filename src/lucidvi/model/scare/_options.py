@@ -5,7 +5,7 @@ from typing import Literal
 
 from lucidvi._validation import check_integer, near
 
-ATTRIBUTION_SHARE = 0.7  # of the set, wanted by default
+STEERING = 0.6  # of the way to a similar cell, wanted by default
 PRICE_OF_A_GENE = 1.0  # default weight where few genes of any kind are wanted
 FEATURE_SETS = (
     "feature_sets"  # in the registry, and in a minibatch where every cell has a set of its own
@@ -20,7 +20,7 @@ CHOICES = {
 }
 
 
-def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
     """Require one of the allowed strings."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is unknown. Allowed: {allowed}. {near(value, allowed)}")

@@ -1,7 +1,7 @@
 """Attributions of a trained scARE model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,13 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
 from torch import Tensor
 
 from lucidvi._validation import check_integer
 from lucidvi.algorithms._expected_gradients import expected_gradients, integrated_gradients
 from lucidvi.model.scare._feature_sets import registered_sets
-from lucidvi.model.scare._module import evaluating
+from lucidvi.model.scare._module import SCAREModule, evaluating
 from lucidvi.model.scare._options import CHOICES, check_choice
 
 Attribute = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
@@ -22,6 +23,17 @@ Attribute = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 
 class AttributionMixin:
     """Read the feature sets, and attributions of the encoder or of the whole model."""
+
+    if TYPE_CHECKING:  # of the model's other bases
+        module: SCAREModule
+        adata: AnnData
+        adata_manager: AnnDataManager
+        registry_: dict
+        minified_data_type: str | None
+        device: torch.device
+        _check_if_trained: Callable[..., None]
+        _validate_anndata: Callable[..., AnnData]
+        _make_data_loader: Callable[..., Any]
 
     @property
     def feature_sets(self) -> pd.DataFrame:

@@ -2,28 +2,31 @@
 
 import logging
 from numbers import Real
+from typing import cast
 
 import numpy as np
 import torch
 from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
+from torch import Tensor
 
 from lucidvi._validation import check_integer
 from lucidvi.model.scare._module import SCAREModule
-from lucidvi.model.scare._options import ATTRIBUTION_SHARE, PRICE_OF_A_GENE
+from lucidvi.model.scare._options import PRICE_OF_A_GENE, STEERING
 
 logger = logging.getLogger(__name__)
 
-RATE = 0.02  # change of the weight's logarithm per step, by the distance of the share from the wanted one
+RATE = 0.02  # change of the weight's logarithm per step, by the distance from the wanted steering
 RANGE = (1e-3, 30.0)  # of the weight
 
 
 class SCARETrainingPlan(TrainingPlan):
     """scVI's training plan with a weight for the attribution loss.
 
-    How far a weight steers depends on the genes, the set and the cells. So by default the weight is found in training:
-    it rises while less than ``attribution_share`` of the encoder's attributions falls on the set, and falls while more
-    does. It is logged as ``attribution_weight``.
+    How far a weight steers depends on the genes, the set and the cells. So by default the weight is found in training.
+    In every step each cell gets the set's genes from a similar cell of the minibatch; how much of the way to that cell
+    it moves, on average, is the ``steering``. The weight rises while this is less than wanted, and falls while it is
+    more. It is logged as ``attribution_weight``.
 
     Parameters
     ----------
@@ -32,9 +35,9 @@ class SCARETrainingPlan(TrainingPlan):
     attribution_weight
         A fixed weight of the attribution loss instead. At 0 the model is scVI. With ``minimal=True`` there is no set:
         the weight is the price of a gene in nats per cell, 1 by default.
-    attribution_share
-        Wanted share of the absolute attributions, between 0 and 1, that falls on the set; with ``disjoint=True`` the
-        mean of the blocks' shares of their own set, otherwise of the union of several sets.
+    steering
+        Wanted share of the way, between 0 and 1: 0.5 where the set decides as much as all other genes. With
+        ``disjoint=True`` of each set in its own latent dimensions, otherwise of the union of several sets.
     attribution_warmup_epochs
         Epochs over which a fixed weight rises from 0.
     **kwargs
@@ -45,16 +48,18 @@ class SCARETrainingPlan(TrainingPlan):
     TypeError
         A number is not one.
     ValueError
-        The weight is negative or not finite, the share is not between that of the set among the genes and 1, or there
-        is nothing to steer towards.
+        The weight is negative or not finite, the steering is not between the part of the genes in the sets and 1, or
+        there is nothing to steer towards.
     """
+
+    log_weight: Tensor | None
 
     def __init__(
         self,
         module: SCAREModule,
         *,
         attribution_weight: float | None = None,
-        attribution_share: float = ATTRIBUTION_SHARE,
+        steering: float = STEERING,
         attribution_warmup_epochs: int = 0,
         **kwargs,
     ):
@@ -62,8 +67,8 @@ class SCARETrainingPlan(TrainingPlan):
             attribution_weight = PRICE_OF_A_GENE
         check_integer(attribution_warmup_epochs, 0, "attribution_warmup_epochs")
         adaptive = attribution_weight is None
-        if adaptive:
-            check_share(attribution_share, module)
+        if attribution_weight is None:
+            check_steering(steering, module)
             if attribution_warmup_epochs:
                 raise ValueError(
                     f"attribution_warmup_epochs={attribution_warmup_epochs} is for a fixed weight. "
@@ -71,7 +76,7 @@ class SCARETrainingPlan(TrainingPlan):
                 )
         else:
             check_weight(attribution_weight)
-        if (adaptive or attribution_weight > 0) and not module.has_target:
+        if (attribution_weight is None or attribution_weight > 0) and not module.has_target:
             raise ValueError(
                 "There is nothing to steer towards: no feature set was given. Call setup_anndata with "
                 "feature_set_key, create the model with minimal=True, or train with "
@@ -79,7 +84,7 @@ class SCARETrainingPlan(TrainingPlan):
             )
         super().__init__(module, attribution_weight=0.0, **kwargs)
         self.attribution_weight = attribution_weight
-        self.attribution_share = attribution_share
+        self.steering = steering
         self.attribution_warmup_epochs = attribution_warmup_epochs
         # a buffer, so that training goes on from a checkpoint as it was
         self.register_buffer("log_weight", torch.zeros(()) if adaptive else None)
@@ -91,28 +96,28 @@ class SCARETrainingPlan(TrainingPlan):
             return
         n_epochs = self.attribution_warmup_epochs
         part = min(self.current_epoch / n_epochs, 1.0) if n_epochs else 1.0
-        self.loss_kwargs["attribution_weight"] = part * self.attribution_weight
+        self.loss_kwargs["attribution_weight"] = part * cast("float", self.attribution_weight)
 
     def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
-        """Log, and bring the weight of the next step nearer to what gives the wanted share."""
+        """Log, and bring the weight of the next step nearer to what gives the wanted steering."""
         super().compute_and_log_metrics(loss_output, metrics, mode)
-        share = loss_output.extra_metrics.get("attribution_share")
-        if mode != "train" or self.log_weight is None or share is None:
+        reached = loss_output.extra_metrics.get("steering")
+        if mode != "train" or self.log_weight is None or reached is None:
             return
-        share = self.trainer.strategy.reduce(share, reduce_op="mean")
-        step = RATE * (self.attribution_share - share)
+        reached = self.trainer.strategy.reduce(reached, reduce_op="mean")
+        step = RATE * (self.steering - reached)
         self.log_weight = (self.log_weight + step).clamp(*np.log(RANGE).tolist())
         self.loss_kwargs["attribution_weight"] = self.log_weight.exp()
         self.log("attribution_weight", self.log_weight.exp(), on_step=False, on_epoch=True)
 
     def on_train_end(self) -> None:
-        """Say so if the wanted share could not be reached."""
+        """Say so if the wanted steering could not be reached."""
         super().on_train_end()
         if self.log_weight is not None and self.log_weight.exp() > 0.99 * RANGE[1]:
             logger.warning(
-                "attribution_share=%g was out of reach: the weight of the attribution loss rose to its limit, %g, and "
-                "the latent space may have suffered. Ask for a smaller share.",
-                self.attribution_share, RANGE[1],
+                "steering=%g was out of reach: the weight of the attribution loss rose to its limit, %g, and the latent "
+                "space may have suffered. Ask for less.",
+                self.steering, RANGE[1],
             )  # fmt: skip
 
 
@@ -128,14 +133,14 @@ def check_weight(weight: float) -> None:
         raise ValueError(f"attribution_weight={weight} must be finite and at least 0.")
 
 
-def check_share(share: float, module: SCAREModule) -> None:
-    """Require a share below 1 and above the part of the genes that is in the sets."""
-    _check_number(share, "attribution_share")
-    if not 0 < share < 1:
-        raise ValueError(f"attribution_share={share} must lie between 0 and 1.")
+def check_steering(steering: float, module: SCAREModule) -> None:
+    """Require a number below 1 and above the part of the genes that is in the sets."""
+    _check_number(steering, "steering")
+    if not 0 < steering < 1:
+        raise ValueError(f"steering={steering} must lie between 0 and 1.")
     least = module.part_in_sets
-    if least >= share:
+    if least >= steering:
         raise ValueError(
-            f"attribution_share={share}, but the sets hold {least:.0%} of the genes already. Ask for a larger share, "
-            "give smaller sets, or set attribution_weight."
+            f"steering={steering}, but the sets hold {least:.0%} of the genes already. Ask for more, give smaller sets, or "
+            "set attribution_weight."
         )

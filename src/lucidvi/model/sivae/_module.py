@@ -1,5 +1,7 @@
 """Networks and losses of siVAE."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
@@ -199,8 +201,8 @@ class SIVAEModule(BaseModuleClass):
     def loss(
         self,
         tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Tensor | Distribution],
-        generative_outputs: dict[str, Tensor | Distribution | None],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
         kl_weight: float = 1.0,
         gamma: float = 0.0,
         features: Tensor | None = None,

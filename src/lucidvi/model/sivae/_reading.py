@@ -1,7 +1,7 @@
 """What a trained siVAE tells: about features, and about cells through the decoder."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,29 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from lucidvi._validation import check_integer, check_names
+from lucidvi.model.sivae._module import SIVAEModule
 
 _MAX_DENSE = 2 * 10**8  # values handed out at once (0.8 GB)
 
 
 class ReadingMixin:
     """Feature embedding, centrality, neighbours, expression and samples of a trained model."""
+
+    if TYPE_CHECKING:  # of the model's other bases
+        module: SIVAEModule
+        adata: AnnData | MuData
+        adata_manager: AnnDataManager
+        train_indices: np.ndarray
+        validation_indices: np.ndarray
+        test_indices: np.ndarray
+        _check_if_trained: Callable[..., None]
+        _validate_anndata: Callable[..., AnnData | MuData]
+        _make_data_loader: Callable[..., Any]
 
     def _feature_names(self) -> pd.Index:
         field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
@@ -77,11 +90,10 @@ class ReadingMixin:
         Series of length ``n_features``; higher is more central.
         """
         self._check_if_trained(warn=False)
-        if indices is None and split != "all":
-            indices = self._split(split)
+        rows = self._split(split) if indices is None and split != "all" else indices
         error, first, second = torch.zeros((3, self.module.n_features), dtype=torch.float64)
         n_cells = 0
-        for tensors, mean in self._decoded(adata, indices, batch_size):
+        for tensors, mean in self._decoded(adata, rows, batch_size):
             scaled = self.module.scaled(tensors[REGISTRY_KEYS.X_KEY])
             if self.module.counts:
                 mean = self.module.scaled(mean)
@@ -154,7 +166,7 @@ class ReadingMixin:
     def _decoded(
         self,
         adata: AnnData | MuData | None,
-        indices: Sequence[int] | None,
+        indices: Sequence[int] | np.ndarray | None,
         batch_size: int,
         transform_batch: int | None = None,
     ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:

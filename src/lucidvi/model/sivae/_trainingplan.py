@@ -1,11 +1,16 @@
 """The three stages of siVAE training."""
 
+from typing import TYPE_CHECKING, cast
+
 import lightning.pytorch as pl
 import torch
 from scvi.module.base import LossOutput
 from torch import Tensor
 
 from lucidvi.model.sivae._module import SIVAEModule
+
+if TYPE_CHECKING:
+    from lightning.pytorch.core.optimizer import LightningOptimizer
 
 
 class SIVAETrainingPlan(pl.LightningModule):
@@ -70,7 +75,7 @@ class SIVAETrainingPlan(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate; hand the output weights over to the feature side when the joint stage begins."""
         progress = self.current_epoch / sum(self.n_epochs)
-        for group in self.optimizers().param_groups:
+        for group in cast("LightningOptimizer", self.optimizers()).param_groups:
             group["lr"] = self.lr * min(1.0, 1.95 - 1.9 * progress)
         if self.stage == 2 and not self.module.joint:
             self.module.joint.fill_(True)
