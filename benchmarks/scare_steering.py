@@ -192,7 +192,11 @@ if __name__ == "__main__":
     parser.add_argument("--scalars", nargs="+", default=["projection", "dimension", "sum", "l2"])
     parser.add_argument("--weights", nargs="*", type=float, default=[0.0, 1.0, 2.0])
     parser.add_argument(
-        "--steering", nargs="*", type=float, default=[0.5, 0.6, 0.7], help="instead of fixed weights"
+        "--steering",
+        nargs="*",
+        type=float,
+        default=[0.5, 0.6, 0.7],
+        help="instead of fixed weights",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=100)

@@ -43,7 +43,7 @@ if os.environ.get("READTHEDOCS"):
 
 # A reference to lucidvi must lead somewhere; those to other packages need their inventories.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!lucidvi\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!lucidvi\.).*"), ("py:class", r"lucidvi\.(.+\.)?_.+")]  # types of arguments
 
 autosummary_generate = True
 # What lucidvi itself defines, in the class or in a mixin: the pages of the models leave the rest to scvi-tools.
@@ -73,4 +73,4 @@ nb_execution_mode = "off"  # notebooks are committed executed
 html_theme = "sphinx_book_theme"
 html_title = "lucidvi"
 html_static_path = ["_static"] if (HERE / "_static").is_dir() else []
-html_theme_options = {"show_navbar_depth": 2}
+html_theme_options = {"show_navbar_depth": 1}

@@ -90,6 +90,11 @@ def test_smoothgrad_is_reproducible_and_chooses_its_scale(network):
     torch.testing.assert_close(run(1), run(1, scale=x.amax(0) - x.amin(0)))
     torch.testing.assert_close(run(1, scale="sd"), run(1, scale=x.std(0, correction=0)))
     torch.testing.assert_close(smoothgrad(network, x, noise=0.0, n_draws=1), saliency(network, x))
+    default = smoothgrad(network, x, generator=torch.Generator().manual_seed(1))
+    given = smoothgrad(
+        network, x, generator=torch.Generator().manual_seed(1), n_draws=25, noise=0.1
+    )
+    torch.testing.assert_close(default, given)
     with pytest.raises(ValueError, match="'iqr'.*'range'"):
         smoothgrad(network, x, scale="iqr")
 
@@ -114,6 +119,14 @@ def test_gradient_shap_sums_to_the_difference_from_the_references(network):
     expected = network(x) - network(pool).mean()
     assert (run(4000).sum(1) - expected).abs().max() < 0.03 * network(pool).std()
     torch.testing.assert_close(run(3), run(3), atol=0, rtol=0)
+
+
+def test_gradient_shap_draws_from_all_references():
+    # of a linear function, it is the slope times the distance from the mean of what is drawn
+    x, pool = torch.zeros(1, 1), torch.tensor([[-1.0], [0.0], [4.0]])
+    generator = torch.Generator().manual_seed(0)
+    a = gradient_shap(lambda v: 2 * v[:, 0], x, pool, n_draws=5000, generator=generator)
+    torch.testing.assert_close(a, torch.tensor([[-2.0]]), atol=0.2, rtol=0)
 
 
 @pytest.mark.parametrize("max_rows", [1, 10, 17, 512])

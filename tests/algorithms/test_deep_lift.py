@@ -99,6 +99,24 @@ def test_softmax_of_two_is_a_sigmoid_for_opposite_logits():
     torch.testing.assert_close(a, deep_lift(lambda v: sigmoid(2 * v)[:, 0], sigmoid, x))
 
 
+def test_rows_that_are_no_cells_are_left_alone():
+    """Such as those of an encoder of three genes, whose output is a constant for the cells."""
+    sigmoid, genes, x = nn.Sigmoid(), draw(3, 1), draw(4, 3, seed=1)
+    a = deep_lift(lambda v: sigmoid(v @ sigmoid(genes))[:, 0], sigmoid, x)
+    share = x * genes[:, 0].sigmoid()
+    total = share.sum(1, keepdim=True)
+    torch.testing.assert_close(a, share * (total.sigmoid() - 0.5) / total)
+
+
+def test_a_chord_of_rounding_errors_is_the_slope():
+    # both sums are 0.6, but one is 0.6000000000000001
+    sigmoid = nn.Sigmoid()
+    x, baseline = torch.tensor([[[0.1, 0.2, 0.3]], [[0.2, 0.3, 0.1]]], dtype=torch.float64)
+    a = deep_lift(lambda v: sigmoid(v[:, 0] + v[:, 1] + v[:, 2]), sigmoid, x, baseline)
+    p = 1 / (1 + np.exp(-0.6))
+    torch.testing.assert_close(a, (x - baseline) * p * (1 - p))
+
+
 def test_a_module_may_be_used_twice_and_leaves_no_trace():
     relu = nn.ReLU(inplace=True)
     w, v = draw(5, 5), draw(5, seed=1)
@@ -122,8 +140,9 @@ def test_works_without_gradients_and_leaves_inputs_alone():
     assert tracked.grad is None and all(p.grad is None for p in network.parameters())
 
 
-def test_messages():
-    network, x = build(nn.ReLU(), nn.Dropout(0.1)), draw(2, N_IN)
+@pytest.mark.parametrize("random", [nn.Dropout(0.1), nn.BatchNorm1d(8)])
+def test_messages(random):
+    network, x = build(nn.ReLU(), random), draw(2, N_IN)
     with pytest.raises(ValueError, match="1 activations inside of root"):
         deep_lift(lambda v: v.sum(1), network, x)
     with pytest.raises(ValueError, match=r"root\.eval\(\)"):

@@ -119,6 +119,8 @@ def test_min_max_by_hand():
     a = torch.tensor([[-4.0, 0.0, 2.0], [3.0, -3.0, 3.0], [0.0, 0.0, 0.0]], requires_grad=True)
     scaled = reparametrize(a, "abs_minmax")
     torch.testing.assert_close(scaled.detach(), torch.tensor([[1.0, 0.0, 0.5], [0.0] * 3, [0.0] * 3]))  # fmt: skip
+    above_zero = reparametrize(torch.tensor([[-4.0, 1.0, 2.0]]), "abs_minmax")
+    torch.testing.assert_close(above_zero, torch.tensor([[1.0, 0.0, 1 / 3]]))
     scaled.sum().backward()
     assert a.grad.isfinite().all()
 
@@ -155,6 +157,11 @@ def test_number_of_genes():
     assert number_of_genes(torch.ones(4, 6)) == pytest.approx(6, rel=1e-5)
     # one gene per cell, but three over all cells
     assert number_of_genes(torch.eye(6)[:3]) == pytest.approx(3, rel=1e-5)
+    # cells weigh the same, however large their attributions: shares of 1/4, 1/4 and 1/2
+    uneven = torch.tensor([[2.0, 2.0, 0.0], [0.0, 0.0, 100.0]])
+    assert number_of_genes(uneven) == pytest.approx(2 * 2**0.5, rel=1e-5)
+    # a cell without any does not count
+    assert number_of_genes(torch.tensor([[1.0, -1.0], [0.0, 0.0]])) == pytest.approx(2, rel=1e-5)
     none = torch.zeros(4, 6, requires_grad=True)
     assert number_of_genes(none) == 0
     number_of_genes(none).backward()

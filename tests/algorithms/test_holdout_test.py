@@ -77,6 +77,8 @@ def test_redrawn_features_keep_their_correlations_with_the_others():
         assert np.corrcoef(column, x[:, 3])[0, 1] < 0.6
     part = ConditionalSampler(x[:50], reference=x)(3, 2, rng)
     assert part.shape == (2, 50)
+    # the only cell gets its only error back, whatever the cells of the reference are like
+    np.testing.assert_allclose(ConditionalSampler(x[:1], reference=x)(3, 2, rng), x[0, 3])
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,19 @@ def test_shrunk_correlations_are_nearer_to_the_truth(n, p):
     assert np.linalg.norm(found - truth) < np.linalg.norm(sample - truth)
 
 
+def test_equicorrelated_by_hand():
+    """For two features the least eigenvalue is 1 less their correlation; no entry is above 1."""
+    for rho, n_copies, wanted in ((0.8, 1, 0.4), (0.8, 4, 0.25), (0.5, 4, 0.625), (0.0, 1, 1.0)):
+        s = equicorrelated_s(np.array([[1, rho], [rho, 1]]), n_copies)
+        np.testing.assert_allclose(s, wanted, rtol=2e-3)
+        assert s.max() <= 1
+
+
+def test_correlations_of_independent_features_are_small():
+    z = _standardized(np.random.default_rng(0).standard_normal((60, 400)))
+    assert np.linalg.norm(shrunk_correlation(z) - np.eye(400)) < 2  # of the samples: 52
+
+
 def test_genes_that_are_copies_of_others_are_never_found():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 15))
@@ -109,6 +122,28 @@ def test_statistic_changes_sign_when_a_feature_trades_places():
     sign[[1, 7]] = -1
     np.testing.assert_allclose(second, sign * first, atol=5e-3)
     assert np.abs(first).max() > 0.1
+
+
+def test_only_the_best_features_are_kept():
+    rng = np.random.default_rng(0)
+    x, copies = rng.standard_normal((200, 6)), rng.standard_normal((1, 200, 6))
+    y = x[:, 1] - 2 * x[:, 4] + 0.1 * rng.standard_normal(200)
+    size = lasso_importance(x, copies, y, rng, n_kept=2)
+    assert set(np.flatnonzero(size.any(0))) == {1, 4}
+    assert size[0, 4] > size[0, 1] > 5 * size[1].max()
+
+
+def test_draws_are_combined_by_their_median():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((100, 12))
+    y = x[:, :5].sum(1) + 3 * rng.standard_normal(100)
+    q = knockoff_test(x, y, n_copies=2, n_draws=3, rng=np.random.default_rng(1))
+    sampler, rng, draws = GaussianKnockoffs(x, n_copies=2), np.random.default_rng(1), []
+    for _ in range(3):
+        w = knockoff_statistic(lasso_importance(x, sampler.sample(x, rng), y, rng))
+        draws.append(knockoff_q_values(w, n_copies=2))
+    np.testing.assert_array_equal(q, np.sort(draws, axis=0)[1])
+    assert (np.min(draws, axis=0) < q).any() and (np.max(draws, axis=0) > q).any()
 
 
 def test_statistic_by_hand():
@@ -157,6 +192,11 @@ def test_e_values_by_hand():
     assert (e_value_q_values(w)[:20] == 0.1).all()
     w = np.vstack([w, np.zeros((1, 100))])
     assert (e_value_q_values(w)[:20] == 0.15).all()
+    # an error halves the e-value of 44 features to 100 / 2, and two empty draws make it a third of that:
+    # 44 * 100 / 6 is at least 100 / level from 0.1364 on
+    w = np.zeros((3, 100))
+    w[0, :45] = np.r_[np.full(44, 2.0), -2.0]
+    assert (e_value_q_values(w)[:44] == 0.14).all() and (e_value_q_values(w)[44:] == 1).all()
 
 
 def test_false_discoveries_and_power():

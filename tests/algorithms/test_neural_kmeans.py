@@ -49,6 +49,15 @@ def test_default_beta_does_not_depend_on_scale():
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-3)
 
 
+def test_default_beta_by_hand():
+    mu = torch.tensor([[0.0, 0.0], [0.0, 10.0]])
+    z = torch.tensor(
+        [[0.0, 1.0], [0.0, 7.0]]
+    )  # squared distances 1 and 9, to the farther one 81 and 49
+    torch.testing.assert_close(default_beta(z, mu), torch.tensor(2 / 5))
+    assert torch.isfinite(default_beta(mu, mu))
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="at least two rows"):
         NeuralKMeans(torch.zeros(1, 3), 1.0)

@@ -150,6 +150,46 @@ def test_path_reaches_the_flip_rate_and_orders_features():
         assert (path.entry[g][path.theta[g] == 0] >= 1).all()
 
 
+def on_a_line():
+    """Four cells between the centroids 0 and 1; at z, the margin is 2 (1 - 2 z)."""
+    h, one = torch.tensor([[0.4], [0.6], [0.9], [0.74]]), torch.ones(1, 1)
+    kmeans = NeuralKMeans(torch.tensor([[0.0], [1.0]]), 1.0)
+    return PanelProblem(
+        h, one, torch.zeros(4, dtype=torch.long), torch.tensor([0]), torch.tensor([1]), one, -one, one, one,
+        lambda h, rows: h, kmeans,
+    )  # fmt: skip
+
+
+def test_hinge_and_flip_rate_by_hand():
+    p, zero, all_ = on_a_line(), torch.zeros(1, 1), torch.ones(1, dtype=torch.bool)
+    margin, _ = p.margins(zero, all_)
+    torch.testing.assert_close(margin, torch.tensor([0.4, -0.4, -1.6, -0.96]))
+    assert p.flip_rate(zero) == 0.75 and p.flip_rate(zero - 0.2) == 0.5
+    # 1.4 and 0.6, less half of the width; nothing; 0.04, on the rounded corner
+    hinge = (1.35 + 0.55 + 0.0 + 0.5 * 0.04**2 / 0.1) / 4
+    torch.testing.assert_close(p.hinge(zero, all_), torch.tensor([hinge]))
+
+
+def test_proximal_step_by_hand():
+    p = problem(2, 4)
+    p.low, p.high = torch.full((2, 4), -1.0), torch.full((2, 4), 2.0)
+    theta = torch.tensor([[3.0, -0.5, 0.2, -3.0]]).expand(2, 4)
+    found = p.prox(theta, torch.tensor([0.4, 0.0]))
+    torch.testing.assert_close(found, torch.tensor([[2.0, -0.1, 0.0, -1.0], [2.0, -0.5, 0.2, -1.0]]))  # fmt: skip
+
+
+def test_path_ends_with_the_wanted_number_of_features():
+    """At the first step that has them; without a condition on their number the path goes on."""
+    p, penalties = problem(3, 12, 40), torch.logspace(0, -2, 12)
+    first = torch.full((3, 12), 12)
+    for step, path in enumerate(solve_path(p, p, penalties, flip_rate=None, n_features=12)):
+        first = torch.minimum(first, torch.where(path.theta != 0, step, 12))
+    assert (path.entry == first).all()
+    *_, path = solve_path(p, p, penalties, flip_rate=None, n_features=2)
+    last = {row["problem"]: row["step"] for row in path.rows}
+    assert [last[g] for g in range(3)] == first.sort(1).values[:, 1].tolist()
+
+
 def test_one_given_target():
     p = problem(3, 12, 40, target=2)
     p.target[2] = 0
@@ -183,3 +223,8 @@ def test_a_path_that_gets_stuck_is_walked_back_from_afar():
     assert (path.theta[0, 1:3] > 0).all() and path.theta[0, 3] == 0
     assert (path.entry[0, 1:3] < path.entry[0, 3]).all()
     assert path.rows[-1]["flip_rate"] == 1
+    # the walk back ends before the penalty at which the target is lost
+    step = int(path.entry[0, 1:3].max())
+    assert path.rows[-1]["penalty"] == pytest.approx(float(penalties[step] * largest_penalty(p)))
+    beyond, _ = minimize(p, path.theta, penalties[step - 1] * largest_penalty(p))
+    assert step > 0 and p.flip_rate(beyond) == 0

@@ -251,7 +251,13 @@ def test_other_models_are_stored_and_drawn(fitted, name, target, stored, tmp_pat
         pd.testing.assert_frame_equal(
             reread.uns[KEY][table], out.uns[KEY][table], check_dtype=False, check_categorical=False
         )
-    lv.pl.subset_effects(reread, stored[0], "batch_1").figure.canvas.draw()
+    drawn = lv.pl.subset_effects(reread, stored[0], "batch_1")
+    drawn.figure.canvas.draw()
+    of = {"PEAKVI": "latent position", "SCANVI": "predicted probability"}
+    expected = of.get(name, "predicted expression")
+    assert expected in drawn.get_ylabel()
+    assert expected in drawn.get_title("left")
+    assert drawn.get_xlabel() == f"{'Peak' if name == 'PEAKVI' else 'Gene'}s by rank"
     lv.pl.subset_before_after(reread).figure.canvas.draw()
     lv.pl.subset_summary(reread).figure.canvas.draw()
     table = lv.explain.cross_effect(model, mdata=reread)

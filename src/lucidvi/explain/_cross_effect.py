@@ -42,7 +42,7 @@ def cross_effect(
     -------
     Table with one row per set, named ``gene | group``, and one column per group; test cells, on the
     scale that is reported (``expm1`` for expression).
-    ``attrs["relative"]`` says which of the two it holds.
+    ``attrs["relative"]`` says which of the two it holds, ``attrs["output"]`` of what.
 
     Raises
     ------
@@ -90,5 +90,5 @@ def cross_effect(
             chosen = surrogate.features.get_indexer(members).tolist()
             change = own.delta(chosen)
             table.loc[f"{gene} | {found_in}", group] = own.relative(change) if relative else change
-    table.attrs["relative"] = relative
+    table.attrs |= {"relative": relative, "output": surrogate.params.get("output", "expression")}
     return table

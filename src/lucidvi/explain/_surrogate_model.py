@@ -131,7 +131,7 @@ class ModelSurrogate(Surrogate):
     @property
     def params(self) -> dict[str, str]:
         """What is explained, as it is stored."""
-        return super().params | {"output": self.output}
+        return super().params | {"output": self.output, "feature_kind": self.feature_kind}
 
     def check_direction(self, direction: str) -> None:
         """Only what is open or closed can be opened."""

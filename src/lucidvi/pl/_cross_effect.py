@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
+from lucidvi.pl._result import QUANTITIES
 from lucidvi.pl._style import finish, is_dark
 
 _SEPARATOR = " | "
@@ -86,8 +87,8 @@ def cross_effect(
     limit = max(np.nanmax(np.abs(values)), 1e-9)
     image = ax.imshow(values, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02, shrink=min(1.0, 8 / len(labels)))
-    unit = "%" if relative else "normalised counts"
-    bar.set_label(f"Change of predicted expression ({unit})")
+    quantity, unit = QUANTITIES[str(table.attrs.get("output", "expression"))]
+    bar.set_label(f"Change of {quantity} ({'%' if relative else unit})")
     if annotate or (annotate is None and values.size <= 400):
         _write(ax, image, values, 0 if relative else 1)
     n_own = _mark(ax, values, place, direction)

@@ -141,7 +141,7 @@ def _draw(
     ax.set_ylabel(f"{cells} with\nthe peak open (%)")
     ax.set_xlabel(f"Position on {place.chrom} (Mb)\n{_elsewhere(members, inside, place)}")
     ax.ticklabel_format(axis="x", useOffset=False, style="plain")
-    title = statement(row, result.verb, result.groupby).replace("\n", " ")
+    title = statement(row, result).replace("\n", " ")
     ax.set_title(title, loc="left", fontsize="medium")
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     despine(ax)

@@ -10,6 +10,13 @@ from anndata import AnnData
 from mudata import MuData
 
 Names = str | Sequence[str] | None
+QUANTITIES = {
+    "expression": ("predicted expression", "normalised counts"),
+    "accessibility": ("predicted accessibility", "probability"),
+    "label": ("predicted probability", "0 to 1"),
+    "latent": ("latent position", "units of the latent space"),
+}
+"""By kind of output: what is drawn, and its unit."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,23 @@ class SubsetResult:
         return None if groupby is None or str(groupby) in ("", "None") else str(groupby)
 
     @property
+    def feature(self) -> str:
+        """What a set consists of, in the singular."""
+        return str(self.params.get("feature_kind", "peaks")).removesuffix("s")
+
+    @property
+    def quantity(self) -> str:
+        """What the set changes."""
+        return QUANTITIES[str(self.params.get("output", "expression"))][0]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the quantity."""
+        return QUANTITIES[str(self.params.get("output", "expression"))][1]
+
+    @property
     def verb(self) -> str:
-        """What is done to the peaks."""
+        """What is done to the features."""
         return "opening" if str(self.params.get("direction", "down")) == "up" else "masking"
 
     def pairs(self, gene: Names, group: Names, default: Literal["first", "all"]) -> list[tuple]:

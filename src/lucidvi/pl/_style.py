@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lucidvi.pl._result import SubsetResult
+
 # Okabe and Ito's palette: told apart with every common colour vision deficiency.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 GREY, LIGHT = "#8C8C8C", "#D9D9D9"
@@ -71,17 +73,17 @@ def population(group: str, groupby: str | None) -> str:
     return "all cells" if groupby is None else group
 
 
-def statement(row: pd.Series, verb: str, groupby: str | None) -> str:
+def statement(row: pd.Series, result: SubsetResult) -> str:
     """What a set does, as a title."""
     n = int(row["n_features"])
     delta, rel = float(row["delta"]), float(row["rel_delta"])
     size = percent(abs(rel)) if np.isfinite(rel) else f"{abs(delta):.2g}"
-    change = f"{'lowers' if delta < 0 else 'raises'} predicted expression by {size}"
+    change = f"{'lowers' if delta < 0 else 'raises'} {result.quantity} by {size}"
     if delta == 0 or abs(rel) < 5e-4:
-        change = "does not change predicted expression"
+        change = f"does not change {result.quantity}"
     return (
-        f"{row['gene']} in {population(str(row['group']), groupby)}: {verb} "
-        f"{n} peak{'' if n == 1 else 's'}\n{change}"
+        f"{row['gene']} in {population(str(row['group']), result.groupby)}: {result.verb} "
+        f"{n} {result.feature}{'' if n == 1 else 's'}\n{change}"
     )
 
 

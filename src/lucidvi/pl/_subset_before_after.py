@@ -84,13 +84,13 @@ def subset_before_after(
         _, ax = plt.subplots(figsize=(1.8 + 1.5 * max(len(shown), 2), 4.4), layout="constrained")
     _draw(ax, table, kind)
     _annotate(ax, result, table, shown)
-    unit = "log1p of normalised counts" if log else "normalised counts"
-    ax.set_ylabel(f"Predicted expression ({unit})")
+    unit = "log1p of normalised counts" if log else result.unit
+    ax.set_ylabel(f"{result.quantity.capitalize()} ({unit})")
     ax.set_xlabel("")
     if len(pairs) == 1:
-        title = statement(result.one(*pairs[0])[0], result.verb, result.groupby)
+        title = statement(result.one(*pairs[0])[0], result)
     else:
-        title = f"Predicted expression in held-out cells before and after {result.verb} the sets"
+        title = f"{result.quantity.capitalize()} in held-out cells before and after {result.verb} the sets"
         if len(shown) < len(pairs):
             title += f"\n(the first {len(shown)} of {len(pairs)} sets)"
     ax.set_title(title, loc="left", fontsize="medium")

@@ -89,13 +89,21 @@ def _draw(ax: Axes, result: SubsetResult, gene: str, group: str, color: str) -> 
             zorder=0,
             label="random sets (mean ± 2 sd)",
         )
-    ax.bar(rank, single, width=0.75, color=color, alpha=0.75, label="each peak alone", zorder=2)
+    ax.bar(
+        rank,
+        single,
+        width=0.75,
+        color=color,
+        alpha=0.75,
+        label=f"each {result.feature} alone",
+        zorder=2,
+    )
     ax.plot(rank, np.cumsum(single), "--", color=GREY, lw=1.6, label="sum of single effects")
     marker = "o" if len(rank) <= 40 else None
     ax.plot(rank, joint, "-", marker=marker, ms=4, color="black", lw=1.8, label="together")
-    _name_peaks(ax, members, rank)
-    ax.set_ylabel("Change of predicted expression\n(normalised counts)")
-    ax.set_title(statement(row, result.verb, result.groupby), loc="left", fontsize="medium")
+    _name_members(ax, members, rank, result.feature)
+    ax.set_ylabel(f"Change of {result.quantity}\n({result.unit})")
+    ax.set_title(statement(row, result), loc="left", fontsize="medium")
     ax.legend(loc="upper left", bbox_to_anchor=(1.15, 1), frameon=False, fontsize="small")
     before = float(row["expression_before"])
     despine(ax)
@@ -110,10 +118,10 @@ def _draw(ax: Axes, result: SubsetResult, gene: str, group: str, color: str) -> 
         side.set_ylabel("Relative to unperturbed cells (%)")
 
 
-def _name_peaks(ax: Axes, members: pd.DataFrame, rank: np.ndarray) -> None:
+def _name_members(ax: Axes, members: pd.DataFrame, rank: np.ndarray, feature: str) -> None:
     if len(rank) > _MAX_NAMED:
-        ax.set_xlabel("Rank of the peak in the set")
+        ax.set_xlabel(f"Rank of the {feature} in the set")
         return
     names = [peak_label(member) for _, member in members.iterrows()]
     ax.set_xticks(rank, names, rotation=50, ha="right", rotation_mode="anchor", fontsize="small")
-    ax.set_xlabel("Peaks by rank")
+    ax.set_xlabel(f"{feature.capitalize()}s by rank")

@@ -139,7 +139,7 @@ def _label(ax: Axes, sets: pd.DataFrame, result: SubsetResult) -> None:
     for i in np.flatnonzero(groups.to_numpy()[1:] != groups.to_numpy()[:-1]):
         ax.axhline(i + 0.5, color=LIGHT, lw=0.8, zorder=0)
     ax.set_xlabel(
-        f"Change of predicted expression after {result.verb} the set (%)\n"
+        f"Change of {result.quantity} after {result.verb} the set (%)\n"
         "agreement with measured expression: * p < 0.05, ** p < 0.01, *** p < 0.001"
     )
     p_value = sets["p_value"].astype(float)
