@@ -3,7 +3,7 @@
 Claim: at least 90 % of the mistakes (wrong signs, axes, comparisons, defaults, lost factors and limits) in
 ``src/lucidvi/algorithms`` make a test of ``tests/algorithms`` fail. They are made in a copy of the package. A mistake
 that lets the tests run for more than ``LIMIT`` seconds of processor time is noticed, too; one that lets no test
-begin is none. Not on Windows. Run with ``python benchmarks/mutants.py [--only MODULE]``, about 10 minutes on one core.
+begin is none. Not on Windows. Run with ``python benchmarks/mutants.py [--only MODULE]``, 5 to 10 minutes on one core.
 """
 
 import argparse

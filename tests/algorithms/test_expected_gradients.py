@@ -161,7 +161,8 @@ def test_number_of_genes():
     uneven = torch.tensor([[2.0, 2.0, 0.0], [0.0, 0.0, 100.0]])
     assert number_of_genes(uneven) == pytest.approx(2 * 2**0.5, rel=1e-5)
     # a cell without any does not count
-    assert number_of_genes(torch.tensor([[1.0, -1.0], [0.0, 0.0]])) == pytest.approx(2, rel=1e-5)
+    some = torch.tensor([[1.0, -1.0, 1.0], [0.0, 0.0, 0.0]])
+    assert number_of_genes(some) == pytest.approx(3, rel=1e-5)
     none = torch.zeros(4, 6, requires_grad=True)
     assert number_of_genes(none) == 0
     number_of_genes(none).backward()

@@ -117,6 +117,15 @@ def test_incremental_equals_dense(random_case, replacement, continuous):
         assert back.loss == pytest.approx(subset.loss, abs=1e-5)
 
 
+def test_dense_image(random_case):
+    case = random_case(4, continuous=True, extra=3)
+    x = torch.from_numpy(case.x).requires_grad_(True)
+    h = case.affine.image(x)
+    torch.testing.assert_close(h, x @ case.weight)
+    h[:, -1].sum().backward()
+    torch.testing.assert_close(x.grad, case.weight[:, -1].expand_as(x))
+
+
 @pytest.mark.parametrize(("replacement", "continuous"), KINDS)
 def test_advantage_equals_autograd(random_case, replacement, continuous):
     for seed in range(15):
@@ -153,6 +162,28 @@ def test_path_advantage_is_complete(random_case):
         problem = case.problem()
         total = path_advantage(problem, n_steps=256).sum()
         assert total == pytest.approx(case.loss(range(8)) - case.loss([]), abs=5e-3)
+
+
+@pytest.mark.parametrize("replacement", [0.0, 0.5])
+def test_path_advantage_by_hand(random_case, replacement):
+    """Of a squared loss it is exact with one step; features that are not allowed stay as they are."""
+    for seed in range(5):
+        case = random_case(seed, n_features=8, continuous=True, replacement=replacement)
+        case.cell_loss = lambda h, _: h.square().sum(1)
+        case.allowed = np.arange(8) < 5
+        total = path_advantage(case.problem(), n_steps=1)[:5].sum()
+        assert total == pytest.approx(case.loss(range(5)) - case.loss([]), rel=1e-4)
+
+
+def test_restarts(random_case):
+    better = 0
+    for seed in range(10):
+        problem = random_case(seed, n_features=14).problem()
+        rough = {"max_sweeps": 1, "n_candidates": 1, "start": "random", "seed": seed}
+        once, often = (search(problem, 3, n_restarts=n, **rough).loss for n in (0, 8))
+        assert often <= once
+        better += often < once
+    assert better >= 5
 
 
 @pytest.mark.parametrize(("replacement", "continuous"), KINDS)
@@ -210,6 +241,20 @@ def test_narrow_beam_is_greedy(random_case):
             chosen.append(feature)
             assert loss == pytest.approx(options[feature], abs=1e-5)
             assert loss == pytest.approx(min(options.values()), abs=1e-5)
+
+
+def test_beam_of_two_where_greedy_fails():
+    """Feature 0 is the best alone (-1 and twice -0.9), but 1 and 2 are the best pair (-3 and twice -1.5)."""
+
+    def loss(h, _):
+        a, b, c = (1 - h).T
+        return -a - 0.9 * (b + c) - 1.2 * b * c + 0.4 * a * (b + c)
+
+    affine = AffineMap(torch.eye(3), np.zeros(3, int))
+    problem = _subset_problem.SubsetProblem(np.ones((1, 3), np.float32), affine, loss)
+    assert beam_search(problem, 2, beam_size=1).loss == pytest.approx(-1.5)
+    found = beam_search(problem, 2, beam_size=2)
+    assert set(found.features) == {1, 2} and found.loss == pytest.approx(-3)
 
 
 def test_order_by_contribution(random_case):
