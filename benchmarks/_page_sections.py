@@ -52,7 +52,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
                 CORTEX,
                 "grids_cortex", read.grids_table_1, figures=("grids_cortex_effects.png",)),
         Section("grids_table_2", "Table 2: highly expressed genes",
-                "The same for the 25 most expressed genes of two cell types, 100 in the paper.",
+                "The same for the most expressed genes of two cell types, 8 each here, 100 in the paper.",
                 "SNARE-seq mouse cortex, CGE (with the VIP neurons) and microglia",
                 "grids_expressed", read.grids_table_2),
         Section("grids_table_3", "Table 3: peaks near their gene",

@@ -139,7 +139,10 @@ def peaks(n_cells: int, n_peaks: int, few: int) -> tuple[dict, dict]:
         few_of_mine = one("peakvi", "ours", method, few, n_peaks, 1, N_DRAWS)
         out |= {f"{key} ours, GB": round(mine["gb"], 2), f"{key} ours, s": round(mine["s"], 1)}
         goals[f"PEAKVI {method}: GB of all cells"] = (out[f"{key} ours, GB"], "<", 3.0)
-        for how, name in (("captum", "captum"), ("captum encoder", "captum of the encoder alone")):
+        ways = {"captum": "captum"}
+        if method == "ig":
+            ways["captum encoder"] = "captum of the encoder alone"
+        for how, name in ways.items():
             naive = one("peakvi", how, method, few, n_peaks, 1, N_DRAWS)
             gb = naive["gb_before"] + share * (naive["gb"] - naive["gb_before"])
             ratio = round(share * naive["s"] / mine["s"], 2)

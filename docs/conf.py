@@ -43,7 +43,10 @@ if os.environ.get("READTHEDOCS"):
 
 # A reference to lucidvi must lead somewhere; those to other packages need their inventories.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!lucidvi\.).*"), ("py:class", r"lucidvi\.(.+\.)?_.+")]  # types of arguments
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!lucidvi\.).*"),
+    ("py:class", r"lucidvi\.(.+\.)?_.+"),
+]  # types of arguments
 
 autosummary_generate = True
 # What lucidvi itself defines, in the class or in a mixin: the pages of the models leave the rest to scvi-tools.

