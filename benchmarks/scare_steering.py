@@ -152,7 +152,8 @@ def figure() -> None:
         row[0].set_ylabel(f"{label}\n(grey: within {allowed:g} of SCVI)")
     for ax in axes[-1]:
         ax.set(xlabel="FSSF of the set", xticks=[-1, -0.5, 0, 0.5, 1])
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="lower left")
+    known = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    axes[0, 0].legend(known.values(), known, frameon=False, fontsize="small", loc="lower left")
     fig.savefig(RESULTS / "scare_steering.png", dpi=110)
 
 
