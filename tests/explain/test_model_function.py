@@ -7,18 +7,6 @@ import torch
 
 from lucidvi.explain._model_function import model_function
 
-
-@pytest.fixture
-def mean_only(monkeypatch):
-    """What scvi-tools draws at random is the mean, so that its public methods can be compared."""
-    for draw in ("sample", "rsample"):
-        monkeypatch.setattr(
-            torch.distributions.Normal,
-            draw,
-            lambda self, shape=(): self.mean.expand(*shape, *self.mean.shape),
-        )
-
-
 ALL = (
     "SCVI",
     "LinearSCVI",

@@ -18,17 +18,6 @@ KEY = "subset_perturbation"
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 
 
-@pytest.fixture
-def mean_only(monkeypatch):
-    """What scvi-tools draws at random is the mean, so that its public methods can be compared."""
-    for draw in ("sample", "rsample"):
-        monkeypatch.setattr(
-            torch.distributions.Normal,
-            draw,
-            lambda self, shape=(): self.mean.expand(*shape, *self.mean.shape),
-        )
-
-
 @pytest.fixture(scope="module")
 def trained_multivi():
     """MULTIVI on a small multiome with coordinates, and peaks that are all 0 or 1."""

@@ -17,6 +17,7 @@ from lucidvi._keys import Key
 from lucidvi._validation import check_integer, near
 from lucidvi.algorithms._holdout_test import ConditionalSampler, holdout_randomization_test
 from lucidvi.explain._encoder import Encoder
+from lucidvi.explain._model_function import model_function
 from lucidvi.explain._panel_input import check_model
 from lucidvi.explain._registered import registered
 
@@ -184,15 +185,15 @@ def _check_labels(labels: np.ndarray, targets: pd.Series) -> None:
 def _label_score(model: BaseModelClass, encoder: Encoder, rows: np.ndarray) -> Callable:
     """Loss of a label's probability in held-out cells, as a function of the values of one feature."""
     h, rest = encoder.cut(rows)
+    names = model_function(model).outputs("label")
     if hasattr(model, "neural_kmeans"):
-        names, head = list(model.centroids_.index.astype(str)), model.neural_kmeans().logits
+        head = model.neural_kmeans().logits
     else:
         classifier = model.module.classifier
-        names = [str(v) for _, v in sorted(model._code_to_label.items())]
         head = classifier if classifier.logits else lambda z: classifier(z).clamp_min(1e-12).log()
 
     def score(target: str, y: np.ndarray, x: np.ndarray, features: np.ndarray) -> Callable:
-        column, sign = names.index(target), torch.from_numpy(np.where(y, 1.0, -1.0))
+        column, sign = int(names.get_loc(target)), torch.from_numpy(np.where(y, 1.0, -1.0))
 
         @torch.no_grad()
         def loss_of(feature: int, values: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ class AttributionRun:
             self.point = torch.zeros(len(function.features), device=device)
         if self.method == "smoothgrad":
             self.spread = self.references.amax(0) - self.references.amin(0)
-        self._network: CutNetwork | None = None
+        self._cut: dict[str, CutNetwork | None] = {}  # also where it cannot be done: tried once
 
     def draw(self, n_cells: int) -> None:
         """References, and positions on the paths to them, of all cells that are explained."""
@@ -114,15 +114,16 @@ class AttributionRun:
 
     def cut(self, kind: str) -> CutNetwork | None:
         """The model behind the first layer of its encoder, if nothing else reads the features."""
-        if self._network is None or self._network.target.kind != kind:
-            self._network = cut_network(self.function, kind)
-            self.layer = None if self._network is None else LinearLayer(self._network.affine_weight)
-            if self.layer is not None and self.method == "expected_gradients":
-                self.compared = References(self.layer, self.references)
-        return self._network
+        if kind not in self._cut:
+            network = self._cut[kind] = cut_network(self.function, kind)
+            if network is not None:
+                self.layer = LinearLayer(network.affine_weight)
+                if self.method == "expected_gradients":
+                    self.compared = References(self.layer, self.references)
+        return self._cut[kind]
 
     def _behind_layer(self, network: CutNetwork, tensors: dict[str, Tensor], target: Target, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
-        x, layer = self.function.values(tensors), cast("LinearLayer", self.layer)
+        x, layer = self.function.values(tensors), self.layer
         own, columns = network.own_values(self.function, tensors), list(target.columns)
         rest = lambda h: network(h, own)[:, columns]
         if self.method == "integrated_gradients":
