@@ -107,6 +107,17 @@ class ModelFunction:
         found = known is not None and len(known) and np.max(known) < len(self.cells)
         return np.asarray(known) if found else np.arange(len(self.cells))
 
+    @property
+    def held_out_cells(self) -> np.ndarray:
+        """Positions of the cells that training did not use, rising; none if it was trained on other data."""
+        n = len(self.cells)
+        parts = [
+            np.asarray(part, dtype=np.int64)
+            for part in (self.model.validation_indices, self.model.test_indices)
+            if part is not None and len(part) and np.max(part) < n
+        ]
+        return np.setdiff1d(np.concatenate([*parts, np.empty(0, np.int64)]), self.train_cells)
+
     def minibatch(self, cells: np.ndarray) -> dict[str, Tensor]:
         """What the module reads of some cells."""
         loader = self.model._make_data_loader(

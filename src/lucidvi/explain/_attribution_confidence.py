@@ -109,7 +109,8 @@ def attribution_confidence(
     stored = _stored(adata, key)
     rng = np.random.default_rng(seed)
     labels = _labels(model)
-    rows = _held_out(model, labels, n_cells, rng)
+    function = model_function(model)
+    rows = _held_out(function.held_out_cells, labels, n_cells, rng)
     targets = stored["columns"]["target"].astype(str)
     _check_labels(labels[rows], targets)
     encoder = Encoder(model, adata.var_names)
@@ -119,7 +120,7 @@ def attribution_confidence(
     place = adata.var_names.get_indexer(encoder.names)
     size = np.asarray(adata.varm[f"{key}_abs"])[place][varying]
     qvals = np.full((adata.n_vars, len(targets)), np.nan)
-    score = _label_score(model, encoder, rows)
+    score = _label_score(model, encoder, function.outputs("label"), rows)
     for k, target in enumerate(tqdm(targets, disable=not progress, desc="attribution confidence")):
         chosen = np.argsort(-size[:, k], kind="stable")[:n_features]
         loss = score(target, labels[rows] == target, x[:, varying], varying)
@@ -158,14 +159,8 @@ def _labels(model: BaseModelClass) -> np.ndarray:
     return names[codes.astype(int)]
 
 
-def _held_out(model: BaseModelClass, labels: np.ndarray, n_cells: int, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
-    parts = [
-        np.asarray(p, dtype=np.int64)
-        for p in (model.validation_indices, model.test_indices)
-        if p is not None
-    ]
-    rows = np.unique(np.concatenate([*parts, np.empty(0, np.int64)]))
-    rows = rows[rows < len(labels)]
+def _held_out(rows: np.ndarray, labels: np.ndarray, n_cells: int, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """Some of the held-out cells that have a label."""
     rows = rows[labels[rows] != ""]
     if len(rows) == 0:
         raise ValueError("No labelled cell was held out in training. Train with model.train(train_size=0.8).")  # fmt: skip
@@ -182,10 +177,9 @@ def _check_labels(labels: np.ndarray, targets: pd.Series) -> None:
             )
 
 
-def _label_score(model: BaseModelClass, encoder: Encoder, rows: np.ndarray) -> Callable:
+def _label_score(model: BaseModelClass, encoder: Encoder, names: pd.Index, rows: np.ndarray) -> Callable:  # fmt: skip
     """Loss of a label's probability in held-out cells, as a function of the values of one feature."""
     h, rest = encoder.cut(rows)
-    names = model_function(model).outputs("label")
     if hasattr(model, "neural_kmeans"):
         head = model.neural_kmeans().logits
     else:

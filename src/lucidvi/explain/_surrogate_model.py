@@ -111,20 +111,13 @@ class ModelSurrogate(Surrogate):
 
     def _find_cells(self, function: ModelFunction) -> None:
         """Cells to search, and to report on: those that training did not use."""
-        model, n = function.model, len(self.cells)
-        held_out = [
-            np.asarray(part, dtype=np.int64)
-            for part in (model.validation_indices, model.test_indices)
-            if part is not None and len(part) and np.max(part) < n
-        ]
         # cells whose modality was not measured have nothing to replace
         measured = np.flatnonzero(np.diff(self._input.indptr))
         self.train_cells = np.intersect1d(function.train_cells, measured)
-        rest = np.concatenate([*held_out, np.empty(0, dtype=np.int64)])
-        self.test_cells = np.intersect1d(np.setdiff1d(rest, function.train_cells), measured)
+        self.test_cells = np.intersect1d(function.held_out_cells, measured)
         if len(self.test_cells) == 0:
             raise ValueError(
-                f"The {type(model).__name__} was trained on all cells of its data, or on other data: no cell is left to "
+                f"The {type(function.model).__name__} was trained on all cells of its data, or on other data: no cell is left to "
                 f"report effects on. Leave some out: {self.split_hint}."
             )
 
