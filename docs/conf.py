@@ -1,6 +1,8 @@
 """Configuration of the documentation."""
 
+import logging
 import os
+import warnings
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -14,6 +16,7 @@ copyright = "2026, lucidvi developers"
 version = release = package_version("lucidvi")
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -47,6 +50,16 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!lucidvi\.).*"),
     ("py:class", r"lucidvi\.(.+\.)?_.+"),
 ]  # types of arguments
+
+# Examples of plots are run and shown.
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # of the small models they train
+warnings.filterwarnings("ignore", module="lightning")
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 110)]
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
 # What lucidvi itself defines, in the class or in a mixin: the pages of the models leave the rest to scvi-tools.

@@ -536,6 +536,5 @@ def test_columns_only_in_the_modalities(train, simulate):
 
 def test_logging_says_once_that_peaks_are_binary(simulate, caplog):
     mdata = simulate(n_cells=50)
-    with caplog.at_level("INFO", logger="lucidvi"):
-        lv.model.GRIDS.setup_mudata(mdata)
+    lv.model.GRIDS.setup_mudata(mdata)
     assert sum("open (> 0) or closed" in record.message for record in caplog.records) == 1

@@ -1,7 +1,6 @@
 """Gene sets from a file or table, matched to the genes of the data."""
 
 import gzip
-import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -9,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lucidvi._logging import logger
 from lucidvi._validation import near
-
-logger = logging.getLogger(__name__)
 
 type Source = str | PathLike | Mapping[str, Iterable[str]] | pd.DataFrame
 

@@ -53,8 +53,16 @@ def centrality(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> ax = lv.pl.centrality(adata, "predictability")  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.hub_network(1000, 3, 20, 20)
+        >>> lv.model.SIVAE.setup_anndata(adata)
+        >>> model = lv.model.SIVAE(adata, n_latent=2, hidden=(64, 32))
+        >>> model.train(max_epochs=60, enable_progress_bar=False)
+        >>> lv.explain.feature_graph(model, n_neighbors=10)
+        >>> adata.var["predictability"] = lv.metrics.predictability(adata.X, linear=True)
+        >>> ax = lv.pl.centrality(adata, "predictability")
     """
     xy = np.stack([_numbers(adata, name) for name in (truth, key)], axis=1)
     named = largest(np.where(np.isfinite(xy[:, 0]), xy[:, 1], np.nan), adata.var_names, label)

@@ -59,14 +59,17 @@ def cross_effect(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import lucidvi as lv
-    >>> table = pd.DataFrame(
-    ...     [[-0.4, -0.1], [0.0, -0.3]],
-    ...     index=["Mobp | Oligo", "Gad1 | Sst"],
-    ...     columns=["Oligo", "Sst"],
-    ... )
-    >>> ax = lv.pl.cross_effect(table)
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> mdata = lv.datasets.redundant_enhancers(n_cells=900, n_genes=8, n_peaks=800, n_types=3)
+        >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+        >>> model = lv.model.GRIDS(mdata)
+        >>> model.train(max_epochs=40, enable_progress_bar=False)
+        >>> lv.explain.subset_perturbation(
+        ...     model, ["gene_0001", "gene_0002", "gene_0003"], "cell_type", n_features=5, progress=False
+        ... )
+        >>> ax = lv.pl.cross_effect(lv.explain.cross_effect(model))
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table must be a pandas DataFrame, not {type(table).__name__}.")

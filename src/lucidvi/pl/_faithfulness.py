@@ -86,15 +86,17 @@ def faithfulness(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> import lucidvi as lv
-    >>> weights = np.arange(50.0)
-    >>> given = (lambda x: x @ weights, np.ones((8, 50)), weights)
-    >>> curves = [lv.metrics.deletion_curve(*given), lv.metrics.insertion_curve(*given)]
-    >>> axes = lv.pl.faithfulness(pd.concat(curves))
-    >>> [ax.get_xlabel() for ax in axes]
-    ['features removed', 'features inserted']
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.ace_simulation(n_cells=400)
+        >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+        >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+        >>> model.train(max_epochs=20, enable_progress_bar=False)
+        >>> lv.explain.faithfulness(
+        ...     model, {"label": "group_1"}, groupby="group", groups="group_1", n_random=20, progress=False
+        ... )
+        >>> axes = lv.pl.faithfulness(adata)
     """
     entry = _entry(data, key)
     curves = _table(entry["curves"], CURVE_COLUMNS, "curves")

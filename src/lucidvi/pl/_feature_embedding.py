@@ -67,8 +67,16 @@ def feature_embedding(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> ax = lv.pl.feature_embedding(adata, "sivae_centrality", label=10)  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.hub_network(1000, 3, 20, 20)
+        >>> lv.model.SIVAE.setup_anndata(adata)
+        >>> model = lv.model.SIVAE(adata, n_latent=2, hidden=(64, 32))
+        >>> model.train(max_epochs=60, enable_progress_bar=False)
+        >>> lv.explain.loadings(model)
+        >>> adata.var["community"] = adata.var["community"].astype(str)
+        >>> ax = lv.pl.feature_embedding(adata, "community", label=5)
     """
     two_dims(dims)
     table, index = read_loadings(adata, key, dims)

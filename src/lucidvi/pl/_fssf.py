@@ -50,9 +50,19 @@ def fssf(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> tables = {"SCVI": before, "SCARE": after}  # doctest: +SKIP
-    >>> ax = lv.pl.fssf(tables)  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.redundant_enhancers(600, 60, 600, n_types=2, depth=0.05)["rna"].copy()
+        >>> adata.var["pathway"] = adata.var_names.isin(adata.var_names[:12])
+        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> genes = adata.var_names[adata.var["pathway"]]
+        >>> tables = {}
+        >>> for name, plan in {"SCVI": {"attribution_weight": 0.0}, "SCARE": {}}.items():
+        ...     model = lv.model.SCARE(adata, n_latent=5)
+        ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
+        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, n_random=5, progress=False)
+        >>> ax = lv.pl.fssf(tables)
     """
     tables = dict(table) if isinstance(table, Mapping) else {"": table}
     for name, one in tables.items():

@@ -60,8 +60,23 @@ def image_changes(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> figure = lv.pl.image_changes(adata, (28, 28))  # doctest: +SKIP
+    .. plot::
+
+        >>> import anndata as ad
+        >>> from sklearn.datasets import load_digits
+        >>> import lucidvi as lv
+        >>> images, digit = load_digits(n_class=2, return_X_y=True)
+        >>> adata = ad.AnnData(images / 16)
+        >>> adata.obs["digit"] = digit.astype(str)
+        >>> adata.var["pixel"] = range(64)
+        >>> adata = adata[:, images.std(0) > 0].copy()  # without the margin, which never changes
+        >>> lv.model.ACE.setup_anndata(adata, labels_key="digit")
+        >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+        >>> model.train(max_epochs=20, enable_progress_bar=False)
+        >>> lv.explain.gene_panel(
+        ...     model, "digit", groups=["1"], reference="0", per_cell=True, progress=False
+        ... )
+        >>> figure = lv.pl.image_changes(adata, (8, 8), keys="gene_panel", positions="pixel")
     """
     keys = [keys] if isinstance(keys, str) else list(keys)
     for key in keys:

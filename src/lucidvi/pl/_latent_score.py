@@ -71,8 +71,18 @@ def latent_score(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> lv.pl.latent_score(adata, "mapk", groupby="cell_type", group="B")  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.redundant_enhancers(600, 60, 600, n_types=2, depth=0.05)["rna"].copy()
+        >>> adata.var["pathway"] = adata.var_names.isin(adata.var_names[:12])
+        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> adata.obs["score"] = adata.X[:, :12].sum(1)
+        >>> for name, plan in {"SCVI": {"attribution_weight": 0.0}, "SCARE": {}}.items():
+        ...     model = lv.model.SCARE(adata, n_latent=2)
+        ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
+        ...     adata.obsm[f"X_{name}"] = model.get_latent_representation()
+        >>> figure = lv.pl.latent_score(adata, "score", bases=["X_SCVI", "X_SCARE"], label="transcripts of the pathway")
     """
     bases = [bases] if isinstance(bases, str) else list(bases)
     spaces = {basis: _plane(adata, basis) for basis in bases}

@@ -48,8 +48,15 @@ def loadings(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> figure = lv.pl.loadings(adata, dims=[1, 2, 3])  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.hub_network(1000, 3, 20, 20)
+        >>> lv.model.SIVAE.setup_anndata(adata)
+        >>> model = lv.model.SIVAE(adata, n_latent=2, hidden=(64, 32))
+        >>> model.train(max_epochs=60, enable_progress_bar=False)
+        >>> lv.explain.loadings(model)
+        >>> figure = lv.pl.loadings(adata)
     """
     import scanpy as sc  # heavy: only where it is needed
 

@@ -73,8 +73,16 @@ def loadings_biplot(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> ax = lv.pl.loadings_biplot(adata, "cell_type", dims=(1, 2))  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.hub_network(1000, 3, 20, 20)
+        >>> lv.model.SIVAE.setup_anndata(adata)
+        >>> model = lv.model.SIVAE(adata, n_latent=2, hidden=(64, 32))
+        >>> model.train(max_epochs=60, enable_progress_bar=False)
+        >>> lv.explain.loadings(model)
+        >>> adata.obsm["X_sivae"] = model.get_latent_representation()
+        >>> ax = lv.pl.loadings_biplot(adata, n_genes=6)
     """
     two_dims(dims)
     table, index = read_loadings(adata, key, dims)

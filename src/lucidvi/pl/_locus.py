@@ -79,8 +79,17 @@ def locus(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> ax = lv.pl.locus(mdata, "Mobp", "Oligo")  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> mdata = lv.datasets.redundant_enhancers(n_cells=900, n_genes=8, n_peaks=800, n_types=3)
+        >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+        >>> model = lv.model.GRIDS(mdata)
+        >>> model.train(max_epochs=40, enable_progress_bar=False)
+        >>> lv.explain.subset_perturbation(
+        ...     model, "gene_0001", "cell_type", n_features=5, progress=False
+        ... )
+        >>> ax = lv.pl.locus(mdata, "gene_0001", "type_0")
     """
     result = read_result(data, key, modality)
     pairs = result.pairs(gene, group, "first")

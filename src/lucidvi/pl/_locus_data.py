@@ -9,7 +9,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from lucidvi._genomics import gene_coordinates, peak_coordinates
-from lucidvi.pl._result import SubsetResult, near
+from lucidvi._validation import near
+from lucidvi.pl._result import SubsetResult
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def gene_place(
         genes = result.mdata[target].var
     if genes is not None:
         if gene not in genes.index:
-            raise KeyError(f"No coordinates of {gene!r}.{near(gene, genes.index)}")
+            raise KeyError(f"No coordinates of {gene!r}. {near(gene, genes.index)}")
         try:
             place = gene_coordinates(genes.loc[[gene]]).iloc[0]
         except KeyError:

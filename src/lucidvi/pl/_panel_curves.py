@@ -55,10 +55,21 @@ def panel_curves(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"method": ["ACE", "ACE", "t-test", "t-test"], "size": [5, 18] * 2, "auroc": [0.97, 0.99, 0.96, 0.98]})
-    >>> ax = lv.pl.panel_curves(table, "auroc")
+    .. plot::
+
+        >>> import pandas as pd
+        >>> import scanpy as sc
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.ace_simulation(n_cells=200, n_groups=2)
+        >>> tables = {}
+        >>> for method in ["t-test", "logreg"]:
+        ...     sc.tl.rank_genes_groups(adata, "group", method=method)
+        ...     order = {"group_0": sc.get.rank_genes_groups_df(adata, "group_0")["names"]}
+        ...     tables[method] = lv.metrics.panel_auroc(
+        ...         adata.X, adata.obs["group"], order, names=adata.var_names, sizes=[1, 2, 5]
+        ...     )
+        >>> table = pd.concat(tables, names=["method"]).reset_index("method")
+        >>> ax = lv.pl.panel_curves(table, "auroc", highlight="t-test")
     """
     for name in ("size", value, method):
         if name not in table:

@@ -60,8 +60,15 @@ def panel_dotplot(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> plot = lv.pl.panel_dotplot(adata)  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.ace_simulation(n_cells=400)
+        >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+        >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+        >>> model.train(max_epochs=20, enable_progress_bar=False)
+        >>> lv.explain.gene_panel(model, "group", progress=False)
+        >>> plot = lv.pl.panel_dotplot(adata)
     """
     import scanpy as sc  # heavy: only where it is needed
 

@@ -53,8 +53,15 @@ def panel_path(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> ax = lv.pl.panel_path(adata)  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> adata = lv.datasets.ace_simulation(n_cells=400)
+        >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+        >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+        >>> model.train(max_epochs=20, enable_progress_bar=False)
+        >>> lv.explain.gene_panel(model, "group", progress=False)
+        >>> ax = lv.pl.panel_path(adata)
     """
     result, wanted = read_panel(adata, key, groups)
     path, params = result["path"], result["params"]

@@ -1,13 +1,14 @@
 """Reads a stored subset perturbation and picks sets from it by name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+
+from lucidvi._validation import near
 
 Names = str | Sequence[str] | None
 QUANTITIES = {
@@ -123,7 +124,7 @@ def read_result(data: AnnData | MuData, key: str, modality: str) -> SubsetResult
         raise TypeError(f"data must be AnnData or MuData, not {type(data).__name__}.")
     if key not in adata.uns:
         raise KeyError(
-            f"No {key!r} in {where}.{near(key, adata.uns)} Run "
+            f"No {key!r} in {where}. {near(key, adata.uns)} Run "
             "lucidvi.explain.subset_perturbation first, or pass the key= it was stored under."
         )
     entry = adata.uns[key]
@@ -136,13 +137,6 @@ def read_result(data: AnnData | MuData, key: str, modality: str) -> SubsetResult
     return SubsetResult(adata, mdata, params, entry["sets"], entry["features"], tables)
 
 
-def near(name: str, known: Iterable[Any], n: int = 3) -> str:
-    """Suggest similar names."""
-    by_lower = {str(item).lower(): str(item) for item in known}
-    found = get_close_matches(str(name).lower(), list(by_lower), n=n, cutoff=0.5)
-    return f" Did you mean {[by_lower[item] for item in found]}?" if found else ""
-
-
 def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else [str(name) for name in names]
 
@@ -151,8 +145,7 @@ def _known(names: list[str], column: pd.Series, what: str) -> None:
     known = pd.unique(column.astype(str))
     for name in names:
         if name not in known:
-            shown = ", ".join(map(repr, known[:8])) + (", ..." if len(known) > 8 else "")
-            raise KeyError(f"Unknown {what}: {name!r}. Explained: {shown}.{near(name, known)}")
+            raise KeyError(f"No result for the {what} {name!r}. {near(name, known)}")
 
 
 def _is_pair(table: pd.DataFrame, gene: str, group: str) -> pd.Series:

@@ -71,8 +71,17 @@ def subset_before_after(
 
     Examples
     --------
-    >>> import lucidvi as lv
-    >>> ax = lv.pl.subset_before_after(mdata, ["Mobp", "Mog"], "Oligo")  # doctest: +SKIP
+    .. plot::
+
+        >>> import lucidvi as lv
+        >>> mdata = lv.datasets.redundant_enhancers(n_cells=900, n_genes=8, n_peaks=800, n_types=3)
+        >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+        >>> model = lv.model.GRIDS(mdata)
+        >>> model.train(max_epochs=40, enable_progress_bar=False)
+        >>> lv.explain.subset_perturbation(
+        ...     model, ["gene_0001", "gene_0002", "gene_0003"], "cell_type", n_features=5, progress=False
+        ... )
+        >>> figure = lv.pl.subset_before_after(mdata, group="type_0")
     """
     if kind not in ("violin", "box"):
         raise ValueError(f"kind must be 'violin' or 'box', not {kind!r}.")

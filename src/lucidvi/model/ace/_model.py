@@ -1,8 +1,5 @@
 """ACE: an embedding whose groups can be explained by gene panels."""
 
-import logging
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
@@ -16,16 +13,15 @@ from scvi.train import TrainRunner
 from sklearn.cluster import KMeans
 
 from lucidvi._validation import check_integer, check_not_view
-from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
+from lucidvi.algorithms._neural_kmeans import default_beta
 from lucidvi.model._matrix import check_matrix, check_scale
 from lucidvi.model._scaling import moments
 from lucidvi.model.ace._module import ACEModule
+from lucidvi.model.ace._reading import ReadingMixin
 from lucidvi.model.ace._trainingplan import ACETrainingPlan
 
-logger = logging.getLogger(__name__)
 
-
-class ACE(ArchesMixin, BaseModelClass):
+class ACE(ReadingMixin, ArchesMixin, BaseModelClass):
     """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
 
     A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
@@ -54,8 +50,15 @@ class ACE(ArchesMixin, BaseModelClass):
     >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
     >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
     >>> model.train(max_epochs=4, enable_progress_bar=False)
-    >>> model.predict().shape
-    (200,)
+    >>> model.get_latent_representation().shape
+    (200, 5)
+    >>> model.predict().value_counts().sum()
+    np.int64(200)
+    >>> query = lv.datasets.ace_simulation(n_cells=50)
+    >>> lv.model.ACE.load_query_data(query, model).predict(soft=True).shape
+    (50, 5)
+    >>> model.neural_kmeans().centroids.shape
+    torch.Size([5, 5])
     """
 
     def __init__(
@@ -243,69 +246,3 @@ class ACE(ArchesMixin, BaseModelClass):
         self.centroids_ = pd.DataFrame(centroids.astype(np.float32), index=names)
         latent, centers = torch.from_numpy(z), torch.tensor(self.centroids_.to_numpy())
         self.beta_ = float(default_beta(latent, centers))
-
-    @torch.inference_mode()
-    def get_latent_representation(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        *,
-        batch_size: int = 512,
-    ) -> np.ndarray:
-        """Embedding of the cells, shape ``(n_cells, n_latent)``.
-
-        Parameters
-        ----------
-        adata
-            Data; by default those of the model.
-        indices
-            Cells; all by default.
-        batch_size
-            Cells at a time.
-        """
-        self._check_if_trained(warn=False)
-        adata = self._validate_anndata(adata)
-        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
-        module = self.module
-        parts = [module.inference(**module._get_inference_input(t))["z"].cpu() for t in loader]
-        return torch.cat(parts).numpy()
-
-    def predict(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        *,
-        soft: bool = False,
-        batch_size: int = 512,
-    ) -> pd.Series | pd.DataFrame:
-        """Group of each cell by neuralised k-means: the nearest centroid.
-
-        Parameters
-        ----------
-        adata
-            Data; by default those of the model.
-        indices
-            Cells; all by default.
-        soft
-            Return the logit of each group, ``log(p / (1 - p))`` of the soft assignment, instead of names.
-        batch_size
-            Cells at a time.
-
-        Returns
-        -------
-        Categorical series of length ``n_cells``, or table of shape ``(n_cells, n_groups)``.
-        """
-        z = self.get_latent_representation(adata, indices, batch_size=batch_size)
-        cells = (self.adata if adata is None else adata).obs_names
-        cells = cells if indices is None else cells[np.asarray(indices)]
-        logits = self.neural_kmeans().logits(torch.from_numpy(z)).numpy()
-        names = self.centroids_.index
-        if soft:
-            return pd.DataFrame(logits, index=cells, columns=names)
-        codes = pd.Categorical.from_codes(logits.argmax(1), categories=names)
-        return pd.Series(codes, index=cells, name="group")
-
-    def neural_kmeans(self) -> NeuralKMeans:
-        """The groups as the last layer of a network, for explanations."""
-        self._check_if_trained(warn=False)
-        return NeuralKMeans(torch.tensor(self.centroids_.to_numpy()), self.beta_)

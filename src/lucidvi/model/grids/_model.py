@@ -1,6 +1,5 @@
 """GRIDS: translation between open chromatin and expression, made to be explained."""
 
-import logging
 from typing import Literal
 
 import numpy as np
@@ -11,14 +10,13 @@ from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
+from lucidvi._logging import logger
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset, MultiomeSplitter, find_neighbors
 from lucidvi.model.grids._module import GRIDSModule
 from lucidvi.model.grids._reading import ReadingMixin
 from lucidvi.model.grids._setup import SetupMixin
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
-
-logger = logging.getLogger(__name__)
 
 
 class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
@@ -57,6 +55,10 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
     >>> model.train(max_epochs=2, enable_progress_bar=False)
     >>> model.translate().shape
     (300, 8)
+    >>> model.get_latent_representation(modality="atac").shape
+    (300, 20)
+    >>> model.n_paired
+    300
     """
 
     def __init__(

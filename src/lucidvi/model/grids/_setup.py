@@ -1,6 +1,5 @@
 """Registration of the data of GRIDS, and checks of every data set that a model is given later."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +10,7 @@ from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
 
 from lucidvi._genomics import peak_coordinates
+from lucidvi._logging import logger
 from lucidvi._validation import (
     check_modality,
     check_not_view,
@@ -19,8 +19,6 @@ from lucidvi._validation import (
     obs_column,
 )
 from lucidvi.model.grids._constants import GRIDSKeys
-
-logger = logging.getLogger(__name__)
 
 _MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 

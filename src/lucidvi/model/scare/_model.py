@@ -1,6 +1,5 @@
 """scARE: scVI with an encoder that is told which genes to listen to."""
 
-import logging
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -11,6 +10,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
 
+from lucidvi._logging import logger
 from lucidvi._validation import check_not_view
 from lucidvi.model.scare._feature_sets import (
     PER_CELL,
@@ -22,8 +22,6 @@ from lucidvi.model.scare._module import SCAREModule
 from lucidvi.model.scare._options import FEATURE_SETS, AttributionOptions
 from lucidvi.model.scare._reading import AttributionMixin
 from lucidvi.model.scare._trainingplan import SCARETrainingPlan
-
-logger = logging.getLogger(__name__)
 
 _PICKED_BY: dict[str | None, str] = {
     "var": "all",
@@ -97,6 +95,10 @@ class SCARE(AttributionMixin, SCVI):
     >>> model.train(2, plan_kwargs={"steering": 0.6}, enable_progress_bar=False)
     >>> model.get_attributions(indices=range(10)).shape
     (10, 100)
+    >>> model.feature_sets.sum().to_dict()
+    {'pathway': 3}
+    >>> model.latent_blocks
+    {'pathway': [0, 1, 2, 3, 4]}
     """
 
     _module_cls = SCAREModule

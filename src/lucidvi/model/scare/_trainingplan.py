@@ -1,6 +1,5 @@
 """Training of scARE: scVI's, with a weight for the attribution loss that is given or found."""
 
-import logging
 from numbers import Real
 from typing import cast
 
@@ -10,11 +9,10 @@ from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
 
+from lucidvi._logging import logger
 from lucidvi._validation import check_integer
 from lucidvi.model.scare._module import SCAREModule
 from lucidvi.model.scare._options import PRICE_OF_A_GENE, STEERING
-
-logger = logging.getLogger(__name__)
 
 RATE = 0.02  # change of the weight's logarithm per step, by the distance from the wanted steering
 RANGE = (1e-3, 30.0)  # of the weight

@@ -3,11 +3,39 @@
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from scipy.sparse.linalg import LinearOperator, svds
 
-from lucidvi.model._scaling import rows_of
+from lucidvi.model._scaling import moments, rows_of
+from lucidvi.model.sivae._module import SIVAEModule
 
 MAX_CELLS = 20_000  # cells that describe the features; more would cost time and add nothing
+
+
+def set_statistics(
+    module: SIVAEModule,
+    x: sp.spmatrix | np.ndarray,
+    train_idx: np.ndarray,
+    feature_input: str,
+    labels: np.ndarray,
+) -> None:
+    """Give a module the scaling of the features, and what describes them."""
+    counts, rng = module.counts, np.random.default_rng(0)
+    mean, std = moments(x, train_idx, counts)
+    n_input = module.feature_input.shape[1]
+    if feature_input == "pca":
+        table = feature_components(x, train_idx, mean, std, counts, n_input, rng)
+    else:
+        table = sample_of_cells(x, train_idx, mean, std, counts, n_input, labels, rng)
+    filled = np.zeros((len(mean), n_input))
+    filled[:, : table.shape[1]] = table / table.std()
+    for name, value in {"mean": mean, "std": std, "feature_input": filled}.items():
+        buffer = getattr(module, name)
+        buffer.copy_(torch.from_numpy(value).to(buffer))
+    module.n_train.fill_(float(len(train_idx)))
+    if counts:  # start from the mean composition
+        share = torch.from_numpy(np.log(np.expm1(mean) + 1e-2)).to(module.bias)
+        module.bias.data.copy_(share - share.logsumexp(0))
 
 
 def feature_components(

@@ -1,11 +1,9 @@
 """siVAE: a VAE whose latent dimensions come with gene loadings."""
 
-import logging
 from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
@@ -20,19 +18,12 @@ from scvi.dataloaders import DataSplitter
 from scvi.model.base import BaseModelClass, VAEMixin
 from scvi.train import TrainRunner
 
-from lucidvi._validation import (
-    check_integer,
-    check_modality,
-    check_not_view,
-)
+from lucidvi._validation import check_integer, check_modality, check_not_view
 from lucidvi.model._matrix import check_matrix, check_scale
-from lucidvi.model._scaling import moments
-from lucidvi.model.sivae._feature_input import feature_components, sample_of_cells
+from lucidvi.model.sivae._feature_input import set_statistics
 from lucidvi.model.sivae._module import SIVAEModule
 from lucidvi.model.sivae._reading import ReadingMixin
-from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan
-
-logger = logging.getLogger(__name__)
+from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, epochs_of
 
 
 class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
@@ -72,6 +63,14 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
     >>> model.train(max_epochs=4, enable_progress_bar=False)
     >>> model.get_feature_embedding().shape
     (300, 2)
+    >>> model.get_feature_centrality().shape
+    (300,)
+    >>> model.get_feature_neighbors(n_neighbors=5).shape
+    (300, 5)
+    >>> model.get_normalized_expression().shape
+    (300, 300)
+    >>> model.sample(10).shape
+    (10, 300)
     """
 
     def __init__(
@@ -187,6 +186,15 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             Which modality, by default ``{"layer": "rna"}``.
         **kwargs
             Passed on when a saved model is loaded.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> import mudata
+        >>> mdata = mudata.MuData({"rna": lv.datasets.hub_network(n_cells=300)})
+        >>> lv.model.SIVAE.setup_mudata(mdata)
+        >>> lv.model.SIVAE(mdata, n_latent=2).module.n_features
+        300
         """
         arguments = cls._get_setup_method_args(
             cls=cls, mdata=mdata, layer=layer, batch_key=batch_key, labels_key=labels_key,
@@ -256,7 +264,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
         n_cells = self._validate_anndata().n_obs
         if max_epochs is None:
             max_epochs = int(np.clip(600_000 / n_cells, 20, 300))
-        n_epochs = _epochs(stages, max_epochs)
+        n_epochs = epochs_of(stages, max_epochs)
         splitter = DataSplitter(
             self.adata_manager,
             train_size=train_size,
@@ -283,33 +291,6 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
         runner()
 
     def _set_statistics(self, train_idx: np.ndarray) -> None:
-        x, counts, rng = self._values(), self.module.counts, np.random.default_rng(0)
-        mean, std = moments(x, train_idx, counts)
-        n_input = self.module.feature_input.shape[1]
-        if self.feature_input == "pca":
-            table = feature_components(x, train_idx, mean, std, counts, n_input, rng)
-        else:
-            labels = self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel()
-            table = sample_of_cells(x, train_idx, mean, std, counts, n_input, labels, rng)
-        filled = np.zeros((len(mean), n_input))
-        filled[:, : table.shape[1]] = table / table.std()
-        for name, value in {"mean": mean, "std": std, "feature_input": filled}.items():
-            buffer = getattr(self.module, name)
-            buffer.copy_(torch.from_numpy(value).to(buffer))
-        self.module.n_train.fill_(float(len(train_idx)))
-        if counts:  # start from the mean composition
-            share = torch.from_numpy(np.log(np.expm1(mean) + 1e-2)).to(self.module.bias)
-            self.module.bias.data.copy_(share - share.logsumexp(0))
-
-
-def _epochs(stages: tuple[float, float, float], max_epochs: int) -> tuple[int, int, int]:
-    shares = np.asarray(stages, dtype=float)
-    if shares.shape != (3,) or (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
-        raise ValueError(f"stages={stages} must be three shares of 0 or more that sum to 1.")
-    ends = np.round(np.cumsum(shares) * max_epochs).astype(int)
-    first, second, third = np.diff(ends, prepend=0)
-    if shares[2] > 0 and third == 0:
-        raise ValueError(
-            f"max_epochs={max_epochs} leaves no epoch for the joint stage. Give a larger number."
-        )
-    return int(first), int(second), int(third)
+        """Scaling and description of the features."""
+        labels = self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel()
+        set_statistics(self.module, self._values(), train_idx, self.feature_input, labels)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from scvi.module.base import LossOutput
 from torch import Tensor
@@ -122,3 +123,17 @@ class SIVAETrainingPlan(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the losses of held-out cells with all features."""
         self._log(self._forward(batch, None), "validation")
+
+
+def epochs_of(stages: tuple[float, float, float], max_epochs: int) -> tuple[int, int, int]:
+    """Epochs of each stage, given their shares."""
+    shares = np.asarray(stages, dtype=float)
+    if shares.shape != (3,) or (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
+        raise ValueError(f"stages={stages} must be three shares of 0 or more that sum to 1.")
+    ends = np.round(np.cumsum(shares) * max_epochs).astype(int)
+    first, second, third = np.diff(ends, prepend=0)
+    if shares[2] > 0 and third == 0:
+        raise ValueError(
+            f"max_epochs={max_epochs} leaves no epoch for the joint stage. Give a larger number."
+        )
+    return int(first), int(second), int(third)

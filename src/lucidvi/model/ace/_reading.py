@@ -1,0 +1,91 @@
+"""What is read from a trained ACE model."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from lucidvi.algorithms._neural_kmeans import NeuralKMeans
+from lucidvi.model.ace._module import ACEModule
+
+
+class ReadingMixin:
+    """Embedding and groups."""
+
+    if TYPE_CHECKING:  # of the model and its other bases
+        module: ACEModule
+        adata: AnnData
+        centroids_: pd.DataFrame
+        beta_: float
+        _check_if_trained: Callable[..., None]
+        _validate_anndata: Callable[..., AnnData]
+        _make_data_loader: Callable[..., Any]
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        batch_size: int = 512,
+    ) -> np.ndarray:
+        """Embedding of the cells, shape ``(n_cells, n_latent)``.
+
+        Parameters
+        ----------
+        adata
+            Data; by default those of the model.
+        indices
+            Cells; all by default.
+        batch_size
+            Cells at a time.
+        """
+        self._check_if_trained(warn=False)
+        adata = self._validate_anndata(adata)
+        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        module = self.module
+        parts = [module.inference(**module._get_inference_input(t))["z"].cpu() for t in loader]
+        return torch.cat(parts).numpy()
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        *,
+        soft: bool = False,
+        batch_size: int = 512,
+    ) -> pd.Series | pd.DataFrame:
+        """Group of each cell by neuralised k-means: the nearest centroid.
+
+        Parameters
+        ----------
+        adata
+            Data; by default those of the model.
+        indices
+            Cells; all by default.
+        soft
+            Return the logit of each group, ``log(p / (1 - p))`` of the soft assignment, instead of names.
+        batch_size
+            Cells at a time.
+
+        Returns
+        -------
+        Categorical series of length ``n_cells``, or table of shape ``(n_cells, n_groups)``.
+        """
+        z = self.get_latent_representation(adata, indices, batch_size=batch_size)
+        cells = (self.adata if adata is None else adata).obs_names
+        cells = cells if indices is None else cells[np.asarray(indices)]
+        logits = self.neural_kmeans().logits(torch.from_numpy(z)).numpy()
+        names = self.centroids_.index
+        if soft:
+            return pd.DataFrame(logits, index=cells, columns=names)
+        codes = pd.Categorical.from_codes(logits.argmax(1), categories=names)
+        return pd.Series(codes, index=cells, name="group")
+
+    def neural_kmeans(self) -> NeuralKMeans:
+        """The groups as the last layer of a network, for explanations."""
+        self._check_if_trained(warn=False)
+        return NeuralKMeans(torch.tensor(self.centroids_.to_numpy()), self.beta_)
