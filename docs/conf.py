@@ -4,11 +4,10 @@ import logging
 import os
 import warnings
 from importlib.metadata import version as package_version
-from pathlib import Path
+
+import lightning.pytorch  # noqa: F401  (it sets its own level)
 
 import lucidvi
-
-HERE = Path(__file__).parent
 
 project = "lucidvi"
 author = "lucidvi developers"
@@ -78,6 +77,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
+napoleon_custom_sections = [
+    ("Returns", "prose"),
+    ("Warns", "prose"),
+]  # not a type and its description
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
@@ -88,5 +91,6 @@ nb_execution_mode = "off"  # notebooks are committed executed
 
 html_theme = "sphinx_book_theme"
 html_title = "lucidvi"
-html_static_path = ["_static"] if (HERE / "_static").is_dir() else []
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {"show_navbar_depth": 1}
