@@ -190,7 +190,7 @@ def figure() -> None:
     axes[1, 0].set_ylabel("Rank correlation of loadings\nwith decoder attributions")
     for ax in axes[:, -1]:
         ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    fig.savefig(RESULTS / "sivae_table.png", dpi=110)
+    fig.savefig(TABLE.with_suffix(".png"), dpi=110)
 
 
 def main() -> None:

@@ -71,6 +71,8 @@ def multiome():
 @cache
 def small_model(name):
     scvi.settings.seed = 0
+    name, *latent = name.split(" ")
+    small = SMALL | ({"latent_distribution": latent[0]} if latent else {})
     if name in ("SCVI", "LinearSCVI", "SCARE"):
         cls = lv.model.SCARE if name == "SCARE" else getattr(scvi.model, name)
         adata = rna()
@@ -79,23 +81,23 @@ def small_model(name):
             batch_key="batch",
             **({} if name == "LinearSCVI" else {"continuous_covariate_keys": ["age"]}),
         )
-        model = cls(adata, **SMALL, **({} if name == "LinearSCVI" else {"encode_covariates": True}))
+        model = cls(adata, **small, **({} if name == "LinearSCVI" else {"encode_covariates": True}))
     elif name == "SCANVI":
         adata = rna()
         scvi.model.SCANVI.setup_anndata(
             adata, labels_key="labels", unlabeled_category="label_0", batch_key="batch"
         )
-        model = scvi.model.SCANVI(adata, **SMALL)
+        model = scvi.model.SCANVI(adata, **small)
     elif name == "PEAKVI":
         adata = peaks()
         scvi.model.PEAKVI.setup_anndata(adata, batch_key="batch")
-        model = scvi.model.PEAKVI(adata, **SMALL)
+        model = scvi.model.PEAKVI(adata, **small)
     elif name == "MULTIVI":
         mdata = multiome()
         scvi.model.MULTIVI.setup_mudata(
             mdata, batch_key="batch", modalities={"rna_layer": "rna", "atac_layer": "atac"}
         )
-        model = scvi.model.MULTIVI(mdata, **SMALL)
+        model = scvi.model.MULTIVI(mdata, **small)
     elif name == "TOTALVI":
         mdata = scvi.data.synthetic_iid(batch_size=60, n_genes=12, n_proteins=5, return_mudata=True)
         scvi.model.TOTALVI.setup_mudata(
@@ -103,7 +105,7 @@ def small_model(name):
             batch_key="batch",
             modalities={"rna_layer": "rna", "protein_layer": "protein_expression"},
         )
-        model = scvi.model.TOTALVI(mdata, n_latent=4)
+        model = scvi.model.TOTALVI(mdata, **{k: v for k, v in small.items() if k != "n_hidden"})
     elif name == "ACE":
         adata = lv.datasets.ace_simulation(n_cells=150)
         lv.model.ACE.setup_anndata(adata, labels_key="group")

@@ -257,6 +257,7 @@ CUT = [
     ("SCVI", "latent", None), ("SCVI", "expression", None), ("LinearSCVI", "latent", None), ("SCARE", "latent", None),
     ("SCANVI", "label", None), ("PEAKVI", "latent", None), ("PEAKVI", "accessibility", None),
     ("MULTIVI", "latent", "atac"), ("MULTIVI", "latent", "rna"), ("MULTIVI", "expression", "atac"), ("MULTIVI", "accessibility", "rna"),
+    ("SCVI ln", "expression", None), ("MULTIVI ln", "latent", "atac"),
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lucidvi.algorithms._expected_gradients import _gradient, expected_gradients
+from lucidvi.algorithms._expected_gradients import _gradient
 
 Function = Callable[[Tensor], Tensor]
 Features = Tensor | Sequence[int]
@@ -109,43 +109,6 @@ def smoothgrad(
             point = point if minimum is None else point.clamp(min=minimum)
             total += _gradient(function, point, create_graph=False)
         return total / n_draws
-
-
-def gradient_shap(
-    function: Function,
-    x: Tensor,
-    references: Tensor,
-    *,
-    n_draws: int = 50,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Expected gradients whose references are drawn from a set of cells :cite:p:`Erion2021`.
-
-    Parameters
-    ----------
-    function
-        Maps ``(n, p)`` to ``(n,)``.
-    x
-        Cells, shape ``(n, p)``.
-    references
-        Cells to draw from with replacement, shape ``(m, p)``.
-    n_draws
-        References of each cell, each with one point on the path.
-    generator
-        Source of references and points.
-
-    Returns
-    -------
-    Signed attributions, shape ``(n, p)``; they sum to the function minus its mean over the references, up to the
-    sampling error.
-    """
-    device = x.device if generator is None else generator.device
-    size = (n_draws, len(x))
-    chosen = torch.randint(len(references), size, generator=generator, device=device)
-    chosen = chosen.to(references.device)
-    positions = torch.rand(size, generator=generator, device=device)
-    reference = lambda draw: references[chosen[draw]]
-    return expected_gradients(function, x, reference, n_draws=n_draws, positions=positions)
 
 
 def feature_ablation(

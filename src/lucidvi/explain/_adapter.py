@@ -15,6 +15,7 @@ from scvi.module import PEAKVAE
 from torch import Tensor
 
 from lucidvi._validation import check_names
+from lucidvi.explain._encoder import latent_position, on_latent_space
 from lucidvi.model.ace._module import ACEModule
 
 INPUTS = (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.ATAC_X_KEY, REGISTRY_KEYS.PROTEIN_EXP_KEY)
@@ -230,9 +231,9 @@ class ModelFunction:
         """Posterior mean."""
         if "qz_m" in inferred:  # MULTIVI: joint, or of one modality alone
             names = {REGISTRY_KEYS.X_KEY: "qzm_expr", REGISTRY_KEYS.ATAC_X_KEY: "qzm_acc", REGISTRY_KEYS.PROTEIN_EXP_KEY: "qzm_pro"}  # fmt: skip
-            return inferred[names[self.key] if self.stands_alone(target.kind) else "qz_m"]
-        qz = inferred.get("qz")
-        return inferred["z"] if qz is None else qz.mean
+            mean = inferred[names[self.key] if self.stands_alone(target.kind) else "qz_m"]
+            return on_latent_space(self.module, mean)
+        return latent_position(self.module, inferred)
 
     def _label(self, tensors: dict[str, Tensor]) -> Tensor:
         if hasattr(self.model, "neural_kmeans"):

@@ -9,6 +9,8 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 from torch.distributions import Distribution
 
+from lucidvi.explain._encoder import latent_position
+
 Decode = Callable[[Tensor], Tensor]
 
 
@@ -39,7 +41,7 @@ def decoder(model: BaseModelClass, cells: np.ndarray) -> tuple[Tensor, Decode]:
         inferred = module.inference(**module._get_inference_input(tensors))
         if not isinstance(inferred, dict) or "qz" not in inferred or inferred["qz"] is None:
             raise TypeError(_unsupported(model))
-        z = inferred["qz"].mean
+        z = latent_position(module, inferred)
         inferred["z"] = z
         options = module._get_generative_input(tensors, inferred)
 

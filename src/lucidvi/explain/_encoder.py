@@ -14,6 +14,17 @@ from torch import Tensor, nn
 _CHUNK = 1024
 
 
+def latent_position(module: nn.Module, inferred: dict) -> Tensor:
+    """Posterior mean of cells, as the decoder reads it."""
+    qz = inferred.get("qz")
+    return inferred["z"] if qz is None else on_latent_space(module, qz.mean)
+
+
+def on_latent_space(module: nn.Module, mean: Tensor) -> Tensor:
+    """A posterior mean where the latent distribution is normal; its place on the simplex where it is logistic-normal."""
+    return torch.softmax(mean, -1) if getattr(module, "latent_distribution", "") == "ln" else mean
+
+
 class Encoder:
     """Latent means of cells, from what the first linear layer of the encoder reads or gives.
 
@@ -77,7 +88,7 @@ class Encoder:
         inferred = self.module.inference(**self.module._get_inference_input(tensors))
         if not isinstance(inferred, dict) or not {"qz", "z"} & set(inferred):
             raise TypeError(_unsupported(self.model))
-        return inferred["z"] if inferred.get("qz") is None else inferred["qz"].mean
+        return latent_position(self.module, inferred)
 
     @torch.no_grad()
     def _observe(self, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from lucidvi.explain._adapter import INPUTS, ModelFunction
+from lucidvi.explain._encoder import on_latent_space
 
 _ENCODERS = {  # of MULTIVI, in the order of its weights of modalities
     REGISTRY_KEYS.X_KEY: "z_encoder_expression",
@@ -122,16 +123,16 @@ class CutNetwork:
         encoder = getattr(self._function.module, self._name)
         covariates = [own[k] for k in sorted(own) if k.startswith("covariate ")]
         q = encoder(h[:, : self.weight.shape[1]] + own["offset"], *covariates)[0]
-        z = q.mean if isinstance(q, Distribution) else q
+        module, z = self._function.module, q.mean if isinstance(q, Distribution) else q
         if not self.joint:
-            return z
+            return on_latent_space(module, z)
         i = self._place
         means = torch.cat([own["means"][:, :i], z[:, None], own["means"][:, i + 1 :]], 1)
         present = own["present"].clone()
         present[:, i] = h[:, -1] > 0.5
         weights = own["weights"].masked_fill(~present, -torch.inf).softmax(-1)
         # a cell of which nothing is left lies where the prior has its mean
-        return (weights.nan_to_num(0.0)[..., None] * means).sum(1)
+        return on_latent_space(module, (weights.nan_to_num(0.0)[..., None] * means).sum(1))
 
 
 def cut_network(function: ModelFunction, kind: str) -> CutNetwork | None:
