@@ -33,7 +33,6 @@ EXPRESSING = (
     "TOTALVI",
     "SIVAE",
     "SCVI ln",
-    "MULTIVI ln",
     "TOTALVI ln",
 )
 
