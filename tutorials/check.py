@@ -3,6 +3,7 @@
 Notebooks whose data are not in ``$LUCIDVI_DATA_DIR`` are skipped. Run with ``python tutorials/check.py [NAME ...]``.
 """
 
+import ast
 import json
 import os
 import sys
@@ -41,8 +42,20 @@ def code(path: Path) -> str:
     return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
 
 
+def statements(text: str) -> list[str]:
+    """What is done, without comments and docstrings."""
+    return [
+        ast.dump(s)
+        for s in ast.parse(text).body
+        if not isinstance(getattr(s, "value", None), ast.Constant)
+    ]
+
+
 def main() -> None:
     """Run what is asked for, all by default."""
+    script = (HERE / "quickstart.py").read_text()
+    if statements(script) != statements(code(HERE / "quickstart.ipynb")):
+        sys.exit("quickstart.ipynb does not hold the statements of quickstart.py")
     Trainer.__init__ = few_epochs
     for model in (lv.model.GRIDS, lv.model.SIVAE):
         model.train = in_stages(model.train)
