@@ -2,7 +2,8 @@
 
 What is done is kept in ``results/suite.json`` (exit code, seconds, commit, arguments), the output in ``results/logs``.
 Benchmarks whose data are not in the folder ``$LUCIDVI_DATA_DIR`` are skipped. ``benchmarks/make_page.py`` turns the
-results into a page. Run with ``python benchmarks/run_all.py [--quick] [--only NAME ...] [--again [NAME ...]] [--list]``.
+results into a page. Run with ``python benchmarks/run_all.py [--quick] [--jobs N] [--only NAME ...] [--again [NAME ...]]
+[--list]``.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +45,8 @@ class Claim:
         About how long the full run takes on two cores.
     data
         Files of the data folder that the full run cannot do without; quick runs need none.
+    alone
+        Measures time: nothing else runs at the same time.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Claim:
     rebuilds: str
     minutes: float
     data: tuple[str, ...] = ()
+    alone: bool = False
 
     def command(self, quick: bool) -> list[str]:
         """Script and arguments."""
@@ -72,7 +78,7 @@ CLAIMS = (
     Claim("grids_other_data", "grids_other_data.py", "unpaired", None,
           "beyond the papers: unpaired cells", 4, (CORTEX,)),
     Claim("grids_speed", "grids_speed.py", "", "--quick",
-          "GRIDS, appendix D, time analysis", 20),
+          "GRIDS, appendix D, time analysis", 20, alone=True),
     Claim("ace_simulation", "ace_panels.py", "simulation --seeds 0", None,
           "ACE, figure 2", 8),
     Claim("ace_pbmc", "ace_panels.py", "pbmc close models --seeds 0 --sizes 5 18", None,
@@ -80,7 +86,7 @@ CLAIMS = (
     Claim("ace_mnist", "ace_mnist.py", "--images 60", None,
           "ACE, figure 4", 8, (MNIST,)),
     Claim("ace_cost", "ace_cost.py", "", "--quick",
-          "beyond the papers: cost of panels", 4),
+          "beyond the papers: cost of panels", 4, alone=True),
     Claim("scare_steering", "scare_steering.py",
           "--data pbmc --scalars projection --weights 0 --steering 0.6 --seeds 0", None,
           "scARE, figures 1 and 4", 8, (PBMC, GO)),
@@ -89,7 +95,7 @@ CLAIMS = (
     Claim("scare_minimal", "scare_minimal.py", "--prices 0.1 1 --epochs 40", None,
           "beyond the papers: panels for targeted assays", 4, (PBMC3K,)),
     Claim("scare_cost", "scare_cost.py", "", "--quick",
-          "beyond the papers: cost of steering", 2),
+          "beyond the papers: cost of steering", 2, alone=True),
     Claim("sivae_accuracy", "sivae_table.py",
           f"--data kang --seeds 0 --n-latent 20 --models {VARIANTS}", None,
           "siVAE, figure 2", 10, (KANG,)),
@@ -97,7 +103,7 @@ CLAIMS = (
           "--data kang --seeds 0 --n-latent 2 --models VAE 'siVAE gamma 0.05' LinearSCVI", None,
           "siVAE, figure 3a", 5, (KANG,)),
     Claim("sivae_cost", "sivae_cost.py", "", "--quick",
-          "siVAE, figures 3d to 3f", 15),
+          "siVAE, figures 3d to 3f", 15, alone=True),
     Claim("sivae_hubs", "sivae_hubs.py", "--seeds 0", "--quick --seeds 0",
           "siVAE, figure 4", 5),
     Claim("sivae_networks", "sivae_networks.py", "", None,
@@ -105,7 +111,7 @@ CLAIMS = (
     Claim("known_truth", "known_truth.py", "", "--quick",
           "beyond the papers: explanations next to a known truth", 6),
     Claim("attribution_cost", "attribution_cost.py", "", "--quick",
-          "beyond the papers: attributions next to captum", 8),
+          "beyond the papers: attributions next to captum", 8, alone=True),
     Claim("knockoff_fdr", "knockoff_fdr.py", "", "--quick",
           "beyond the papers: false discoveries", 6),
 )  # fmt: skip
@@ -157,6 +163,8 @@ class Suite:
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.state: dict[str, dict] = {"full": {}, "quick": {}} | known
         self.mine = self.state["quick" if quick else "full"]
+        self.lock, self.stopping = threading.Lock(), False
+        self.running: set[subprocess.Popen] = set()
 
     def is_done(self, claim: Claim) -> bool:
         """Ended well, with the arguments it would get now."""
@@ -169,56 +177,72 @@ class Suite:
 
     def keep(self, claim: Claim, **row) -> None:
         """Write what is known now; the file is whole at any time."""
-        self.mine[claim.name] = row
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(self.state, indent=1))
-        part.replace(self.file)
+        with self.lock:
+            self.mine[claim.name] = row
+            part = self.file.with_suffix(".part")
+            part.write_text(json.dumps(self.state, indent=1))
+            part.replace(self.file)
 
-    def run(self, claim: Claim) -> int:
-        """Exit code of one benchmark."""
+    def run(self, claim: Claim) -> int | None:
+        """Exit code of one benchmark, None if it was stopped."""
         command = claim.command(self.quick)
         log = self.log(claim)
         log.parent.mkdir(parents=True, exist_ok=True)
         row = {"arguments": command, "commit": commit(), "began": time.strftime("%F %T")}
         env = {"MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1"} | os.environ
-        tick, cpu = time.perf_counter(), sum(os.times()[2:4])
+        tick = time.perf_counter()
         with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, self.scripts / command[0], *command[1:]],
-                stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env,
-                start_new_session=True,
-            )  # fmt: skip
-            try:
-                code = process.wait()
-            except KeyboardInterrupt:
-                stop(process)
-                seconds = round(time.perf_counter() - tick, 1)
-                self.keep(claim, exit_code=None, seconds=seconds, state="interrupted", **row)
-                raise
+            with self.lock:
+                if self.stopping:
+                    return None
+                process = subprocess.Popen(
+                    [sys.executable, self.scripts / command[0], *command[1:]],
+                    stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env,
+                    start_new_session=True,
+                )  # fmt: skip
+                self.running.add(process)
+            print(f"{claim.name}: started", flush=True)
+            code = process.wait()
+        self.running.discard(process)
         seconds = round(time.perf_counter() - tick, 1)
-        row["cpu_seconds"] = round(
-            sum(os.times()[2:4]) - cpu, 1
-        )  # less than seconds on a busy machine
-        state = "done" if code == 0 else "failed"
-        self.keep(claim, exit_code=code, seconds=seconds, state=state, **row)
+        if self.stopping:
+            self.keep(claim, exit_code=None, seconds=seconds, state="interrupted", **row)
+            return None
+        self.keep(claim, exit_code=code, seconds=seconds, state="failed" if code else "done", **row)
+        end = f"FAILED with exit code {code}, see {log}" if code else f"done in {seconds:.0f} s"
+        print(f"{claim.name}: {end}", flush=True)
         return code
 
-    def run_all(self, names: Sequence[str], again: Sequence[str]) -> list[str]:
-        """Names of the benchmarks that failed."""
-        claims = [c for c in self.claims if not names or c.name in names]
-        failed, width = [], max((len(c.name) for c in claims), default=0)
-        for i, claim in enumerate(claims, 1):
-            print(f"[{i:>2}/{len(claims)}] {claim.name:<{width}}  ", end="", flush=True)
+    def run_all(self, names: Sequence[str], again: Sequence[str], jobs: int = 1) -> list[str]:
+        """Names of the benchmarks that failed; ``jobs`` run at the same time, those that measure time alone."""
+        todo = []
+        for claim in [c for c in self.claims if not names or c.name in names]:
             if lacking := missing_data(claim, self.quick):
-                print(f"skipped: {', '.join(lacking)} not found in $LUCIDVI_DATA_DIR")
+                print(f"{claim.name}: skipped, {', '.join(lacking)} not found in $LUCIDVI_DATA_DIR")
             elif self.is_done(claim) and claim.name not in again:
-                print(f"done before in {self.mine[claim.name]['seconds']:.0f} s")
-            elif code := self.run(claim):
-                failed.append(claim.name)
-                print(f"FAILED with exit code {code}, see {self.log(claim)}")
+                print(f"{claim.name}: done before in {self.mine[claim.name]['seconds']:.0f} s")
             else:
-                print(f"done in {self.mine[claim.name]['seconds']:.0f} s")
-        return failed
+                todo.append(claim)
+        one_by_one = [c for c in todo if c.alone or jobs == 1]
+        codes: dict[str, int | None] = {}
+        for part, workers in ((one_by_one, 1), ([c for c in todo if c not in one_by_one], jobs)):
+            with ThreadPoolExecutor(workers) as pool:
+                try:
+                    codes |= dict(
+                        zip([c.name for c in part], pool.map(self.run, part), strict=True)
+                    )
+                except KeyboardInterrupt:
+                    self.stop()
+                    raise
+        return [name for name, code in codes.items() if code]
+
+    def stop(self) -> None:
+        """End what is running, start nothing more."""
+        with self.lock:
+            self.stopping = True
+            running = list(self.running)
+        for process in running:
+            stop(process)
 
     def show(self) -> None:
         """List what there is."""
@@ -242,6 +266,12 @@ def main(
     parser = argparse.ArgumentParser(description=__doc__)
     names = [c.name for c in claims]
     parser.add_argument("--quick", action="store_true", help="small sizes, minutes, no data needed")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="benchmarks at a time; give each one thread with OMP_NUM_THREADS=1",
+    )
     parser.add_argument("--only", nargs="+", default=[], choices=names, metavar="NAME")
     parser.add_argument(
         "--again",
@@ -259,7 +289,7 @@ def main(
     tick = time.perf_counter()
     try:
         again = names if args.again == [] else args.again or []
-        failed = suite.run_all(args.only, again)
+        failed = suite.run_all(args.only, again, args.jobs)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here")
         return 130

@@ -102,10 +102,21 @@ def test_only_quick_and_list(suite, capsys):
     assert capsys.readouterr().out.split()[1] == "changed"
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_several_at_a_time(run_all, tmp_path, alone):
+    code = "import pathlib, time; f = pathlib.Path(__file__).with_name('ran').open('a', 1); f.write('start\\n'); time.sleep(2); f.write('end\\n')"
+    (tmp_path / "slow.py").write_text(code)
+    claims = [run_all.Claim(n, "slow.py", "", "", "", 1, alone=alone) for n in ("one", "two")]
+    assert run_all.main(["--jobs", "2"], claims, tmp_path / "results", tmp_path) == 0
+    expected = ["start", "end"] * 2 if alone else ["start"] * 2 + ["end"] * 2
+    assert (tmp_path / "ran").read_text().split() == expected
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_interrupt_loses_nothing(suite):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupt_loses_nothing(suite, jobs):
     claims = "[run_all.Claim(n, n + '.py', '', '', '', 1) for n in ('good', 'endless', 'bad')]"
-    code = f"import run_all, sys; sys.exit(run_all.main([], {claims}, 'results', '.'))"
+    code = f"import run_all, sys; sys.exit(run_all.main(['--jobs', '{jobs}'], {claims}, 'results', '.'))"
     command = [sys.executable, "-c", code]
     env = os.environ | {"PYTHONPATH": str(FOLDER)}
     (options := {"cwd": suite.folder, "env": env, "capture_output": True, "text": True})["timeout"] = 60  # fmt: skip
