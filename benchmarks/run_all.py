@@ -90,7 +90,7 @@ CLAIMS = (
     Claim("scare_steering", "scare_steering.py",
           "--data pbmc --scalars projection --weights 0 --steering 0.6 --seeds 0", None,
           "scARE, figures 1 and 4", 8, (PBMC, GO)),
-    Claim("scare_conditions", "scare_conditions.py", "--seeds 0", None,
+    Claim("scare_conditions", "scare_conditions.py", "--data a549 types --seeds 0", None,
           "scARE, figure 3", 10, (A549, KANG)),
     Claim("scare_minimal", "scare_minimal.py", "--prices 0.1 1 --epochs 40", None,
           "beyond the papers: panels for targeted assays", 4, (PBMC3K,)),
