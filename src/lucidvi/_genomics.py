@@ -256,7 +256,7 @@ def _numbers(values: pd.Series) -> np.ndarray:
 def _split(names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Split names into chromosome, start and end; ``""`` and NaN where a name has no such form."""
     parts = pd.Series(names).astype(str).str.extract(_INTERVAL)
-    start = parts[1].fillna(parts[2]).fillna(parts[3])
+    start = parts[1].combine_first(parts[2]).combine_first(parts[3])
     return parts[0].fillna("").to_numpy(object), _numbers(start), _numbers(parts[4])
 
 
