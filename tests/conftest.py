@@ -1,5 +1,6 @@
 """Small simulated multiomes and models trained on them, shared by the tests of a session."""
 
+import logging
 import os
 import sys
 
@@ -43,6 +44,19 @@ def train(mdata, max_epochs=12, *, setup=SETUP, seed=0, model=None, **kwargs):
     options = {"batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
     grids.train(max_epochs, **options | kwargs)
     return grids
+
+
+@pytest.fixture
+def said():
+    """Messages of the package; scvi-tools' logger, below which ours stands, hands nothing on to the root."""
+    from lucidvi._logging import logger
+
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(name="simulate", scope="session")

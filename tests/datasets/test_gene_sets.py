@@ -1,5 +1,4 @@
 import gzip
-import logging
 import warnings
 
 import numpy as np
@@ -43,19 +42,16 @@ def test_an_exact_name_may_be_part_of_another():
     assert lv.datasets.gene_sets(sets, "hypoxia") == {"hypoxia": ["a"]}
 
 
-def test_table_for_the_data(caplog):
+def test_table_for_the_data(said):
     adata = AnnData(np.zeros((2, 5), np.float32), var=pd.DataFrame(index=list("ABCDE")))
     sets = {"one": ["E", "A", "X"], "two": ["B"]}
-    with caplog.at_level(logging.INFO, logger="lucidvi.datasets"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
         table = lv.datasets.gene_sets(sets, var_names=adata.var_names)
     assert table.dtypes.eq(bool).all()
     assert table["one"].tolist() == [True, False, False, False, True]
     assert table["two"].tolist() == [False, True, False, False, False]
-    assert [r.getMessage() for r in caplog.records] == [
-        "one: 2 of 3 genes are in the data.",
-        "two: 1 of 1 genes are in the data.",
-    ]
+    assert said == ["one: 2 of 3 genes are in the data.", "two: 1 of 1 genes are in the data."]
     adata.var = adata.var.join(table)
     adata.varm["sets"] = table
     assert adata.var["one"].sum() == 2

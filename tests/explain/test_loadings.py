@@ -64,7 +64,7 @@ def test_mean_derivative_equals_finite_differences(counts, name):
     z, decode = decoder(model, np.arange(60))
     with torch.no_grad():
         expected = finite_differences(decode, z)
-    torch.testing.assert_close(mean_jacobian(decode, z), expected, atol=2e-3, rtol=2e-2)
+    torch.testing.assert_close(mean_jacobian(decode, z), expected, atol=4e-3, rtol=2e-2)
     lv.explain.loadings(model, n_cells=40)
     assert adata.varm["loadings"].shape == (25, 2)
     assert adata.uns["loadings"]["params"]["n_cells"] == 40

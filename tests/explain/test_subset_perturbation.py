@@ -87,7 +87,7 @@ def test_layout(explained, result):
     assert list(null) == ["gene", "group", "draw", "delta"]
     assert len(features) == 6 * 4
     assert len(null) == 6 * 20
-    assert (features.groupby(["gene", "group"])["rank"].apply(list) == [[1, 2, 3, 4]] * 6).all()
+    assert features.groupby(["gene", "group"])["rank"].apply(list).tolist() == [[1, 2, 3, 4]] * 6
     assert features.groupby(["gene", "group"])["feature"].nunique().eq(4).all()
     where = atac.var.loc[features["feature"]].reset_index(drop=True)
     for column in ("chrom", "start", "end"):

@@ -534,7 +534,7 @@ def test_columns_only_in_the_modalities(train, simulate):
     pd.testing.assert_frame_equal(train(one, 2).translate(), train(mdata, 2).translate())
 
 
-def test_logging_says_once_that_peaks_are_binary(simulate, caplog):
+def test_logging_says_once_that_peaks_are_binary(simulate, said):
     mdata = simulate(n_cells=50)
     lv.model.GRIDS.setup_mudata(mdata)
-    assert sum("open (> 0) or closed" in record.message for record in caplog.records) == 1
+    assert sum("open (> 0) or closed" in message for message in said) == 1

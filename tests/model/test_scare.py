@@ -115,19 +115,19 @@ def test_the_wanted_steering_is_reached_on_held_out_cells(key, wanted):
     options = QUIET | {"batch_size": 32, "check_val_every_n_epoch": 1}
     model.train(110, plan_kwargs={"steering": wanted, "lr": 5e-3}, **options)
     reached = model.history["steering_train"].to_numpy(dtype=float)
-    assert reached[0] < wanted - 0.1
+    assert reached[0] < wanted - 0.02
     assert reached[-40:].mean() == pytest.approx(wanted, abs=0.12)
     held_out = model.history["steering_validation"].iloc[-40:].to_numpy(dtype=float)
     assert held_out.mean() == pytest.approx(wanted, abs=0.2)
     assert len(np.unique(model.history["attribution_weight"])) > 50
 
 
-def test_steering_out_of_reach_is_said(caplog):
+def test_steering_out_of_reach_is_said(said):
     """The encoder is not given the label, which it would need for a set per label: the weight rises to its limit."""
     model = create(planted(200), {"feature_set_key": "by_kind"})
     plan = {"steering": 0.98, "lr": 1e-4}
     model.train(80, plan_kwargs=plan, **QUIET | {"batch_size": 32})
-    assert "steering=0.98 was out of reach" in caplog.text
+    assert "steering=0.98 was out of reach" in "".join(said)
 
 
 def test_share_by_hand():

@@ -76,8 +76,10 @@ def cross_effect(
     test_labels = labels.iloc[surrogate.test_cells]
     groups = sorted(test_labels.unique())
     replacement = 0.0 if result["params"]["direction"] == "down" else 1.0
-    features = result["features"].groupby(["gene", "group"], sort=False, observed=True)["feature"]
-    table = pd.DataFrame(np.nan, index=[f"{g} | {c}" for g, c in features.groups], columns=groups)
+    by_set = result["features"].groupby(["gene", "group"], sort=False, observed=True)["feature"]
+    features = list(by_set)
+    names = [f"{gene} | {group}" for (gene, group), _ in features]
+    table = pd.DataFrame(np.nan, index=names, columns=groups)
     for group in groups:
         cells = surrogate.test_cells[(test_labels == group).to_numpy()]
         evaluators: dict[str, Evaluator] = {}

@@ -49,8 +49,8 @@ def attribution_share(
     --------
     >>> from lucidvi.metrics import attribution_share
     >>> table = attribution_share([[3, -1, 0, 0], [0, 0, 4, 0]], {"mapk": [True, True, False, False]})
-    >>> table.loc[0, ["share", "expected"]].tolist()
-    [0.5, 0.5]
+    >>> table[["share", "expected"]].values.tolist()
+    [[0.5, 0.5]]
     """
     names = attributions.columns if isinstance(attributions, pd.DataFrame) else None
     size = np.abs(attributions) if sp.issparse(attributions) else np.abs(np.asarray(attributions))

@@ -70,8 +70,8 @@ def separation(
     >>> from lucidvi.metrics import separation
     >>> z = np.r_[0:10, 20:30][:, None]
     >>> day = np.repeat(["day 1", "day 3"], 10)
-    >>> separation(z, day, n_neighbors=3).loc[0, ["accuracy", "chance"]].tolist()
-    [1.0, 0.5]
+    >>> separation(z, day, n_neighbors=3)[["accuracy", "chance"]].values.tolist()
+    [[1.0, 0.5]]
     """
     z = check_embedding(z)
     condition = np.asarray(condition, dtype=object)
