@@ -32,6 +32,8 @@ def main() -> None:
     lv.explain.subset_perturbation(
         model, [], "cell_type", genes, args.size, key_added="sets", progress=False
     )
+    sets = mdata["atac"].uns["sets"]["sets"]
+    searched = (sets["delta_search"] / sets["expression_before"]).groupby(sets["group"]).mean()
     methods, _ = compare_methods(model, mdata["atac"].uns["sets"], args.size, args.seed)
     changes = mean_changes(methods).round(4)
     print(changes.to_string())
@@ -46,6 +48,7 @@ def main() -> None:
         "benchmark": "grids_expressed", "seed": args.seed, "peaks of a set": args.size,
         "threads": torch.get_num_threads(), "genes": {t: " ".join(g) for t, g in genes.items()},
         "relative change": changes.to_dict("index"),
+        "relative change of GRIDS in the cells of the search": searched.round(4).to_dict(),
     }  # fmt: skip
     finish(result, goals, save=True)
 

@@ -15,7 +15,7 @@ GROUPS = ["type_0", "type_1", "type_2"]
 SETS = [
     *("gene", "group", "n_features", "expression_before", "expression_after", "delta", "rel_delta"),
     *("rel_delta_exp", "sum_of_single_effects", "redundancy", "cis_share", "null_mean", "null_sd"),
-    *("p_value_model", "p_value", "association", "n_search_cells", "n_test_cells"),
+    *("p_value_model", "p_value", "association", "delta_search", "n_search_cells", "n_test_cells"),
 ]
 FEATURES = [
     *("gene", "group", "rank", "feature", "single_effect", "joint_effect", "openness"),
@@ -137,6 +137,8 @@ def test_effects_equal_translations_of_a_masked_copy(explained, result, expressi
         assert row["n_search_cells"] == len(np.intersect1d(in_group, explained.train_indices))
         own = result["cells"].query("gene == @gene and group == @group")
         assert own["cell"].tolist() == mdata["atac"].obs_names[cells].tolist()
+        searched = np.intersect1d(in_group, explained.train_indices)
+        changed = -np.subtract(*(expression(explained, gene, searched, p) for p in ([], peaks)))
         before, after = (expression(explained, gene, cells, p) for p in ([], peaks))
         np.testing.assert_allclose(own["before"], before, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(own["after"], after, rtol=1e-4, atol=1e-4)
@@ -147,6 +149,7 @@ def test_effects_equal_translations_of_a_masked_copy(explained, result, expressi
             "delta": (after - before).mean(),
             "rel_delta": (after - before).mean() / before.mean(),
             "rel_delta_exp": ((after - before) / (1 + before)).mean(),
+            "delta_search": changed.mean(),
         }
         assert row[list(expected)].to_dict() == pytest.approx(expected, rel=1e-4, abs=1e-4)
         table = result["features"].query("gene == @gene and group == @group")

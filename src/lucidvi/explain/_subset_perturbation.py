@@ -136,8 +136,9 @@ def subset_perturbation(
         ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
         always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
         *measured* expression of test cells at least as much (``association``); uniform for genes that no peak
-        regulates, ``NaN`` for unpaired cells. ``n_search_cells``, ``n_test_cells``. Other targets than genes keep
-        these names and are reported as they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
+        regulates, ``NaN`` for unpaired cells. ``delta_search``: the change in the cells of the search; where ``delta`` is
+        much nearer to 0, the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``. Other
+        targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
         ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; ``p_value`` is known only for genes that
         the model did not read, that is for MULTIVI's peaks.
     ``.uns[key_added]["features"]``
@@ -235,11 +236,18 @@ def _explain_pair(surrogate: Surrogate, task: dict, settings: dict) -> dict[str,
     report = Evaluator(surrogate, task["test_cells"], task["gene"], replacement).report(
         features, null, sign
     )
+    searched = Evaluator(surrogate, task["search_cells"], task["gene"], replacement)
     gene, group = task["pair"]
     name = {"gene": gene, "group": group}
-    sizes = {"n_search_cells": len(task["search_cells"]), "n_test_cells": len(task["test_cells"])}
+    search_and_test = {
+        "delta_search": searched.delta(features),
+        "n_search_cells": len(task["search_cells"]),
+        "n_test_cells": len(task["test_cells"]),
+    }
     return {
-        "sets": pd.DataFrame([name | {"n_features": len(features)} | report.summary | sizes]),
+        "sets": pd.DataFrame(
+            [name | {"n_features": len(features)} | report.summary | search_and_test]
+        ),
         "features": pd.DataFrame(
             name
             | {
