@@ -3,6 +3,10 @@
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors: what __getattr__ finds
+    from lucidvi import datasets, explain, metrics, model, pl
 
 __version__ = version("lucidvi")
 
