@@ -301,3 +301,9 @@ def test_untrained():
     scvi.model.SCVI.setup_anndata(adata)
     with pytest.raises(ValueError, match="not trained"):
         lv.explain.gene_panel(scvi.model.SCVI(adata), "group")
+
+
+def test_models_without_one_latent_position_are_refused(fitted):
+    """MULTIVI averages several encoders: a panel of one of them would not be its panel."""
+    with pytest.raises(TypeError, match="MULTIVI does not encode a cell into one latent position"):
+        lv.explain.gene_panel(fitted("MULTIVI"), "batch", progress=False)

@@ -92,7 +92,8 @@ def test_layout(explained, result):
     where = atac.var.loc[features["feature"]].reset_index(drop=True)
     for column in ("chrom", "start", "end"):
         assert features[column].astype(str).tolist() == where[column].astype(str).tolist()
-    assert result["params"] == {
+    assert len(result["params"]["model"]) == 12
+    assert {k: v for k, v in result["params"].items() if k != "model"} == {
         "n_features": 4, "direction": "down", "beta": 0.1, "method": "coordinate_descent",
         "start": "greedy", "n_candidates": 32, "max_sweeps": 10, "n_restarts": 0, "beam_size": 5,
         "min_openness": 0.0, "n_null": 20, "modality": "atac", "target_modality": "rna",
@@ -291,8 +292,25 @@ def test_finished_pairs_are_skipped(model, count_searches):
     assert len(count_searches) == 5
     assert model.adata["atac"].varm[KEY].shape[1] == 5
     again = explain(model, groupby="cell_type", n_features=2, overwrite=True)
-    assert len(count_searches) == 8
-    assert len(again["sets"]) == 3
+    assert len(count_searches) == 8  # the three of this gene
+    for table in ("sets", "features", "cells", "null"):
+        pd.testing.assert_frame_equal(again[table], both[table])
+
+
+def test_results_of_another_model_are_not_its_own(model, train, simulate):
+    """Same arguments, same data, other weights."""
+    explain(model, n_features=2)
+    other = train(model.adata, 3, seed=1)
+    with pytest.raises(ValueError, match=r"other arguments \(model\)"):
+        explain(other, n_features=2)
+    explain(other, n_features=2, overwrite=True)
+    explain(other, n_features=2)
+
+
+def test_a_window_of_nothing_is_a_window(model):
+    explain(model, n_features=2)
+    with pytest.raises(ValueError, match="peaks can be selected|other arguments"):
+        explain(model, n_features=2, window=0)
 
 
 def test_finished_pairs_are_skipped_after_reading(model, count_searches, tmp_path):
@@ -451,7 +469,7 @@ def test_groups(model):
     by_dict = explain(model, GENES, groupby="cell_type", groups=pairs, n_features=2)
     assert list(members(by_dict)) == [("gene_0002", "type_1"), ("gene_0001", "type_0")]
     one = explain(model, groupby="cell_type", groups="type_2", n_features=2, overwrite=True)
-    assert list(members(one)) == [("gene_0001", "type_2")]
+    assert list(members(one)) == [*members(by_dict), ("gene_0001", "type_2")]
     everything = explain(model, n_features=2, overwrite=True)
     assert list(members(everything)) == [("gene_0001", "all")]
     assert "groupby" not in everything["params"]

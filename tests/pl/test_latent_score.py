@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 import lucidvi as lv
 
+BOTH = ("X_scvi", "X_scare")
+
 
 @pytest.fixture
 def adata():
@@ -25,7 +27,7 @@ def colored(ax):
 
 
 def test_panels_share_a_scale(adata):
-    figure = lv.pl.latent_score(adata, "mapk")
+    figure = lv.pl.latent_score(adata, "mapk", bases=BOTH)
     assert isinstance(figure, Figure)
     *panels, bar = figure.axes
     assert [ax.get_title(loc="left") for ax in panels] == ["scvi", "scare"]
@@ -44,7 +46,7 @@ def test_panels_share_a_scale(adata):
 
 
 def test_one_group(adata):
-    figure = lv.pl.latent_score(adata, "mapk", groupby="kind", group="B")
+    figure = lv.pl.latent_score(adata, "mapk", bases=BOTH, groupby="kind", group="B")
     ax = figure.axes[0]
     assert ax.get_title(loc="left") == "scvi: B (other cells grey)"
     assert [len(c.get_offsets()) for c in ax.collections] == [100, 100]
@@ -61,7 +63,7 @@ def test_vector_and_single_axes(adata):
     assert len(colored(ax).get_offsets()) == 199
     assert ax.figure.axes[-1].get_ylabel() == "total"
     assert isinstance(lv.pl.latent_score(adata, "mapk", bases=["X_scvi"]), Axes)
-    lv.pl.latent_score(adata, np.ones(200)).canvas.draw()
+    lv.pl.latent_score(adata, np.ones(200), bases=BOTH).canvas.draw()
 
 
 def test_bad_input(adata):
@@ -80,4 +82,4 @@ def test_bad_input(adata):
     ]
     for changes, error, message in cases:
         with pytest.raises(error, match=message):
-            draw(adata, **{"score": "mapk"} | changes)
+            draw(adata, **{"score": "mapk", "bases": BOTH} | changes)

@@ -86,7 +86,9 @@ class Encoder:
 
     def _infer(self, tensors: dict[str, Tensor]) -> Tensor:
         inferred = self.module.inference(**self.module._get_inference_input(tensors))
-        if not isinstance(inferred, dict) or not {"qz", "z"} & set(inferred):
+        # "qz_m": a mean over several encoders, of which this would be one (MULTIVI)
+        known = isinstance(inferred, dict) and {"qz", "z"} & set(inferred)
+        if not known or "qz_m" in inferred:
             raise TypeError(_unsupported(self.model))
         return latent_position(self.module, inferred)
 

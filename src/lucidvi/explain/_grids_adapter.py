@@ -17,7 +17,8 @@ class GRIDSFunction(ModelFunction):
     """GRIDS: translations of the cells of either modality, and their latent means."""
 
     def __init__(self, model: GRIDS, modality: str | None, transform_batch: str | None):
-        super().__init__(model, modality, transform_batch)
+        by_key = {key: name for name, key in self.inputs(model).items()}
+        super().__init__(model, modality or by_key[REGISTRY_KEYS.ATAC_X_KEY], transform_batch)
         self.data = MultiomeDataset(model.adata_manager)
         self.affine = self.module.affine_map()
         row = self.data.atac_row if self._from_peaks else self.data.rna_row

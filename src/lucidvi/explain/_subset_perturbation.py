@@ -23,7 +23,7 @@ from lucidvi.explain._subset_input import (
     parse_target,
     prepare,
 )
-from lucidvi.explain._subset_storage import fingerprint, finished_pairs, write
+from lucidvi.explain._subset_storage import fingerprint, fingerprint_of_model, finished_pairs, write
 from lucidvi.explain._surrogate import make_surrogate
 from lucidvi.explain._surrogate_base import Surrogate
 
@@ -110,7 +110,8 @@ def subset_perturbation(
     n_jobs
         Pairs explained at the same time, through joblib (and its backends, such as dask or ray).
     overwrite
-        Explain pairs again that the same key already holds; otherwise they are kept and skipped.
+        Explain pairs again that the same key already holds; otherwise they are kept and skipped. Other pairs under
+        the key are kept, unless they come from another model or other arguments: then all are replaced.
     progress
         Whether to show a progress bar.
     copy
@@ -187,12 +188,13 @@ def subset_perturbation(
         adata, surrogate.genes(data), surrogate.feature_kind, needed=window is not None
     )
     params = settings | surrogate.params | {
-        **({"groupby": groupby} if groupby else {}), **({"window": window} if window else {}),
+        "model": fingerprint_of_model(model.module),
+        **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
         **({"seed": seed} if seed is not None else {}),
         **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
     }  # fmt: skip
-    known = {} if overwrite else finished_pairs(adata, key_added, params)
-    todo = [pair for pair in pairs if pair not in known]
+    known = finished_pairs(adata, key_added, params, overwrite)
+    todo = [pair for pair in pairs if overwrite or pair not in known]
     tasks = [
         prepare(surrogate, pair, labels, eligible, where, window, settings, seed) for pair in todo
     ]

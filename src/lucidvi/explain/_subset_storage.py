@@ -5,21 +5,27 @@ import hashlib
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from torch import nn
 
 _TABLES = ("sets", "features", "cells", "null")
 
 
 def finished_pairs(
-    adata: AnnData, key: str, params: dict
+    adata: AnnData, key: str, params: dict, overwrite: bool
 ) -> dict[tuple[str, str], dict[str, pd.DataFrame]]:
-    """Pairs that an earlier call with the same arguments has stored."""
+    """Pairs that an earlier call with the same model and arguments has stored; none if others may be replaced."""
     if key not in adata.uns:
         return {}
     stored = adata.uns[key]
     earlier = {k: str(v) for k, v in stored["params"].items()}
-    if earlier != {k: str(v) for k, v in params.items()}:
+    now = {k: str(v) for k, v in params.items()}
+    if earlier != now:
+        if overwrite:
+            return {}
+        differ = sorted(k for k in earlier | now if earlier.get(k) != now.get(k))
         raise ValueError(
-            f"'{key}' holds results of other arguments. Pass another key_added, or overwrite=True to replace them."
+            f"'{key}' holds results of other arguments ({', '.join(differ)}). Pass another key_added, or "
+            "overwrite=True to replace them."
         )
     found = {}
     for gene, group in stored["sets"][["gene", "group"]].itertuples(index=False):
@@ -52,3 +58,12 @@ def fingerprint(mask: np.ndarray) -> str:
     """Short text that differs between masks."""
     digest = hashlib.sha1(np.packbits(mask).tobytes()).hexdigest()[:12]
     return f"{int(mask.sum())} features, {digest}"
+
+
+def fingerprint_of_model(module: nn.Module) -> str:
+    """Short text that differs between models, also between two trainings of the same."""
+    digest = hashlib.sha1()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()[:12]

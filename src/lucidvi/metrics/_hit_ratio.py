@@ -7,7 +7,7 @@ import pandas as pd
 
 from lucidvi.metrics._random_counts import random_counts, reachable
 from lucidvi.metrics._set_hits import set_hits
-from lucidvi.metrics._tables import gap_to_peaks
+from lucidvi.metrics._tables import gap_to_peaks, with_coordinates
 
 METRICS = ["exact_hit", "soft_hit", "share_within_window", "exact_share"]
 
@@ -40,7 +40,7 @@ def hit_ratio(
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open). Genes
         without coordinates (NaN) are left out of the averages.
     peaks
-        All peaks: index peak, columns ``chrom``, ``start``, ``end``.
+        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as ``chr1:100-600``.
     window
         Largest distance (bp) between a peak and the gene body that counts as a soft hit.
     n_random
@@ -98,6 +98,7 @@ def hit_ratio(
         raise ValueError(f"groupby must be None, 'gene' or 'group', not {groupby!r}.")
     if n_random < 1:
         raise ValueError(f"n_random must be at least 1, not {n_random}.")
+    peaks = with_coordinates(peaks)
     observed = set_hits(features, genes, peaks, window=window)
     members = dict(list(features.groupby(["gene", "group"], sort=False, observed=True)["feature"]))
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from lucidvi.metrics._tables import (
     has_coordinates,
     require_columns,
     require_names,
+    with_coordinates,
 )
 
 
@@ -30,7 +31,7 @@ def set_hits(
     genes
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open).
     peaks
-        All peaks: index peak, columns ``chrom``, ``start``, ``end``.
+        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as ``chr1:100-600``.
     window
         Largest distance (bp) between a peak and the gene body that still counts.
 
@@ -65,7 +66,7 @@ def set_hits(
     """
     require_columns(features, [*PAIR, "feature"], "features")
     require_columns(genes, COORDINATES, "genes")
-    require_columns(peaks, COORDINATES, "peaks")
+    peaks = with_coordinates(peaks)
     require_names(features["gene"], genes.index, "genes")
     require_names(features["feature"], peaks.index, "peaks")
     known = has_coordinates(genes)

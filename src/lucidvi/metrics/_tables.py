@@ -6,6 +6,8 @@ from difflib import get_close_matches
 import numpy as np
 import pandas as pd
 
+from lucidvi._genomics import peak_coordinates
+
 COORDINATES = ("chrom", "start", "end")
 PAIR = ["gene", "group"]
 
@@ -19,6 +21,14 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> N
         raise KeyError(
             f"{name} lacks the column(s) {missing}; it has {list(map(str, table.columns))}."
         )
+
+
+def with_coordinates(peaks: pd.DataFrame) -> pd.DataFrame:
+    """Peaks with columns that say where they lie, read from their names where there are none."""
+    if not isinstance(peaks, pd.DataFrame) or not set(peaks.columns).isdisjoint(COORDINATES):
+        require_columns(peaks, COORDINATES, "peaks")
+        return peaks
+    return peak_coordinates(peaks)
 
 
 def require_names(wanted: Iterable[str], known: pd.Index, name: str) -> None:

@@ -18,8 +18,10 @@ def check_matrix(adata: AnnData, layer: str | None) -> None:
     check_finite(adata.X if layer is None else adata.layers[layer], "The data matrix")
 
 
-def check_scale(x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray) -> None:
-    """Require counts or values as the likelihood asks for, and features that vary."""
+def check_scale(
+    x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray, choice: str = ""
+) -> None:
+    """Require counts or values as the likelihood asks for, and features that vary; ``choice`` says what else there is."""
     values = np.asarray(x.data) if sp.issparse(x) else np.asarray(x).ravel()
     some = values[: 10**6]
     whole = bool((some == np.round(some)).all())
@@ -31,9 +33,8 @@ def check_scale(x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray) ->
         )
     if not counts and whole and some.size and some.max() > 1:
         raise ValueError(
-            "gene_likelihood='normal' needs log-normalised values, but the data hold whole numbers up to "
-            f"{some.max():.0f}, which look like counts. Run sc.pp.normalize_total and sc.pp.log1p, or use "
-            "gene_likelihood='nb'."
+            f"The model reads log-normalised values, but the data hold whole numbers up to {some.max():.0f}, which "
+            f"look like counts. Run sc.pp.normalize_total and sc.pp.log1p{choice}."
         )
     low, high = (np.asarray(f(x, axis=0)) for f in (_minimum, _maximum))
     constant = np.flatnonzero(low.ravel() == high.ravel())

@@ -20,7 +20,7 @@ def latent_score(
     adata: AnnData,
     score: str | ArrayLike,
     *,
-    bases: str | Sequence[str] = ("X_scvi", "X_scare"),
+    bases: str | Sequence[str],
     groupby: str | None = None,
     group: str | None = None,
     label: str | None = None,
@@ -41,7 +41,7 @@ def latent_score(
     score
         Column of ``obs``, for example by :func:`scanpy.tl.score_genes`, or one number per cell.
     bases
-        Entries of ``obsm`` with two dimensions.
+        Entries of ``obsm`` with two dimensions, such as the UMAPs of two latent spaces.
     groupby, group
         Color only the cells of this group of a column of ``obs``; the others are light grey.
     label

@@ -29,7 +29,7 @@ def locus(
     window: int | None = 200_000,
     genes: pd.DataFrame | None = None,
     key: str = Key.SUBSET_PERTURBATION,
-    modality: str = "atac",
+    modality: str | None = None,
     target_modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -58,7 +58,7 @@ def locus(
     key
         Entry of ``uns`` that holds the result.
     modality
-        Explained modality of a MuData.
+        Explained modality of a MuData; by default the first with a result under ``key``.
     target_modality
         Modality that holds the genes; by default the one stored in ``params``.
     ax

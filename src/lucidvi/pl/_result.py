@@ -112,9 +112,18 @@ class SubsetResult:
         return {}
 
 
-def read_result(data: AnnData | MuData, key: str, modality: str) -> SubsetResult:
+def read_result(data: AnnData | MuData, key: str, modality: str | None) -> SubsetResult:
     """Find the result in ``data``, or say where it was looked for."""
     if isinstance(data, MuData):
+        if modality is None:
+            explained = [name for name in data.mod if key in data[name].uns]
+            modality = (
+                explained[0]
+                if explained
+                else "atac"
+                if "atac" in data.mod
+                else next(iter(data.mod))
+            )
         if modality not in data.mod:
             raise KeyError(f"No modality {modality!r}; the MuData has {list(data.mod)}.")
         adata, mdata, where = data[modality], data, f"mdata[{modality!r}].uns"

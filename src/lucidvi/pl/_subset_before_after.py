@@ -27,7 +27,7 @@ def subset_before_after(
     log: bool = False,
     max_sets: int = 12,
     key: str = Key.SUBSET_PERTURBATION,
-    modality: str = "atac",
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes:
@@ -52,7 +52,7 @@ def subset_before_after(
     key
         Entry of ``uns`` that holds the result.
     modality
-        Explained modality of a MuData.
+        Explained modality of a MuData; by default the first with a result under ``key``.
     ax
         Axes to draw on.
     show

@@ -20,7 +20,7 @@ def subset_effects(
     group: Names = None,
     *,
     key: str = Key.SUBSET_PERTURBATION,
-    modality: str = "atac",
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | Figure:
@@ -41,7 +41,7 @@ def subset_effects(
     key
         Entry of ``uns`` that holds the result.
     modality
-        Explained modality of a MuData.
+        Explained modality of a MuData; by default the first with a result under ``key``.
     ax
         Axes to draw one set on.
     show

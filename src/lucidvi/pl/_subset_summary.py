@@ -20,7 +20,7 @@ def subset_summary(
     sort: bool = True,
     cmap: str = "cividis",
     key: str = Key.SUBSET_PERTURBATION,
-    modality: str = "atac",
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes:
@@ -44,7 +44,7 @@ def subset_summary(
     key
         Entry of ``uns`` that holds the result.
     modality
-        Explained modality of a MuData.
+        Explained modality of a MuData; by default the first with a result under ``key``.
     ax
         Axes to draw on.
     show
