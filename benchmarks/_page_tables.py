@@ -76,11 +76,16 @@ def grids_table_1(result: dict) -> list[Table]:
 
 def grids_table_2(result: dict) -> list[Table]:
     names = {"CGE": "VIP", "MGC": "Microglia"}
-    columns = {
-        f"{names.get(t, t)}, 100 genes: relative change, L = 10, %": {k: 100 * v for k, v in row.items()}
-        for t, row in result["relative change"].items() if t != "mean of pairs"
-    }  # fmt: skip
-    return [Table(turn(columns), "GRIDS", better=dict.fromkeys(columns, "low"))]
+    searched = result.get("relative change of GRIDS in the cells of the search", {})
+    columns = {}
+    for group, row in result["relative change"].items():
+        if group in names:
+            found = {k: 100 * v for k, v in row.items()}
+            if group in searched:
+                found["GRIDS, in the cells of the search"] = 100 * searched[group]
+            columns[f"{names[group]}, 100 genes: relative change, L = 10, %"] = found
+    peers = tuple(k for k in result["relative change"]["CGE"] if k != "GRIDS")
+    return [Table(turn(columns), "GRIDS", peers, dict.fromkeys(columns, "low"))]
 
 
 def grids_table_3(result: dict) -> list[Table]:

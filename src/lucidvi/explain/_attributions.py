@@ -123,6 +123,8 @@ def attributions(
 
     Raises
     ------
+    RuntimeError
+        If the model is not trained.
     KeyError
         The column is not there.
     TypeError

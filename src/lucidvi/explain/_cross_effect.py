@@ -46,6 +46,8 @@ def cross_effect(
 
     Raises
     ------
+    RuntimeError
+        If the model is not trained.
     KeyError
         If there is no result under ``key``.
     ValueError

@@ -109,10 +109,12 @@ def faithfulness(
     ``.uns[key_added]["curves"]``
         ``method``, ``group``, ``curve``, ``n_features``, ``value``, ``random_mean``, ``random_low``, ``random_high``.
     ``.uns[key_added]["params"]``
-        The arguments.
+        The arguments that decide what is found.
 
     Raises
     ------
+    RuntimeError
+        If the model is not trained.
     ValueError
         More than one target, or as :func:`lucidvi.explain.attributions`.
 

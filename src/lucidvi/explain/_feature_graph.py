@@ -20,8 +20,8 @@ def feature_graph(
 ) -> AnnData | MuData | None:
     """Store hubs and neighbourhoods of features as siVAE sees them :cite:p:`Choi2023`.
 
-    The neighbour graph lies where scanpy's graph tools look for it on the transposed object:
-    ``sc.tl.leiden(adata.T, neighbors_key="sivae_neighbors")``.
+    The neighbour graph lies where scanpy's graph tools look for it on the transposed object: ``genes = adata.T``, then
+    ``sc.tl.leiden(genes, neighbors_key="sivae_neighbors", flavor="igraph", n_iterations=2)``.
 
     Parameters
     ----------

@@ -55,7 +55,8 @@ def gene_panel(
 
     Perturbed is what the encoder's first layer reads: scaled values for :class:`~lucidvi.model.ACE` and
     :class:`~lucidvi.model.SIVAE`, ``log1p`` of counts for most models of scvi-tools, in units of each gene's standard
-    deviation. Panels are learned on cells that trained the model and reported on the others.
+    deviation. Panels are learned on cells that trained the model and reported on the others, which also decide where
+    the path ends; in groups with fewer than three of either, on a random 70 and 30 %.
 
     Parameters
     ----------
@@ -114,6 +115,8 @@ def gene_panel(
         the first gene, falling with the step of entry), ``logfoldchanges``, ``pvals`` and ``pvals_adj`` (``NaN``). Besides:
         ``signs``; ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
         ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``.
+    ``obs[groupby]``
+        Of a MuData: the groups, in the modality, for scanpy's plots.
     ``varm[key_added]``
         Change of each gene in standard deviations at the end of the path, ``(n_genes, n_groups)``.
     ``layers[key_added]``

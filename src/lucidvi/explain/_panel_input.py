@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
+from lucidvi._logging import logger
 from lucidvi._validation import check_names, check_obs_key, near, obs_column
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
 from lucidvi.algorithms._panel_problem import PanelProblem
@@ -187,14 +188,21 @@ def _split(
     """Cells of each group to learn from and to report on: those that trained the model, and the others."""
     rng = np.random.default_rng(seed)
     learned = np.isin(np.arange(len(labels)), train_indices)
-    train, held_out = {}, {}
+    train, held_out, cut_at_random = {}, {}, []
     for group in groups:
         cells = rng.permutation(np.flatnonzero(labels == group))
         first, second = cells[learned[cells]], cells[~learned[cells]]
         if len(first) < 3 or len(second) < 3:  # the model has seen all cells of the group, or none
             cut = max(3, int(0.7 * len(cells)))
             first, second = cells[:cut], cells[cut:]
+            cut_at_random.append(group)
         train[group], held_out[group] = first, second
+    if cut_at_random:
+        logger.warning(
+            "The model's training left fewer than 3 cells of %s aside, or used fewer than 3: their panels are reported on "
+            "a random 30 %% of their cells instead, so flip rates may be flattering.",
+            ", ".join(cut_at_random),
+        )
     return train, held_out
 
 

@@ -126,7 +126,7 @@ def subset_perturbation(
     ``None``, or the changed copy. Written to the modality whose features are masked:
 
     ``.uns[key_added]["params"]``
-        The arguments.
+        The arguments that decide what is found, and ``model``, which differs between models.
     ``.uns[key_added]["sets"]``
         One row per (gene, group). ``expression_before``, ``expression_after``, ``delta`` (their difference) and
         ``rel_delta`` (``delta / expression_before``): mean predicted expression over test cells, ``expm1`` of the
@@ -136,8 +136,8 @@ def subset_perturbation(
         the rest passes through the latent. ``null_mean``, ``null_sd``: ``delta`` of matched random sets.
         ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
         always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
-        *measured* expression of test cells at least as much (``association``); uniform for genes that no peak
-        regulates, ``NaN`` for unpaired cells. ``delta_search``: the change in the cells of the search; where ``delta`` is
+        *measured* expression of test cells at least as much (``association``); within a cell type uniform for
+        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. ``delta_search``: the change in the cells of the search; where ``delta`` is
         much nearer to 0, the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``. Other
         targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
         ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; ``p_value`` is known only for genes that
@@ -152,12 +152,17 @@ def subset_perturbation(
 
     Raises
     ------
+    RuntimeError
+        If the model is not trained.
+    KeyError
+        For an unknown ``groupby`` or ``feature_mask``, or a ``window`` without coordinates of the genes.
     TypeError
         For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
         that is not an integer.
     ValueError
         For unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
-        trained on all cells, or ``direction="up"`` for counts; before any search starts.
+        trained on all cells, ``direction="up"`` for counts, or results of other arguments or of another model under the
+        same key; before any search starts.
 
     Examples
     --------

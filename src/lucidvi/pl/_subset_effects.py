@@ -27,7 +27,7 @@ def subset_effects(
     """Effect of each peak alone (bars) and of the peaks together (line).
 
     Where the line leaves the dashed sum of the single effects, the peaks back each other up
-    (line further from 0) or do the same thing (line nearer to 0). The grey band is what random
+    (line further from 0) or need each other (line nearer to 0). The grey band is what random
     sets of equally open peaks do, mean and two standard deviations.
 
     Parameters

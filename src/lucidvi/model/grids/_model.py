@@ -148,7 +148,9 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
         shuffle_set_split, external_indexing
             As in :class:`~scvi.dataloaders.DataSplitter`.
         plan_kwargs
-            Learning rates and loss weights, see ``GRIDSTrainingPlan``.
+            Learning rates (``lr``, 2e-3, ``lr_cis``, 3e-2, ``lr_discriminator``, 1e-4, ``weight_decay``, 1e-2) and
+            weights of the losses (``reconstruction_weight``, 0.1, ``type_weight``, 3, ``cycle_weight``, 0.1,
+            ``adversarial_weight``, 0, ``cis_penalty``, 1e-4).
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, for example ``enable_progress_bar=False``.
         """

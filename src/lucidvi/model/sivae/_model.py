@@ -42,7 +42,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
     hidden
         Widths of the encoders' hidden layers; the decoders mirror them.
     gamma
-        Weight of the interpretability term. By default 3 for 10 and more latent dimensions, where it costs nothing,
+        Weight of the interpretability term. By default 3 for 10 and more latent dimensions, where it costs little,
         and 0.05 (the paper's) for fewer, where a larger one makes loadings more faithful and cell types less distinct.
     gene_likelihood
         ``"normal"`` for log-normalised values, which are scaled to unit variance on the fly, or ``"nb"`` for counts.
