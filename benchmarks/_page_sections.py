@@ -180,7 +180,11 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
     ),
     "All methods": (
         Section("known_truth", "Known truth",
-                "Explanations of several models next to a known truth.",
+                "Precision among as many features as are true, ranked by the mean absolute attribution."
+                " Peaks: regulators of a gene, three that are redundant, additive or synergistic, or six"
+                " that mostly open together (strong). ACE: the causal genes of its simulation among many"
+                " that follow them. SCANVI: genes that decide a label, among genes that follow one of"
+                " them, or all of them.",
                 "simulated",
                 "known_truth", read.flat, figures=("known_truth.png",)),
         Section("attribution_cost", "Cost of attributions",

@@ -108,7 +108,7 @@ def markdown(table: Table, claim: str) -> list[str]:
                 cells += [of_paper(claim, column, row), ratio(values.get(column), paper)]
         lines.append(row_of(cells))
     notes = [
-        f"{column}: {ratio(table.cells[table.ours][column], peer[1])} ({peer[0]})"
+        f"{column} ({table.better[column]} is better): {ratio(table.cells[table.ours][column], peer[1])} ({peer[0]})"
         for column in columns
         if column in table.better and (peer := best(table, column))
     ]

@@ -174,7 +174,7 @@ def test_page_with_results(make_page, tmp_path):
     assert "| **GRIDS** | -14.6 | -7.3 | 2 |" in text  # ours, the paper's, the ratio
     assert "| Saliency | -4.17 | -1.21 | 3.45 |" in text
     assert "| Random | 0.1 | -0.021 | difference +0.121 |" in text
-    assert "GRIDS / best other, relative change, L = 10, %: 3.5 (Saliency)." in text
+    assert "GRIDS / best other, relative change, L = 10, % (low is better): 3.5 (Saliency)." in text
     assert "| relative change, L = 128, % | GRIDS | not run | -36.9 |" in text
     assert "| **siVAE** | 8.85 |" in text and "32.17" not in text  # the latest line
     assert "| **siVAE** | 0.45 | 0.9 | 0.5 |" in text
