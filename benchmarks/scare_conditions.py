@@ -15,6 +15,7 @@ import anndata as ad
 import mudata as md
 import numpy as np
 import pandas as pd
+import scanpy as sc
 import scvi
 import torch
 from _cortex import data_file
@@ -28,7 +29,7 @@ import lucidvi as lv
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 N_SET, N_PEAKS = 40, 3000
-EPOCHS = {"a549": 200, "both": 200, "types": 40}
+EPOCHS = {"a549": 200, "both": 200, "types": 30}
 
 
 def informative(adata: ad.AnnData, cells: np.ndarray, n_genes: int = N_SET) -> np.ndarray:
@@ -57,7 +58,10 @@ def a549(both: bool = False) -> ad.AnnData:
 
 
 def types(seed: int) -> ad.AnnData:
-    """Kang's cells; half of each type are in a condition that keeps 60 % of the transcripts of forty genes of the type."""
+    """Kang's cells; half of each type are in a condition that keeps 60 % of the transcripts of forty genes of the type.
+
+    Kept are these genes and the 1,500 that vary most between all cells.
+    """
     source = ad.read_h5ad(data_file("scrna/kang_pbmc_8donors.h5ad"))
     kept = source.obs["cell_type"].isin(source.obs["cell_type"].value_counts().index[:5]).to_numpy()
     adata = ad.AnnData(
@@ -66,7 +70,7 @@ def types(seed: int) -> ad.AnnData:
     adata.obs["type"] = source.obs["cell_type"].astype(str).to_numpy()[kept]
     rng = np.random.default_rng(seed)
     adata.obs["condition"] = rng.choice(["before", "after"], adata.n_obs)
-    counts = adata.X.tolil()
+    counts, thinned = adata.X.tolil(), np.zeros(adata.n_vars, dtype=bool)
     for name in adata.obs["type"].unique():
         own = (adata.obs["type"] == name).to_numpy()
         mean = np.asarray(adata.X[own].mean(0)).ravel()
@@ -74,8 +78,12 @@ def types(seed: int) -> ad.AnnData:
         cells = np.flatnonzero(own & (adata.obs["condition"] == "after").to_numpy())
         block = adata.X[cells][:, genes].toarray().astype(int)
         counts[np.ix_(cells, genes)] = rng.binomial(block, 0.6).astype(np.float32)
+        thinned[genes] = True
     adata.X = csr_matrix(counts)
-    return adata
+    logged = sc.pp.log1p(sc.pp.normalize_total(adata, target_sum=1e4, copy=True), copy=True)
+    variable = sc.pp.highly_variable_genes(logged, n_top_genes=1500, inplace=False)
+    torch.set_num_threads(THREADS)  # numba resets it
+    return adata[:, variable["highly_variable"].to_numpy() | thinned].copy()
 
 
 def supervised(adata: ad.AnnData, genes: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
@@ -86,6 +94,19 @@ def supervised(adata: ad.AnnData, genes: np.ndarray, train: np.ndarray, test: np
     scaler = StandardScaler().fit(x[train])
     fit = LogisticRegression(C=0.05, max_iter=500).fit(scaler.transform(x[train]), y[train])
     return float(fit.score(scaler.transform(x[test]), y[test]))
+
+
+def ceilings(
+    adata: ad.AnnData, sets: dict[str, np.ndarray], train: np.ndarray, test: np.ndarray
+) -> dict[str, float]:
+    """What a supervised classifier of each type reaches on its set and on all genes, mean over the held-out cells."""
+    of, whole = adata.obs["type"].to_numpy(), np.ones(adata.n_vars, dtype=bool)
+    rows = []
+    for name, own in sets.items():
+        cells = train[of[train] == name], test[of[test] == name]
+        rows.append([len(cells[1]), *(supervised(adata, g, *cells) for g in (own, whole))])
+    n, in_set, in_all = np.array(rows).T
+    return {"ceiling_set": np.average(in_set, weights=n), "ceiling_all_genes": np.average(in_all, weights=n)}  # fmt: skip
 
 
 def run(adata: ad.AnnData, seed: int, name: str) -> dict[str, float]:
@@ -104,10 +125,8 @@ def run(adata: ad.AnnData, seed: int, name: str) -> dict[str, float]:
         adata.var["set"] = informative(adata, train)
         setup = {"feature_set_key": "set"}
     fit = adata[train].copy()
-    found = {}
-    if not per_type:
-        found["ceiling_set"] = supervised(adata, adata.var["set"].to_numpy(), train, held_out)
-        found["ceiling_all_genes"] = supervised(adata, np.ones(adata.n_vars, bool), train, held_out)
+    sets = sets if per_type else {"A549": adata.var["set"].to_numpy()}
+    found = ceilings(adata, sets, train, held_out)
     for method, plan in (("SCVI", {"attribution_weight": 0.0}), ("SCARE", {})):
         scvi.settings.seed = seed
         lv.model.SCARE.setup_anndata(fit, **setup)
@@ -155,6 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", nargs="+", default=list(EPOCHS), choices=list(EPOCHS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
+    THREADS = torch.get_num_threads()
     torch.manual_seed(0)
     warnings.filterwarnings("ignore")
     main()
