@@ -59,14 +59,19 @@ def scare_conditions(result: dict) -> list[Table]:
         "ceiling_all_genes": "classifier, all genes",
     }
     tables = []
-    for data in ("a549", "types"):
+    captions = {
+        "a549": "A549, genes",
+        "both": "A549, genes and peaks",
+        "types": "Kang, a set per type",
+    }
+    for data, caption in captions.items():
         cells = {
             n: {"accuracy": result[f"{data}_{k}"]}
             for k, n in names.items()
             if f"{data}_{k}" in result
         }
         if cells:
-            tables.append(Table(cells, "scARE", ("scVI",), {"accuracy": "high"}, data))
+            tables.append(Table(cells, "scARE", ("scVI",), {"accuracy": "high"}, caption))
     return tables
 
 

@@ -153,12 +153,10 @@ def main() -> None:
             print(rows[-1], flush=True)
     mean = pd.DataFrame(rows).groupby("data").mean(numeric_only=True)
     print(mean.round(3).to_string())
-    result, goals = (
-        {"benchmark": "scare_conditions", "seeds": len(args.seeds)},
-        {},
-    )
+    result, goals = {"benchmark": "scare_conditions"}, {}
     for name, row in mean.iterrows():
         result |= {f"{name}_scvi": round(row["SCVI"], 4), f"{name}_scare": round(row["SCARE"], 4)}
+        result[f"{name}_seeds"] = len(args.seeds)
         result |= {
             f"{name}_{k}": round(row[k], 4)
             for k in ("ceiling_set", "ceiling_all_genes")
