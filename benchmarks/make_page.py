@@ -22,7 +22,7 @@ What the papers report, rebuilt at a scale that a small machine can run, next to
 The data are public and mostly smaller than those of the papers.
 So "here / paper" says how far two settings are apart, not which implementation is better; what can be compared is a method with its baselines, here and there.
 
-- `python benchmarks/run_all.py` runs all of it and goes on where it stopped; `python benchmarks/make_page.py` writes this page from the results.
+- `python benchmarks/run_all.py` runs all of it and goes on where it stopped (`OMP_NUM_THREADS=1 python benchmarks/run_all.py --jobs 2`: two at a time, 2.5 hours on two cores); `python benchmarks/make_page.py` writes this page from the results.
 - "not run": there is no result yet. "figure only": the paper draws the number and does not print it.
 - Goals are set in the scripts. Those that are missed are shown as well.
 - The commands are those of the suite. A result with more seeds or settings comes from the same script with other arguments.
