@@ -142,6 +142,9 @@ def figure(table: pd.DataFrame) -> None:
             label="all genes",
         )
         ax.set(xscale="log", xlabel="genes the encoder sees", ylabel=label)
+        sizes = sorted(table.loc[table["panel"] != "all genes", "genes"].unique())
+        ax.set_xticks(sizes, [str(n) for n in sizes])
+        ax.minorticks_off()
     axes[1].legend(frameon=False, fontsize="small")
     fig.savefig(RESULTS / "scare_minimal.png", dpi=110)
 
