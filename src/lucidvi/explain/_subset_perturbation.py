@@ -137,9 +137,10 @@ def subset_perturbation(
         ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
         always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
         *measured* expression of test cells at least as much (``association``); within a cell type uniform for
-        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. ``delta_search``: the change in the cells of the search; where ``delta`` is
-        much nearer to 0, the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``. Other
-        targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
+        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. ``delta_search``: the
+        change in the cells of the search; where ``delta`` is much nearer to 0, the set fits those cells and says little
+        of others. ``n_search_cells``, ``n_test_cells``. Other targets than genes keep these names and are reported as
+        they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
         ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; ``p_value`` is known only for genes that
         the model did not read, that is for MULTIVI's peaks.
     ``.uns[key_added]["features"]``
@@ -238,6 +239,7 @@ def _explain_pair(surrogate: Surrogate, task: dict, settings: dict) -> dict[str,
         problem, settings["n_features"], seed=task["seed"], **{k: settings[k] for k in options}
     )
     features = order_by_contribution(problem, found.features)
+    del problem  # its cells are read once more below, in the state that the report needs
     rng = np.random.default_rng(task["seed"])
     null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
     report = Evaluator(surrogate, task["test_cells"], task["gene"], replacement).report(

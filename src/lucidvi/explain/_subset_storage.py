@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from torch import nn
 
@@ -65,5 +66,5 @@ def fingerprint_of_model(module: nn.Module) -> str:
     digest = hashlib.sha1()
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
