@@ -128,7 +128,10 @@ def test_interrupt_loses_nothing(suite, jobs):
     assert "bad" not in state
     (suite.folder / "mended").touch()
     assert subprocess.run(command, **options).returncode == 0
-    assert (suite.folder / "ran").read_text().count("\n") >= 4  # good once, endless twice, bad once
+    times = (suite.folder / "ran").read_text().count("\n")
+    assert times == 4 or (
+        jobs == 2 and times == 5
+    )  # endless twice, the others once; next to it good may be stopped
 
 
 def test_claims(run_all, make_page):

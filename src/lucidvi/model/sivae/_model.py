@@ -103,12 +103,8 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if gamma is not None and gamma < 0:
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
-        check_scale(
-            self._values(),
-            gene_likelihood == "nb",
-            self._feature_names(),
-            ", or use gene_likelihood='nb'",
-        )
+        choice = ", or use gene_likelihood='nb'"
+        check_scale(self._values(), gene_likelihood == "nb", self._feature_names(), choice)
         if gamma is None:
             gamma = 3.0 if n_latent >= 10 else 0.05
         self.gamma, self.feature_input = gamma, feature_input
