@@ -4,13 +4,13 @@ import mudata
 import numpy as np
 import pandas as pd
 from _baselines import fimap, saliency, smoothgrad
+from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
+from lucidvi.explain._subset_perturbation import search_problem
+from lucidvi.explain._surrogate import make_surrogate
 
 import lucidvi as lv
 from lucidvi._genomics import gene_coordinates, peak_coordinates
 from lucidvi.algorithms._subset_search import input_times_gradient, top_features
-from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
-from lucidvi.explain._subset_perturbation import search_problem
-from lucidvi.explain._surrogate import make_surrogate
 
 N_RANDOM = 10
 

@@ -22,10 +22,10 @@ import scvi
 import torch
 from _report import finish
 from _sparse import peak_rss_gb, simulate
+from lucidvi.explain._panel_input import PanelOptions, prepare
 
 import lucidvi as lv
 from lucidvi.algorithms._panel_problem import PanelProblem
-from lucidvi.explain._panel_input import PanelOptions, prepare
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 SCALES = [(3_000, 2_000), (30_000, 2_000), (100_000, 2_000), (3_000, 8_000), (3_000, 28_000)]

@@ -20,11 +20,11 @@ from _cortex import (
     ridge_on_lsi,
 )
 from _subset_methods import compare_methods, hits, mean_changes
+from lucidvi.explain._evaluate_set import matched_random_sets
+from lucidvi.explain._surrogate import make_surrogate
 
 import lucidvi as lv
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
-from lucidvi.explain._evaluate_set import matched_random_sets
-from lucidvi.explain._surrogate import make_surrogate
 
 matplotlib.use("Agg")
 pd.set_option("display.width", 200, "display.max_columns", 30)

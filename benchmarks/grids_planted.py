@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scvi
+from lucidvi.explain._evaluate_set import Evaluator
+from lucidvi.explain._subset_perturbation import search_problem
+from lucidvi.explain._surrogate import make_surrogate
 from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 
@@ -18,9 +21,6 @@ from lucidvi.algorithms._subset_search import (
     search,
     top_features,
 )
-from lucidvi.explain._evaluate_set import Evaluator
-from lucidvi.explain._subset_perturbation import search_problem
-from lucidvi.explain._surrogate import make_surrogate
 
 RESULTS = Path(__file__).parent / "results"
 

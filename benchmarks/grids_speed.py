@@ -23,12 +23,12 @@ import torch
 from _dense_grids import DenseSearch, DenseStep
 from _report import finish
 from _sparse import peak_rss_gb
+from lucidvi.explain._subset_perturbation import search_problem
+from lucidvi.explain._surrogate import GRIDSSurrogate, make_surrogate
 
 import lucidvi as lv
 from lucidvi.algorithms._subset_problem import SubsetProblem
 from lucidvi.algorithms._subset_search import coordinate_descent, search
-from lucidvi.explain._subset_perturbation import search_problem
-from lucidvi.explain._surrogate import GRIDSSurrogate, make_surrogate
 from lucidvi.model.grids._data import MultiomeLoader
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 

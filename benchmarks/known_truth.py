@@ -23,10 +23,10 @@ import torch
 from _comparison_embeddings import fimap, gce, one_vs_rest, partial_derivatives, relevance_scores
 from _comparison_methods import cxplain, kernel_shap, lime, sage
 from _report import finish
+from lucidvi.explain._model_function import ModelFunction, Target, model_function
 from torch import Tensor
 
 import lucidvi as lv
-from lucidvi.explain._model_function import ModelFunction, Target, model_function
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 ATTRIBUTIONS = (

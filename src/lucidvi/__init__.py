@@ -6,11 +6,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors: what __getattr__ finds
-    from lucidvi import datasets, explain, metrics, model, pl
+    from lucidvi import adapters, datasets, explain, metrics, model, pl, testing
 
 __version__ = version("lucidvi")
 
-_SUBMODULES = ("datasets", "explain", "metrics", "model", "pl")
+_SUBMODULES = ("adapters", "datasets", "explain", "metrics", "model", "pl", "testing")
 __all__ = ["__version__", *_SUBMODULES]
 
 

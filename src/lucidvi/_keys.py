@@ -30,6 +30,9 @@ class Key:
     GENE_PANEL: Final = "gene_panel"
     """``uns`` and ``varm``: gene panels in the layout of scanpy's ``rank_genes_groups``."""
 
+    CROSS_EFFECT: Final = "cross_effect"
+    """``uns`` of the explained modality: effects of sets in all groups."""
+
     ATTRIBUTIONS: Final = "attributions"
     """``uns``, ``varm`` and, per cell, ``layers`` of the explained modality: attributions of a model's output."""
 

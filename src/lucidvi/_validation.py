@@ -82,8 +82,15 @@ def check_obs_key(obs: pd.DataFrame, key: str, argument: str) -> None:
         raise KeyError(f"{argument}={key!r} is not a column of .obs. {near(key, obs.columns)}")
 
 
-def obs_column(mdata: MuData, key: str, modalities: Iterable[str], argument: str) -> pd.Series:
-    """A column of ``mdata.obs``, or the same column of the modalities put together.
+def obs_column(
+    mdata: MuData,
+    key: str,
+    modalities: Iterable[str],
+    argument: str,
+    *,
+    allow_missing: bool = False,
+) -> pd.Series:
+    """Return a column of ``mdata.obs``, or the same column of the modalities put together.
 
     Cells of several modalities must agree on it.
     """
@@ -107,12 +114,12 @@ def obs_column(mdata: MuData, key: str, modalities: Iterable[str], argument: str
                     "Make the columns equal, or put the right one into mdata.obs."
                 )
             column = column.where(column.notna(), other)
-    if column.isna().any():
+    if column.isna().any() and not allow_missing:
         raise ValueError(
             f"{argument}={key!r} is missing for {int(column.isna().sum())} of {len(column)} cells. "
             "Fill the column or drop these cells."
         )
-    return column.astype(str).astype("category")
+    return column.map(str, na_action="ignore").astype("category")
 
 
 def check_integer(value: object, least: int, argument: str) -> None:

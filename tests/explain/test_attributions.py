@@ -10,9 +10,10 @@ import scvi
 import torch
 
 import lucidvi as lv
-from lucidvi.explain._attribution_run import COMPLETE, METHODS, PATHS, AttributionRun
-from lucidvi.explain._model_function import Target, model_function
-from lucidvi.explain._surrogate_network import cut_network
+from lucidvi.adapters import Target, adapter
+from lucidvi.explain.attribution._run import METHODS, PATHS, AttributionRun
+
+COMPLETE = ("expected_gradients", "integrated_gradients", "deep_lift")
 
 CALL = {"progress": False, "copy": True}
 
@@ -21,7 +22,7 @@ CALL = {"progress": False, "copy": True}
 def explain(fitted):
     def call(name, target, **kwargs):
         result = lv.explain.attributions(fitted(name), target, **CALL | kwargs)
-        modality = kwargs.get("modality") or model_function(fitted(name)).modality
+        modality = kwargs.get("modality") or adapter(fitted(name)).input.modality
         return result if modality is None else result[modality]
 
     return call
@@ -65,7 +66,7 @@ def test_a_linear_encoder_by_hand(linear, method):
     if method in ("saliency", "smoothgrad"):
         expected = np.broadcast_to(w, x.shape)
     elif method == "expected_gradients":
-        pool = model_function(linear).train_cells
+        pool = adapter(linear).train_cells
         expected = (x - x[pool].mean(0)) * w
         slack = 0.35 * np.abs(x).max() * np.abs(w).max()
         np.testing.assert_allclose(found, expected, atol=slack)
@@ -197,7 +198,7 @@ def test_masking_an_activator_lowers_the_output(explain, fitted):
     counts = changed.X.toarray()
     counts[:, best] = 0
     changed.X = type(model.adata.X)(counts)
-    function = model_function(model)
+    function = adapter(model)
     target = function.target("gene_2")
     tensors = function.minibatch(np.arange(model.adata.n_obs))
     x = function.values(tensors)
@@ -257,7 +258,8 @@ CUT = [
     ("SCVI", "latent", None), ("SCVI", "expression", None), ("LinearSCVI", "latent", None), ("SCARE", "latent", None),
     ("SCANVI", "label", None), ("PEAKVI", "latent", None), ("PEAKVI", "accessibility", None),
     ("MULTIVI", "latent", "atac"), ("MULTIVI", "latent", "rna"), ("MULTIVI", "expression", "atac"), ("MULTIVI", "accessibility", "rna"),
-    ("SCVI ln", "expression", None), ("MULTIVI ln", "latent", "atac"),
+    ("SCVI ln", "expression", None), ("MULTIVI ln", "latent", "atac"), ("ACE", "label", None), ("SIVAE", "latent", None),
+    ("TOTALVI", "latent", "rna"), ("TOTALVI", "expression", "protein_expression"), ("GRIDS", "latent", "rna"),
 ]  # fmt: skip
 
 
@@ -265,7 +267,7 @@ CUT = [
 @pytest.mark.parametrize(("name", "kind", "modality"), CUT)
 def test_behind_the_first_layer_it_is_the_same(fitted, name, kind, modality, method):
     """Gradients brought back by the weights of the first layer, and those of the whole model."""
-    function = model_function(fitted(name), modality)
+    function = adapter(fitted(name), modality=modality)
     every = function.target(kind)
     target = Target(kind, every.names[:3], every.columns[:3])
     run = AttributionRun(function, method, np.arange(5, 12), "empty", 4, 0)
@@ -277,9 +279,3 @@ def test_behind_the_first_layer_it_is_the_same(fitted, name, kind, modality, met
         for one, other in zip(found, expected, strict=True):
             scale = float(other.abs().max())
             torch.testing.assert_close(one, other.to(one), rtol=1e-3, atol=1e-4 * scale)
-
-
-def test_models_that_read_features_elsewhere_are_not_cut(fitted):
-    """Values that are scaled first, and an encoder that reads two modalities at once."""
-    for name, modality in (("ACE", None), ("SIVAE", None), ("TOTALVI", "rna"), ("GRIDS", "atac")):
-        assert cut_network(model_function(fitted(name), modality), "latent") is None

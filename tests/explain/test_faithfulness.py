@@ -7,7 +7,7 @@ import pytest
 
 import lucidvi as lv
 
-CALL = {"progress": False, "copy": True, "n_cells": 40, "n_random": 39, "n_bootstraps": 10}
+CALL = {"progress": False, "copy": True, "n_cells": 40, "n_null": 39, "n_bootstrap": 10}
 
 
 def measure(result, name, method=None):
@@ -71,7 +71,7 @@ def test_every_model(fitted, name, target, modality):
         baseline=baseline,
         n_draws=3,
         n_models=2,
-        **CALL | {"n_random": 3},
+        **CALL | {"n_null": 3},
     )
     data = data if modality is None else data[modality]
     entry = data.uns["faithfulness"]
@@ -82,11 +82,9 @@ def test_every_model(fitted, name, target, modality):
 
 
 def test_shuffling_leaves_the_model_alone(fitted):
-    from lucidvi.explain._model_function import model_function
-
     model = fitted("SCVI")
     before = {k: v.clone() for k, v in model.module.state_dict().items()}
-    other = model_function(model).shuffled(0)
+    other = lv.adapters.adapter(model).shuffled(0)
     assert all((v == before[k]).all() for k, v in model.module.state_dict().items())
     weight = "z_encoder.mean_encoder.weight"
     found = other.module.state_dict()[weight]
@@ -97,7 +95,7 @@ def test_shuffling_leaves_the_model_alone(fitted):
 
 
 @pytest.mark.parametrize(("kwargs", "match"), [
-    ({"target": "latent"}, "4 outputs. Ask for one"), ({"methods": ["saliency", "lime"]}, "lime"), ({"n_random": -1}, "n_random=-1"),
+    ({"target": "latent"}, "4 outputs. Ask for one"), ({"methods": ["saliency", "lime"]}, "lime"), ({"n_null": -1}, "n_null=-1"),
 ])  # fmt: skip
 def test_bad_input(fitted, kwargs, match):
     with pytest.raises(ValueError, match=match):

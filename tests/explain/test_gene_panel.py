@@ -11,7 +11,7 @@ import scvi
 import torch
 
 import lucidvi as lv
-from lucidvi.explain._encoder import Encoder
+from lucidvi.adapters import adapter
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 GROUPS = ["B", "NK", "T"]
@@ -62,9 +62,8 @@ def test_stored_change_flips_held_out_cells(model):
     """The change in varm, added to the scaled input of whole cells, by the model's own predict."""
     delta = model.adata.varm["gene_panel"]
     held_out = np.setdiff1d(np.arange(model.adata.n_obs), model.train_indices)
-    encoder = Encoder(model, model.adata.var_names)
     labels = model.adata.obs["group"].to_numpy()
-    u = torch.cat([part[0] for part in encoder.read(np.arange(model.adata.n_obs))])
+    u = model.module.scaled(torch.from_numpy(model.adata.X))
     for g, group in enumerate(GROUPS):
         cells = held_out[labels[held_out] == group]
         with torch.no_grad():
@@ -113,16 +112,6 @@ def test_path_grows_and_bootstrap_counts(model):
     assert (frequency.max() == 1).all()
 
 
-def test_cut_encoder_equals_the_whole(model):
-    encoder = Encoder(model, model.adata.var_names)
-    cells = np.arange(0, 240, 7)
-    h, rest = encoder.cut(cells)
-    z = rest(h, torch.arange(len(cells)))
-    np.testing.assert_allclose(
-        z.detach(), model.get_latent_representation(indices=cells), atol=1e-5
-    )
-
-
 @pytest.mark.parametrize("name", ["SCVI", "SCANVI", "LinearSCVI", "PEAKVI", "SIVAE"])
 def test_any_vae(name):
     scvi.settings.seed = 0
@@ -136,13 +125,6 @@ def test_any_vae(name):
         cls.setup_anndata(adata, batch_key="batch", **options)
         model = cls(adata, n_latent=3, n_hidden=16)
     model.train(20, train_size=0.7, **QUIET)
-    encoder = Encoder(model, adata.var_names)
-    read = torch.cat([part[0] for part in encoder.read(np.arange(10))])
-    x = torch.from_numpy(adata.X[:10].toarray())
-    expected = {"PEAKVI": x, "SIVAE": model.module.scaled(x) if name == "SIVAE" else None}
-    torch.testing.assert_close(read, expected.get(name, torch.log1p(x)), rtol=1e-5, atol=1e-5)
-    z = torch.cat([part[2] for part in encoder.read(np.arange(10))])
-    np.testing.assert_allclose(z, model.get_latent_representation(indices=np.arange(10)), atol=1e-4)
     lv.explain.gene_panel(model, "group", groups=["T", "B"], progress=False, n_steps=8, n_null=2)
     assert adata.uns["gene_panel"]["names"].dtype.names == ("T", "B")
 
@@ -299,11 +281,33 @@ def test_mudata(build, tmp_path):
 def test_untrained():
     adata = simulate(60)
     scvi.model.SCVI.setup_anndata(adata)
-    with pytest.raises(ValueError, match="not trained"):
+    with pytest.raises(RuntimeError, match="not trained"):
         lv.explain.gene_panel(scvi.model.SCVI(adata), "group")
 
 
-def test_models_without_one_latent_position_are_refused(fitted):
-    """MULTIVI averages several encoders: a panel of one of them would not be its panel."""
-    with pytest.raises(TypeError, match="MULTIVI does not encode a cell into one latent position"):
-        lv.explain.gene_panel(fitted("MULTIVI"), "batch", progress=False)
+def test_a_panel_moves_the_joint_position_of_several_modalities(fitted):
+    """The change of the genes, added to their counts, takes cells across where MULTIVI itself puts them."""
+    model = fitted("MULTIVI")
+    mdata = lv.explain.gene_panel(model, "batch", n_steps=10, n_null=2, progress=False, copy=True)
+    rna, result = mdata["rna"], mdata["rna"].uns["gene_panel"]
+    group = result["names"].dtype.names[0]
+    function = adapter(model, modality="rna")
+    labels, held_out = rna.obs["batch"].astype(str), function.held_out_cells
+    z = model.get_latent_representation()
+    learned = {g: np.intersect1d(np.flatnonzero(labels == g), function.train_cells) for g in labels.unique()}  # fmt: skip
+    centers = {g: z[cells].mean(0) for g, cells in learned.items()}
+    std = rna.X.toarray()[function.train_cells].std(0)
+    cells = np.intersect1d(np.flatnonzero(labels == group), held_out)
+    tensors = function.minibatch(cells)
+    moved = function.values(tensors) + torch.from_numpy(rna.varm["gene_panel"][:, 0] * std)
+    moved = function.evaluate(moved, tensors, "latent").numpy()
+    apart = np.stack([np.linalg.norm(moved - center, axis=1) for center in centers.values()])
+    left = np.array(list(centers))[apart.argmin(0)] != group
+    assert left.mean() == pytest.approx(result["panels"]["flip_rate"].iloc[0], abs=0.15)
+
+
+def test_peaks_whose_first_layer_is_no_matrix_are_refused(fitted):
+    with pytest.raises(TypeError, match="Sets of peaks explain the expression that GRIDS predicts"):
+        lv.explain.gene_panel(fitted("GRIDS"), "cell_type", modality="atac", progress=False)
+    mdata = lv.explain.gene_panel(fitted("GRIDS"), "cell_type", progress=False, n_steps=3, n_null=1, copy=True)  # fmt: skip
+    assert "gene_panel" in mdata["rna"].uns  # genes, by default

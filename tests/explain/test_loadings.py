@@ -9,7 +9,8 @@ import scvi
 import torch
 
 import lucidvi as lv
-from lucidvi.explain._decoder import decoder, mean_jacobian
+from lucidvi.adapters import adapter
+from lucidvi.explain._loadings import decoder, mean_jacobian
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 
@@ -61,7 +62,7 @@ def test_mean_derivative_equals_finite_differences(counts, name):
         cls.setup_anndata(adata, batch_key="batch")
         model = cls(adata, n_hidden=8, n_latent=2)
     model.train(2, **QUIET)
-    z, decode = decoder(model, np.arange(60))
+    z, decode = decoder(adapter(model), np.arange(60))
     with torch.no_grad():
         expected = finite_differences(decode, z)
     torch.testing.assert_close(mean_jacobian(decode, z), expected, atol=4e-3, rtol=2e-2)
@@ -74,7 +75,7 @@ def test_decoder_equals_the_public_method(counts):
     scvi.model.SCVI.setup_anndata(counts, batch_key="batch")
     model = scvi.model.SCVI(counts, n_hidden=8, n_latent=2)
     model.train(2, **QUIET)
-    z, decode = decoder(model, np.arange(20))
+    z, decode = decoder(adapter(model), np.arange(20))
     # scvi draws z; a posterior of no width makes the draw its mean
     with torch.no_grad():
         model.module.z_encoder.var_encoder.bias.fill_(-60.0)
@@ -102,7 +103,7 @@ def test_sivae_gives_its_feature_embedding(sivae):
 def test_derivative_of_sivae_is_what_its_parts_multiply_to(sivae):
     adata = lv.explain.loadings(sivae, derivative=True, key_added="slope", n_cells=50, copy=True)
     z, decode = decoder(
-        sivae, np.sort(np.random.default_rng(0).permutation(sivae.train_indices)[:50])
+        adapter(sivae), np.sort(np.random.default_rng(0).permutation(sivae.train_indices)[:50])
     )
     with torch.no_grad():
         expected = finite_differences(decode, z, 1e-3)
@@ -135,12 +136,17 @@ def test_scanpy_reads_what_is_stored(sivae, tmp_path):
 
 
 def test_unsupported_model(counts):
-    with pytest.raises(TypeError, match="SIVAE, got SCVI"):
-        scvi.model.SCVI.setup_anndata(counts)
-        lv.explain.feature_graph(scvi.model.SCVI(counts))
-    adata = counts.copy()
-    scvi.model.AmortizedLDA.setup_anndata(adata)
-    model = scvi.model.AmortizedLDA(adata, n_topics=2)
+    scvi.model.SCVI.setup_anndata(counts, batch_key="batch")
+    model = scvi.model.SCVI(counts, n_hidden=8, n_latent=2)
     model.train(1, **QUIET)
-    with pytest.raises(TypeError, match="AmortizedLDA does not decode"):
-        lv.explain.loadings(model)
+    with pytest.raises(
+        TypeError, match="Only lucidvi.model.SIVAE embeds its features; this is a SCVI"
+    ):
+        lv.explain.feature_graph(model)
+    counts = counts.copy()
+    counts.layers["counts"] = counts.X.toarray()
+    scvi.external.VELOVI.setup_anndata(counts, spliced_layer="counts", unspliced_layer="counts")
+    velovi = scvi.external.VELOVI(counts, n_hidden=8, n_latent=2)
+    velovi.train(1, **QUIET)
+    with pytest.raises(TypeError, match="VELOVI does not decode its genes from the latent space"):
+        lv.explain.loadings(velovi)

@@ -8,7 +8,7 @@ import scanpy as sc
 import scvi
 
 import lucidvi as lv
-from lucidvi.explain._panel_confidence import panel_confidence
+from lucidvi.explain.panel._panel_confidence import panel_confidence
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 TRUE = [f"g{i}" for i in range(8)]
@@ -187,7 +187,7 @@ def test_progress_can_be_silenced(model, capfd):
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"key": "gene_panle"}, KeyError, "uns\\['gene_panle'\\] is no gene panel.*Did you mean 'gene_panel'"),
+        ({"key": "gene_panle"}, KeyError, "uns\\['gene_panle'\\] holds no gene panel.*Did you mean 'gene_panel'"),
         ({"key": "log1p"}, KeyError, "key_added='log1p'"),
         ({"groups": ["healthy"]}, ValueError, "Group of uns\\['gene_panel'\\] 'healthy' is unknown"),
         ({"n_draws": 0}, ValueError, "n_draws=0 is too small"),
@@ -220,5 +220,5 @@ def test_bad_data(model):
 def test_untrained(shared):
     adata = shared.adata.copy()
     lv.model.ACE.setup_anndata(adata, labels_key="condition")
-    with pytest.raises(ValueError, match="not trained"):
+    with pytest.raises(RuntimeError, match="not trained"):
         panel_confidence(lv.model.ACE(adata, n_latent=4, hidden=(16,)))

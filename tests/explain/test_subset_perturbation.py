@@ -6,8 +6,8 @@ import pytest
 from anndata import AnnData
 
 import lucidvi as lv
-from lucidvi.explain import _subset_perturbation
-from lucidvi.explain._evaluate_set import matched_random_sets
+from lucidvi.explain.subset import _subset_perturbation
+from lucidvi.explain.subset._report import matched_random_sets
 
 KEY = "subset_perturbation"
 GENES = ["gene_0001", "gene_0003"]
@@ -97,7 +97,7 @@ def test_layout(explained, result):
         "n_features": 4, "direction": "down", "beta": 0.1, "method": "coordinate_descent",
         "start": "greedy", "n_candidates": 32, "max_sweeps": 10, "n_restarts": 0, "beam_size": 5,
         "min_openness": 0.0, "n_null": 20, "modality": "atac", "target_modality": "rna",
-        "scale": "expm1", "groupby": "cell_type", "seed": 0,
+        "scale": "expm1", "output": "expression", "feature_kind": "peaks", "groupby": "cell_type", "seed": 0,
     }  # fmt: skip
     assert not {KEY} & set(explained.adata["rna"].uns)
 
@@ -219,13 +219,16 @@ def test_round_trip_and_every_plot(explained, result, tmp_path):
         lv.pl.subset_before_after(data, GENES[0], "type_1").figure.canvas.draw()
         lv.pl.locus(data, GENES[0], "type_1").figure.canvas.draw()
         lv.pl.subset_summary(data).figure.canvas.draw()
-    table = lv.explain.cross_effect(explained, mdata=reread)
-    pd.testing.assert_frame_equal(table, lv.explain.cross_effect(explained))
-    lv.pl.cross_effect(table).figure.canvas.draw()
+    lv.explain.cross_effect(explained)
+    lv.explain.cross_effect(explained, adata=reread)
+    table = lv.get.cross_effect(explained.adata)
+    pd.testing.assert_frame_equal(lv.get.cross_effect(reread), table)
+    lv.pl.cross_effect(reread, show=False).figure.canvas.draw()
 
 
 def test_cross_effect(explained, result, expression):
-    table = lv.explain.cross_effect(explained)
+    lv.explain.cross_effect(explained)
+    table = lv.get.cross_effect(explained.adata)
     assert list(table.columns) == GROUPS
     assert list(table.index) == [f"{gene} | {group}" for group in GROUPS for gene in GENES]
     for row in result["sets"].itertuples():
@@ -237,7 +240,8 @@ def test_cross_effect(explained, result, expression):
     before, after = (expression(explained, GENES[1], cells, p) for p in ([], peaks))
     expected = (after.mean() - before.mean()) / before.mean()
     assert table.loc[f"{GENES[1]} | type_0", "type_2"] == pytest.approx(expected, rel=1e-3)
-    change = lv.explain.cross_effect(explained, relative=False)
+    lv.explain.cross_effect(explained, relative=False, key_added="change")
+    change = lv.get.cross_effect(explained.adata, key="change")
     expected = after.mean() - before.mean()
     assert change.loc[f"{GENES[1]} | type_0", "type_2"] == pytest.approx(expected, rel=1e-3)
 
@@ -433,7 +437,8 @@ def test_up_opens_peaks(model, expression):
     assert row["redundancy"] == pytest.approx(row["delta"] - total, rel=1e-4, abs=1e-5)
     null = up["null"]["delta"]
     assert row["p_value_model"] == pytest.approx((1 + (null >= row["delta"]).sum()) / 6)
-    table = lv.explain.cross_effect(model)
+    lv.explain.cross_effect(model)
+    table = lv.get.cross_effect(model.adata)
     assert table.loc["gene_0001 | all", "all"] == pytest.approx(row["rel_delta"], rel=1e-5)
 
 

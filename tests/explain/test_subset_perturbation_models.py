@@ -11,8 +11,10 @@ import scvi
 import torch
 
 import lucidvi as lv
-from lucidvi.explain import _subset_perturbation
-from lucidvi.explain._surrogate import make_surrogate
+from lucidvi.adapters import adapter
+from lucidvi.explain.subset import _subset_perturbation
+from lucidvi.explain.subset._pairs import adapter_for_sets
+from lucidvi.explain.subset._population import Population
 
 KEY = "subset_perturbation"
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
@@ -156,9 +158,9 @@ def test_best_feature_and_its_effect(fitted, name, target, column, mean_only):
 def test_joint_latent_where_a_modality_vanishes(fitted, mean_only):
     """A cell whose peaks are all closed lies where its expression puts it."""
     model = fitted("MULTIVI")
-    surrogate, cells = make_surrogate(model, "atac", "latent"), np.arange(30)
-    h = torch.zeros(30, surrogate.affine().n_columns)
-    found = surrogate.expression(cells)(h, torch.arange(30))
+    population, cells = Population(adapter(model, modality="atac"), "latent"), np.arange(30)
+    h = torch.zeros(30, population.cut.affine.n_columns)
+    found = population.outputs(cells)(h, torch.arange(30))
     data = masked(model.adata, model.adata["atac"].var_names, "atac")
     expected = model.get_latent_representation(data)[cells]
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -212,12 +214,14 @@ def test_three_genes_stored_and_drawn(multivi, tmp_path):
         lv.pl.subset_before_after(data, genes[0], "type_1").figure.canvas.draw()
         lv.pl.locus(data, genes[0], "type_1").figure.canvas.draw()
         lv.pl.subset_summary(data).figure.canvas.draw()
-    table = lv.explain.cross_effect(multivi, mdata=reread)
-    pd.testing.assert_frame_equal(table, lv.explain.cross_effect(multivi))
+    lv.explain.cross_effect(multivi)
+    lv.explain.cross_effect(multivi, adata=reread)
+    table = lv.get.cross_effect(reread)
+    pd.testing.assert_frame_equal(table, lv.get.cross_effect(mdata))
     for row in result["sets"].itertuples():
         own = table.loc[f"{row.gene} | {row.group}", row.group]
         assert own == pytest.approx(row.rel_delta, rel=1e-3, abs=1e-6)
-    lv.pl.cross_effect(table).figure.canvas.draw()
+    lv.pl.cross_effect(reread, show=False).figure.canvas.draw()
     plt.close("all")
 
 
@@ -249,17 +253,18 @@ def test_other_models_are_stored_and_drawn(fitted, name, target, stored, tmp_pat
     assert drawn.get_xlabel() == f"{'Peak' if name == 'PEAKVI' else 'Gene'}s by rank"
     lv.pl.subset_before_after(reread).figure.canvas.draw()
     lv.pl.subset_summary(reread).figure.canvas.draw()
-    table = lv.explain.cross_effect(model, mdata=reread)
+    lv.explain.cross_effect(model, adata=reread)
+    table = lv.get.cross_effect(reread)
     latent = isinstance(target, dict)
     assert table.attrs["relative"] is not latent
     row = out.uns[KEY]["sets"].iloc[0]
     own = table.loc[f"{row['gene']} | {row['group']}", row["group"]]
     assert own == pytest.approx(row["delta" if latent else "rel_delta"], rel=1e-3, abs=1e-6)
-    lv.pl.cross_effect(table).figure.canvas.draw()
+    lv.pl.cross_effect(reread, show=False).figure.canvas.draw()
     plt.close("all")
     if latent:
         with pytest.raises(ValueError, match="Pass relative=False"):
-            lv.explain.cross_effect(model, mdata=reread, relative=True)
+            lv.explain.cross_effect(model, adata=reread, relative=True)
 
 
 def test_finished_pairs_are_skipped(multivi, monkeypatch):
@@ -307,7 +312,8 @@ def test_cells_without_peaks_are_left_out(multivi):
     )
     other = scvi.model.MULTIVI(mdata, n_hidden=8, n_latent=2)
     other.train(1, train_size=0.7, validation_size=0.3, **QUIET)
-    surrogate = make_surrogate(other)
     empty = np.flatnonzero(np.asarray(mdata["atac"].X.sum(1)).ravel() == 0)
     assert len(empty) == 4
-    assert not np.isin(empty, [*surrogate.train_cells, *surrogate.test_cells]).any()
+    result = explain(other, "gene_0003")
+    left = [c for c in adapter_for_sets(other, None, None).held_out_cells if c not in empty]
+    assert result["cells"]["cell"].tolist() == mdata.obs_names[left].tolist()

@@ -8,8 +8,9 @@ import scvi
 import torch
 
 import lucidvi as lv
-from lucidvi.explain._model_function import model_function
-from lucidvi.explain._surrogate import make_surrogate
+from lucidvi.adapters import adapter
+from lucidvi.explain.subset._pairs import adapter_for_sets
+from lucidvi.explain.subset._population import Population
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 
@@ -19,29 +20,29 @@ OUTPUTS = [
     ("PEAKVI", None, "latent"), ("PEAKVI", None, "accessibility"), ("SCVI", None, "expression"),
     ("SCVI", None, "latent"), ("LinearSCVI", None, "expression"), ("SCARE", None, "expression"),
     ("SCANVI", None, "label"), ("SCANVI", None, "latent"), ("SCANVI", None, "expression"),
+    ("TOTALVI", "rna", "expression"), ("TOTALVI", "protein_expression", "protein"), ("ACE", None, "label"),
+    ("SIVAE", None, "expression"), ("GRIDS", "rna", "accessibility"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "modality", "output"), OUTPUTS)
 def test_values_are_those_of_the_adapter(fitted, name, modality, output):
     """With and without masked features, for cells in any order; also after being sent to another process."""
-    surrogate = make_surrogate(fitted(name), modality, output)
-    function = model_function(fitted(name), modality)
-    cells, rows = np.random.default_rng(0).permutation(len(surrogate.cells))[:20], torch.arange(20)
+    function = adapter(fitted(name), modality=modality)
+    population = Population(function, output)
+    cells, rows = np.random.default_rng(0).permutation(len(function.cells))[:20], torch.arange(20)
     tensors = function.minibatch(cells)
-    for gone in ([], [1, 2, 7]):
+    for gone in ([], [0, 2, 4]):
         x = function.values(tensors).clone()
         x[:, gone] = 0
         with torch.no_grad():
             expected = function(x, tensors, function.target({output: None}))
         if output == "expression":
             expected = torch.log1p(1e4 * expected)
-        problem = surrogate.problem(
-            surrogate.input(cells), surrogate.affine(), lambda h, _: h[:, 0], replacement=0.0
-        )
-        found = surrogate.expression(cells)(problem.image(gone), rows)
+        problem = population.problem(cells, None, lambda h, _: h[:, 0], replacement=0.0)
+        found = population.outputs(cells)(problem.image(gone), rows)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-        sent = pickle.loads(pickle.dumps(surrogate))
+        sent = pickle.loads(pickle.dumps(population))
         one, nothing = sent.parts(cells, 1)(problem.image(gone), rows)
         torch.testing.assert_close(one, expected[:, 1], rtol=1e-4, atol=1e-4)
         assert not nothing.any()
@@ -50,16 +51,18 @@ def test_values_are_those_of_the_adapter(fitted, name, modality, output):
 @pytest.mark.parametrize("beta", [0.0, 0.1, 5.0])
 @pytest.mark.parametrize("output", ["expression", "latent"])
 def test_loss_equals_its_formula(fitted, output, beta):
-    surrogate, cells, rows = make_surrogate(fitted("MULTIVI"), None, output), np.arange(40), torch.tensor([5, 0, 5, 31])  # fmt: skip
-    h = surrogate.affine().apply(surrogate.input(cells))
-    changed = (h[rows] - surrogate.affine().rows(np.array([3, 4, 4, 7]))).requires_grad_(True)
-    outputs = surrogate.expression(cells)
+    population = Population(adapter(fitted("MULTIVI"), modality="atac"), output)
+    cells, rows = np.arange(40), torch.tensor([5, 0, 5, 31])
+    affine = population.cut.affine
+    h = affine.apply(population.x[cells])
+    changed = (h[rows] - affine.rows(np.array([3, 4, 4, 7]))).requires_grad_(True)
+    outputs = population.outputs(cells)
     y, unchanged = outputs(changed, rows), outputs(h, torch.arange(40))
     size = unchanged.mean(0) if output == "expression" else unchanged.std(0, correction=0)
     drift = ((y - unchanged[rows]) / size.clamp_min(0.1)) ** 2
     drift[:, 1] = 0
     expected = -y[:, 1] / size.clamp_min(0.1)[1] + beta / y.shape[1] * drift.sum(1)
-    loss = surrogate.loss(cells, 1, sign=-1.0, beta=beta, h=h)(changed, rows)
+    loss = population._loss(cells, 1, -1.0, beta, h)(changed, rows)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
     (gradient,) = torch.autograd.grad(loss.sum(), changed)
     assert gradient.abs().sum() > 0
@@ -68,7 +71,7 @@ def test_loss_equals_its_formula(fitted, output, beta):
 def test_the_model_stays_as_it_is(fitted):
     model = fitted("MULTIVI")
     before = {k: v.clone() for k, v in model.module.state_dict().items()}
-    make_surrogate(model)
+    Population(adapter_for_sets(model, None, None), "expression")
     assert all(p.requires_grad for p in model.module.parameters())
     for name, value in model.module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -81,28 +84,27 @@ def test_the_model_stays_as_it_is(fitted):
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("TOTALVI", {}, TypeError, "Cannot explain a TOTALVI. Allowed: lucidvi.model.GRIDS; MULTIVI, PEAKVI"),
-        ("ACE", {}, TypeError, "Cannot explain a ACE"),
         ("MULTIVI", {"modality": "x"}, ValueError, "modality='x' is not read by this MULTIVI.*'rna', 'atac'"),
-        ("SCVI", {"modality": "rna"}, ValueError, "modality='rna'.*none, the model reads an AnnData"),
-        ("GRIDS", {"modality": "rna"}, ValueError, "modality='rna', but GRIDS explains by peaks. Allowed: 'atac'"),
-        ("GRIDS", {"genes": {"latent": 0}}, TypeError, "GRIDS has no latent to explain by sets"),
-        ("MULTIVI", {"genes": "label"}, TypeError, "MULTIVI has no label to explain"),
-        ("PEAKVI", {}, TypeError, "PEAKVI has no expression to explain"),
-        ("SCVI", {"genes": "CD8A"}, ValueError, "Gene 'CD8A' is unknown"),
-        ("SCVI", {"genes": {"latent": 9}}, ValueError, "Latent dimension 'latent 9' is unknown. Did you mean"),
-        ("SCANVI", {"genes": {"label": "B"}}, ValueError, "Label 'B' is unknown"),
-        ("SCVI", {"genes": {"size": 1}}, ValueError, "Pass names of genes, or a dict with one of 'latent'"),
-        ("SCVI", {"genes": {}}, ValueError, "Pass names of genes"),
+        ("SCVI", {"modality": "rna"}, ValueError, "modality='rna'.*none, it reads one modality"),
+        ("GRIDS", {"target": {"latent": 0}}, TypeError, "expression that GRIDS predicts, not its latent positions"),
+        ("MULTIVI", {"target": "label"}, ValueError, "Gene 'label' is unknown"),
+        ("MULTIVI", {"target": {"label": "B"}}, TypeError, "MULTIVI that reads 'atac' has no label to explain. It has: latent"),
+        ("PEAKVI", {"target": "CD8A"}, ValueError, "Peak 'CD8A' is unknown"),
+        ("PEAKVI", {"target": {"expression": "gene_1"}}, TypeError, "PEAKVI has no expression to explain"),
+        ("SCVI", {"target": "CD8A"}, ValueError, "Gene 'CD8A' is unknown"),
+        ("SCVI", {"target": {"latent": 9}}, ValueError, "Latent dimension '9' is unknown. Known: '0'"),
+        ("SCANVI", {"target": {"label": "B"}}, ValueError, "Label 'B' is unknown"),
+        ("SCVI", {"target": {"size": 1}}, TypeError, "SCVI has no size to explain. It has: latent, expression"),
+        ("SCVI", {"target": {}}, ValueError, "Pass the name of a gene"),
         ("SCVI", {"direction": "up"}, ValueError, "direction='up' sets features to 1.*accessibility of 0 and 1 only"),
         ("SCVI", {"groupby": "Batch"}, KeyError, "groupby='Batch' is not a column of .obs. Did you mean 'batch'"),
-        ("SCVI", {"genes": {"latent": 0}, "window": 100}, ValueError, "window needs target genes"),
+        ("SCVI", {"target": {"latent": 0}, "window": 100}, ValueError, "window needs target genes"),
         ("SCVI", {"window": 100}, KeyError, "no coordinates"),
-        ("PEAKVI", {"genes": "latent", "n_features": 40}, ValueError, r"only 15 peaks can be selected for target 'latent 0'"),
+        ("PEAKVI", {"target": "latent", "n_features": 40}, ValueError, r"only 15 peaks can be selected for target 'latent 0'"),
     ],
 )  # fmt: skip
 def test_bad_input(fitted, name, options, error, message):
-    options = {"genes": "gene_1", "n_features": 2, "progress": False} | options
+    options = {"target": "gene_1", "n_features": 2, "progress": False} | options
     with pytest.raises(error, match=message):
         lv.explain.subset_perturbation(fitted(name), **options)
 
@@ -111,10 +113,10 @@ def test_nothing_held_out():
     adata = scvi.data.synthetic_iid(batch_size=40, n_genes=10)
     scvi.model.SCVI.setup_anndata(adata)
     model = scvi.model.SCVI(adata, n_hidden=8, n_latent=2)
-    with pytest.raises(RuntimeError, match=r"not trained. Call `model.train\(\)` first"):
+    with pytest.raises(RuntimeError, match=r"not trained. Call model.train\(\) first"):
         lv.explain.subset_perturbation(model, "gene_1")
     model.train(1, train_size=1.0, **QUIET)
-    with pytest.raises(ValueError, match=r"no cell is left.*model.train\(train_size=0.8\)"):
+    with pytest.raises(ValueError, match=r"no held-out cell.*model.train\(train_size=0.8\)"):
         lv.explain.subset_perturbation(model, "gene_1")
     adata.obs["part"] = np.where(np.arange(80) == 0, "one", "rest")
     model.train(1, train_size=0.5, **QUIET)

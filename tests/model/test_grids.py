@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import lucidvi as lv
-from lucidvi.explain._surrogate import make_surrogate
+from lucidvi.adapters import adapter
 from lucidvi.model.grids._data import MultiomeDataset
 
 N_CELLS, N_GENES, N_PEAKS = 400, 8, 300
@@ -228,10 +228,11 @@ def test_latent_representation_serves_scanpy(model):
 
 def explained(model, x):
     """The path that explanations take: affine map of the open peaks, then the rest."""
-    surrogate, cells = make_surrogate(model), np.arange(len(x))
-    h = surrogate.affine().apply(sp.csr_matrix(x, dtype=np.float32))
+    function, cells = adapter(model), np.arange(len(x))
+    cut = function.cut("expression")
     with torch.no_grad():
-        return surrogate.expression(cells)(h, torch.from_numpy(cells)).clamp_min(0)
+        h = cut.affine.apply(sp.csr_matrix(x, dtype=np.float32))
+        return cut(h, cut.own_values(function.minibatch(cells))).clamp_min(0)
 
 
 @pytest.mark.parametrize("settings", [{}, {"cis": "linear"}, {"cis_window": None}])

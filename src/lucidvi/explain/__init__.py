@@ -1,14 +1,14 @@
 """Explanations of trained models; results go into the AnnData or MuData of the model."""
 
-from lucidvi.explain._attribution_confidence import attribution_confidence
-from lucidvi.explain._attributions import attributions
-from lucidvi.explain._cross_effect import cross_effect
-from lucidvi.explain._faithfulness import faithfulness
 from lucidvi.explain._feature_graph import feature_graph
-from lucidvi.explain._gene_panel import gene_panel
 from lucidvi.explain._loadings import loadings
-from lucidvi.explain._panel_confidence import panel_confidence
-from lucidvi.explain._subset_perturbation import subset_perturbation
+from lucidvi.explain.attribution._attribution_confidence import attribution_confidence
+from lucidvi.explain.attribution._attributions import attributions
+from lucidvi.explain.attribution._faithfulness import faithfulness
+from lucidvi.explain.panel._gene_panel import gene_panel
+from lucidvi.explain.panel._panel_confidence import panel_confidence
+from lucidvi.explain.subset._cross_effect import cross_effect
+from lucidvi.explain.subset._subset_perturbation import subset_perturbation
 
 __all__ = [
     "attribution_confidence",

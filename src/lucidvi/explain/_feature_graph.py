@@ -7,7 +7,8 @@ from scanpy.neighbors import Neighbors
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
-from lucidvi.explain._registered import registered
+from lucidvi.adapters import adapter
+from lucidvi.explain._results import opened, placed, write
 from lucidvi.model import SIVAE
 
 
@@ -66,8 +67,9 @@ def feature_graph(
     >>> adata.varp["sivae_neighbors"].shape
     (300, 300)
     """
+    function = adapter(model)
     if not isinstance(model, SIVAE):
-        raise TypeError(f"Expected a lucidvi.model.SIVAE, got {type(model).__name__}.")
+        raise TypeError(f"Only lucidvi.model.SIVAE embeds its features; this is a {type(model).__name__}.")  # fmt: skip
     check_integer(n_neighbors, 2, "n_neighbors")
     embedding = model.get_feature_embedding()
     if n_neighbors >= len(embedding):
@@ -78,15 +80,17 @@ def feature_graph(
     carrier.obsm["X"] = embedding.to_numpy()
     graph = Neighbors(carrier)
     graph.compute_neighbors(n_neighbors + 1, use_rep="X")  # scanpy counts the point itself
-    data = model.adata.copy() if copy else model.adata
-    target = registered(model, data)
+    data, store = opened(function, copy)
     names = {"connectivities_key": key_added, "distances_key": f"{key_added}_distances"}
-    target.varp[names["connectivities_key"]] = graph.connectivities.tocsr()
-    target.varp[names["distances_key"]] = graph.distances.tocsr()
+    graphs = {names["connectivities_key"]: graph.connectivities, names["distances_key"]: graph.distances}  # fmt: skip
+    place = placed(np.arange(len(embedding)), embedding.index, store, fill=-1)
     params = {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean"}
-    target.uns[key_added] = {**names, "params": params}
-    target.var[Key.CENTRALITY] = model.get_feature_centrality(split="train").to_numpy()
+    centrality = {Key.CENTRALITY: model.get_feature_centrality(split="train")}
     if len(model.validation_indices) + len(model.test_indices):
-        held_out = model.get_feature_centrality(split="held_out")
-        target.var[f"{Key.CENTRALITY}_held_out"] = held_out.to_numpy()
+        centrality[f"{Key.CENTRALITY}_held_out"] = model.get_feature_centrality(split="held_out")
+    write(
+        store, key_added, {**names, "params": params},
+        varp={name: g.tocsr()[place][:, place] for name, g in graphs.items()},
+        var={name: values.to_numpy()[place] for name, values in centrality.items()},
+    )  # fmt: skip
     return data if copy else None

@@ -1,32 +1,39 @@
 """Loadings of the latent dimensions of any VAE, under one layout."""
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from mudata import MuData
-from scvi.model import LinearSCVI
 from scvi.model.base import BaseModelClass
+from torch import Tensor
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
-from lucidvi.explain._decoder import decoder, mean_jacobian
-from lucidvi.explain._registered import registered
-from lucidvi.model import SIVAE
+from lucidvi.adapters import Adapter, adapter
+from lucidvi.explain._results import opened, placed, write
+
+Decode = Callable[[Tensor], Tensor]
 
 
 def loadings(
     model: BaseModelClass,
     *,
     derivative: bool = False,
+    modality: str | None = None,
     n_cells: int = 1000,
-    key_added: str = Key.LOADINGS,
+    adata: AnnData | MuData | None = None,
     seed: int | None = 0,
+    key_added: str = Key.LOADINGS,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    """How much each feature goes with each latent dimension.
+    """Store how much each feature goes with each latent dimension.
 
-    The feature embedding of :class:`~lucidvi.model.SIVAE` :cite:p:`Choi2023`, the decoder weights of
-    :class:`~scvi.model.LinearSCVI`, and for any other VAE of scvi-tools the derivative of its decoder by the latent
+    These are the feature embedding of :class:`~lucidvi.model.SIVAE` :cite:p:`Choi2023`, the decoder weights of
+    :class:`~scvi.model.LinearSCVI`, and for any other model with a decoder the derivative of its decoder by the latent
     dimension, averaged over cells (of log-expression for counts, of the logit for probabilities). Signs and scale of a
     latent dimension are arbitrary; compare features within one.
 
@@ -36,14 +43,18 @@ def loadings(
         Trained model.
     derivative
         Take the decoder's derivative for the first two as well, to check how faithful their own loadings are.
+    modality
+        Modality of a MuData whose features are decoded; by default the first the model reads.
     n_cells
         Training cells the derivative is averaged over, drawn at random.
-    key_added
-        Name of the result.
+    adata
+        Cells to average over instead of the model's data, with the same features.
     seed
         Seed of that draw.
+    key_added
+        Name of the result.
     copy
-        Return a copy of the data with the result instead of changing the data.
+        Return a changed copy of the data instead of writing into them.
 
     Returns
     -------
@@ -56,7 +67,7 @@ def loadings(
 
     Raises
     ------
-    ValueError
+    RuntimeError
         If the model is not trained.
     TypeError
         If the model has no such decoder.
@@ -73,25 +84,58 @@ def loadings(
     (300, 2)
     """
     check_integer(n_cells, 1, "n_cells")
-    if not model.is_trained:
-        raise ValueError("The model is not trained. Call model.train() first.")
-    params: dict[str, str | int] = {"model": type(model).__name__}
-    if isinstance(model, SIVAE) and not derivative:
-        table = model.get_feature_embedding()
-        params["kind"] = "feature embedding"
-    elif isinstance(model, LinearSCVI) and not derivative:
-        table = model.get_loadings()
-        params["kind"] = "decoder weights"
+    function = adapter(model, adata, modality=modality)
+    data, store = opened(function, copy)
+    own = None if derivative else function.loadings()
+    params: dict[str, str | int] = {"model": function.model_name}
+    if own is not None:
+        params["kind"], table = own[0], own[1]
     else:
-        pool = np.asarray(model.train_indices)
-        cells = np.random.default_rng(seed).permutation(pool)[:n_cells]
-        z, decode = decoder(model, np.sort(cells))
-        values = mean_jacobian(decode, z).cpu().numpy()
-        names = model._feature_names() if isinstance(model, SIVAE) else model.get_var_names()
-        table = pd.DataFrame(values, index=names)
+        cells = np.random.default_rng(seed).permutation(function.train_cells)[:n_cells]
+        z, decode = decoder(function, np.sort(cells))
+        names = function.output(decoded_kind(function)).names
+        table = pd.DataFrame(mean_jacobian(decode, z).cpu().numpy(), index=names)
         params |= {"kind": "mean decoder derivative", "n_cells": len(cells)}
-    data = model.adata.copy() if copy else model.adata
-    target = registered(model, data)
-    target.varm[key_added] = table.to_numpy(np.float32)
-    target.uns[key_added] = {"params": params}
+    values = placed(table.to_numpy(np.float32), table.index.astype(str), store, fill=np.nan)
+    write(store, key_added, {"params": params}, varm={key_added: values})
     return data if copy else None
+
+
+def decoder(function: Adapter, cells: np.ndarray) -> tuple[Tensor, Decode]:
+    """Return latent positions of cells and what decodes them: logarithms of shares, logits of probabilities."""
+    kind = decoded_kind(function)
+    scale = function.output(kind).scale
+    tensors = function.minibatch(cells)
+    with torch.no_grad():
+        z = function.evaluate(function.values(tensors), tensors, "latent")
+
+    def decode(z: Tensor) -> Tensor:
+        y = function.decoded(z, tensors, kind)
+        if scale == "share":
+            return y.clamp_min(1e-12).log()
+        return torch.logit(y, eps=1e-6) if scale == "probability" else y
+
+    return z, decode
+
+
+def mean_jacobian(decode: Decode, z: Tensor) -> Tensor:
+    """Return the derivative of a decoder by each latent dimension, averaged over cells, outputs x dimensions."""
+    columns = []
+    with torch.no_grad():
+        for k in range(z.shape[1]):
+            tangent = torch.zeros_like(z)
+            tangent[:, k] = 1.0
+            _, derivative = torch.func.jvp(decode, (z,), (tangent,))
+            columns.append(cast("Tensor", derivative).mean(0))
+    return torch.stack(columns, 1)
+
+
+def decoded_kind(function: Adapter) -> str:
+    """Return the kind of output that consists of the features that are read."""
+    for kind in function.kinds:
+        if not kind.startswith("latent") and function.output(kind).names.equals(function.features):
+            return kind
+    raise TypeError(
+        f"{function.model_name} does not decode its {function.input.kind} from the latent space, so that they have no loadings. "
+        f"Its outputs: {', '.join(function.kinds)}."
+    )

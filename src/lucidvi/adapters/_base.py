@@ -1,0 +1,508 @@
+"""A trained model as a deterministic, differentiable function of the features it reads."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass
+from torch import Tensor, nn
+
+from lucidvi._validation import check_names
+from lucidvi.model._split import split_of
+
+if TYPE_CHECKING:
+    from lucidvi.adapters._first_layer import Cut
+
+Tensors = dict[str, Tensor]
+_WHAT = {"expression": "Gene", "label": "Label", "accessibility": "Peak", "protein": "Protein"}
+CHUNK = 512
+"""Cells whose features are held dense at a time."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How data become the values that are explained, and what the first layer reads.
+
+    Values are ``log1p(log * data)``, or the data themselves where ``log`` is 0; data of 0 have the value 0. The first
+    layer reads the values plus a constant, or their standard scores where ``mean`` and ``std`` are given.
+
+    Parameters
+    ----------
+    log
+        Factor inside the logarithm; 0 for data that are read as they are.
+    mean, std
+        Mean and standard deviation of each feature, shape ``(n_features,)``.
+    limit
+        Standard scores are clipped at this value.
+    shift
+        Constant that the first layer reads in addition.
+    """
+
+    log: float = 0.0
+    mean: Tensor | None = None
+    std: Tensor | None = None
+    limit: float = torch.inf
+    shift: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name that is stored with a result."""
+        if not self.log:
+            return "as registered"
+        return "log1p" if self.log == 1 else f"log1p of {self.log:g} times the data"
+
+    def of(self, data: Tensor) -> Tensor:
+        """Return the values of data."""
+        if self.mean is not None and self.std is not None:
+            reach = self.limit * self.std
+            return torch.minimum(torch.maximum(data, self.mean - reach), self.mean + reach)
+        return torch.log1p(self.log * data) if self.log else data
+
+    def back(self, values: Tensor) -> Tensor:
+        """Return the data that have some values."""
+        return torch.expm1(values) / self.log if self.log else values
+
+    def read(self, values: Tensor) -> Tensor:
+        """Return what the first layer reads of some values."""
+        if self.mean is None or self.std is None:
+            return values + self.shift
+        return (values - self.mean) / self.std
+
+    @property
+    def slope(self) -> Tensor | float:
+        """Change of what the first layer reads per unit of the values."""
+        return 1.0 if self.std is None else 1.0 / self.std
+
+
+@dataclass(frozen=True)
+class Input:
+    """Features that a model reads and that can be held responsible for its outputs.
+
+    Parameters
+    ----------
+    key
+        Name of their data in a minibatch.
+    features
+        Names.
+    kind
+        ``"genes"``, ``"peaks"``, ``"proteins"`` or another word for the features.
+    modality
+        Modality of a MuData that holds them; ``None`` for an AnnData.
+    scale
+        How data become values.
+    """
+
+    key: str
+    features: pd.Index
+    kind: str = "genes"
+    modality: str | None = None
+    scale: Scale = Scale()
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of output of a model.
+
+    Parameters
+    ----------
+    names
+        Names of the single outputs.
+    scale
+        ``"share"`` of a cell's counts, ``"probability"``, ``"rate"`` (not negative), ``"log1p"`` of counts per 10,000, or
+        ``"value"`` (any number).
+    modality
+        Modality of a MuData whose features the outputs are; ``None`` for an AnnData and where they are no features.
+    """
+
+    names: pd.Index
+    scale: Literal["share", "probability", "rate", "log1p", "value"] = "value"
+    modality: str | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the output is never negative, so that a change can be divided by the value before."""
+        return self.scale in ("share", "probability", "rate")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is explained: some outputs of one kind."""
+
+    kind: str
+    names: tuple[str, ...]
+    columns: tuple[int, ...]
+
+    def one(self, i: int) -> "Target":
+        """Return a target of one output."""
+        return Target(self.kind, self.names[i : i + 1], self.columns[i : i + 1])
+
+
+class Adapter(ABC):
+    """One trained model as a function of the features of one modality.
+
+    Everything else that the model reads, such as batches, covariates and other modalities, stays at each cell's own
+    values. Nothing is drawn at random: latent positions are posterior means. The module is a frozen copy that shares the
+    model's weights, so that an explanation leaves no trace in the model.
+
+    A concrete adapter says what the model reads (:meth:`inputs`), what it gives (:meth:`outputs`), where a cell lies
+    (:meth:`position`) and what is decoded there (:meth:`decode`); it is not derived from further.
+    :func:`lucidvi.adapters.register` makes it known and :func:`lucidvi.testing.check_adapter` tests it.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    data
+        Cells to explain, and where results are written.
+    registered
+        The same cells with the features in the order of the model, registered with it.
+    modality
+        Input whose features are explained, one of :meth:`inputs`; by default the first.
+    transform_batch
+        Batch to decode all cells as; by default each cell's own.
+
+    Attributes
+    ----------
+    reads, gives
+        Names of the inputs and outputs for the table of :func:`lucidvi.adapters.supported`.
+    empty_is_unmeasured
+        Whether a cell without any of the features counts as one whose modality was not measured.
+    input, features
+        What is explained, and the names of its features.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> adata = scvi.data.synthetic_iid()
+    >>> scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = scvi.model.SCVI(adata, n_latent=5)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> function = lv.adapters.adapter(model)
+    >>> tensors = function.minibatch([0, 7])
+    >>> x = function.values(tensors)
+    >>> function(x, tensors, function.target({"latent": [0, 1]})).shape
+    torch.Size([2, 2])
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("genes",)
+    gives: ClassVar[tuple[str, ...]] = ("latent", "expression")
+    empty_is_unmeasured: ClassVar[bool] = False
+    loader_options: ClassVar[Mapping[str, object]] = {}
+    batch_key: ClassVar[str] = REGISTRY_KEYS.BATCH_KEY
+
+    def __init__(
+        self,
+        model: BaseModelClass,
+        data: AnnData | MuData,
+        registered: AnnData | MuData,
+        modality: str | None = None,
+        transform_batch: str | None = None,
+    ):
+        self.model, self.model_name = model, type(model).__name__
+        self.data, self.registered = data, registered
+        self.manager = model.get_anndata_manager(registered, required=True)
+        self.module = frozen(model.module)
+        self.device = next(self.module.parameters()).device
+        found = self.inputs()
+        if modality is not None and modality not in found:
+            allowed = [m for m in found if m is not None]
+            raise ValueError(
+                f"modality={modality!r} is not read by this {type(model).__name__}. "
+                f"Allowed: {allowed or 'none, it reads one modality'}."
+            )
+        self.input = found[modality] if modality in found else next(iter(found.values()))
+        self.features = self.input.features
+        self.batch_code = None if transform_batch is None else self._batch_code(transform_batch)
+        self._outputs = self.outputs()
+
+    # ---- what a concrete adapter says ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def inputs(self) -> dict[str | None, Input]:
+        """Return what the model reads by name: modalities of a MuData, layers, or ``None`` for the only one."""
+
+    @abstractmethod
+    def outputs(self) -> dict[str, Output]:
+        """Return what the model gives by kind; ``"latent"`` is what :meth:`position` returns."""
+
+    @abstractmethod
+    def position(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
+        """Return where cells lie, shape ``(n, n_latent)``, as the decoder reads it.
+
+        Parameters
+        ----------
+        x
+            Values of the features, shape ``(n, n_features)``.
+        tensors
+            Minibatch of the same cells, as :meth:`minibatch` returns it.
+        kind
+            Kind of output that is asked for; the position may depend on it.
+        """
+
+    @abstractmethod
+    def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
+        """Return all outputs of a kind for latent positions, shape ``(n, n_outputs)``."""
+
+    # ---- what it may say -----------------------------------------------------------------------------------------
+
+    def prepare(self, tensors: Tensors) -> Tensors:
+        """Return a minibatch with all that does not depend on the explained features computed beforehand."""
+        return tensors
+
+    def values(self, tensors: Tensors) -> Tensor:
+        """Return the values of the features, shape ``(n, n_features)``."""
+        return self.input.scale.of(tensors[self.input.key].float())
+
+    def cut(self, kind: str) -> "Cut":
+        """Return the model behind its first operation on the features.
+
+        Raises
+        ------
+        TypeError
+            If the output depends on the features in more places than linear layers.
+        """
+        from lucidvi.adapters._first_layer import FirstLayer
+
+        return FirstLayer(self, kind)
+
+    def public(self, kind: str, cells: np.ndarray) -> np.ndarray | None:
+        """Return what the model's own public methods give of an output; ``None`` if there is no such method."""
+        if kind != "latent":
+            return None
+        return np.asarray(self.model.get_latent_representation(self.registered, indices=cells))
+
+    def observed(self, cells: np.ndarray, kind: str, column: int) -> np.ndarray | None:
+        """Return what was measured of an output in some cells on the ``log1p`` scale per 10,000 counts.
+
+        ``None`` where it was not measured in all of them, or is read by the model.
+        """
+        return None
+
+    def loadings(self) -> tuple[str, pd.DataFrame] | None:
+        """Return the model's own loadings, and what they are called; ``None`` if it has none."""
+        return None
+
+    def joint(self, kind: str) -> bool:
+        """Whether outputs of a kind rest on several modalities, which take over where the explained one is empty."""
+        return False
+
+    @property
+    def cells(self) -> pd.Index:
+        """Names of the cells."""
+        return cast("pd.Index", self.data.obs_names)
+
+    @property
+    def cell_modalities(self) -> list[str]:
+        """Modalities of a MuData whose ``.obs`` may hold groups of the cells."""
+        return list(self.data.mod) if isinstance(self.data, MuData) else []
+
+    # ---- cells ---------------------------------------------------------------------------------------------------
+
+    @property
+    def train_cells(self) -> np.ndarray:
+        """Positions of the cells that trained the model; all if none of them did."""
+        train = np.flatnonzero(self._split()[0])
+        return train if len(train) else np.arange(len(self.cells))
+
+    @property
+    def held_out_cells(self) -> np.ndarray:
+        """Positions of the cells that did not train the model, rising."""
+        return np.flatnonzero(self._split()[1])
+
+    def _split(self) -> tuple[np.ndarray, np.ndarray]:
+        split = split_of(self.model, self.data)
+        return split.train, split.held_out
+
+    def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
+        """Return what the module reads of some cells, given by position, in the order given."""
+        rows, place = np.unique(np.asarray(cells, dtype=np.int64), return_inverse=True)
+        at = torch.from_numpy(place.ravel())
+        with unmoved_random_state(self.device):  # loaders draw a seed
+            # files are read row by row from the first to the last, each once
+            loader = self.model._make_data_loader(
+                adata=self.registered, indices=rows, batch_size=max(len(rows), 1), shuffle=False,
+                **self.loader_options,
+            )  # fmt: skip
+            read = {k: v for k, v in next(iter(loader)).items() if isinstance(v, Tensor)}
+            dense = {k: v if v.layout == torch.strided else v.to_dense() for k, v in read.items()}
+            return self.prepare({k: v[at].to(self.device) for k, v in dense.items()})
+
+    def names(self, key: str) -> pd.Index:
+        """Return the names of the features registered under a key, in the order of the model."""
+        state = self.model.registry_["field_registries"][key]["state_registry"]
+        return pd.Index(np.asarray(state["column_names"]).astype(str))
+
+    def modality_of(self, key: str) -> str | None:
+        """Return the modality of a MuData that a key was registered from."""
+        if not isinstance(self.data, MuData):
+            return None
+        return self.manager.data_registry[key].mod_key
+
+    def store(self, data: AnnData | MuData) -> AnnData:
+        """Return the part of the data that holds the explained features and gets the results."""
+        return data[self.input.modality] if isinstance(data, MuData) else data
+
+    def _batch_code(self, batch: str) -> int:
+        if self.batch_key not in self.manager.data_registry:
+            raise ValueError(f"transform_batch={batch!r}, but {self.model_name} knows no batches.")  # fmt: skip
+        known = pd.Index(self.manager.get_state_registry(self.batch_key).categorical_mapping)
+        check_names([batch], known.astype(str), "Batch")
+        return int(known.astype(str).get_loc(batch))
+
+    def in_batch(self, tensors: Tensors) -> Tensors:
+        """Return a minibatch with the batch that cells are decoded as."""
+        if self.batch_code is None:
+            return tensors
+        return tensors | {self.batch_key: torch.full_like(tensors[self.batch_key], self.batch_code)}
+
+    # ---- what is explained ---------------------------------------------------------------------------------------
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of outputs."""
+        return list(self._outputs)
+
+    def output(self, kind: str) -> Output:
+        """Return an output; an error that names the outputs there are if it is not one of them."""
+        if kind not in self._outputs:
+            where = f" that reads {self.input.modality!r}" if self.input.modality else ""
+            raise TypeError(
+                f"{self.model_name}{where} has no {kind} to explain. It has: {', '.join(self.kinds)}."
+            )
+        return self._outputs[kind]
+
+    def target(self, target: str | Mapping[str, object]) -> Target:
+        """Check what is to be explained and find its columns.
+
+        Parameters
+        ----------
+        target
+            Name of a gene, a kind of output (all of it), or a dict of a kind and names, such as ``{"latent": [0, 1]}``.
+        """
+        kind, chosen = self.parse(target)
+        names = self.output(kind).names
+        if chosen is None:
+            return Target(kind, tuple(names), tuple(range(len(names))))
+        wanted = [str(c) for c in listed(chosen)]
+        if kind.startswith("latent"):  # dimensions are named by number, and as they are stored
+            wanted = [w.removeprefix(f"{kind} ") if w not in names else w for w in wanted]
+            wanted = [str(names[int(w)]) if w.isdecimal() and int(w) < len(names) else w for w in wanted]  # fmt: skip
+        what = "Latent dimension" if kind.startswith("latent") else _WHAT.get(kind, "Feature")
+        check_names(wanted, names, what)
+        return Target(kind, tuple(wanted), tuple(names.get_indexer(wanted).tolist()))
+
+    def parse(self, target: object) -> tuple[str, object]:
+        """Return the kind of output and what of it is asked for, ``None`` for everything; bare names are features."""
+        if isinstance(target, str) and target in self.kinds:
+            return target, None
+        if isinstance(target, Mapping):
+            if len(target) == 1 and isinstance(kind := next(iter(target)), str):
+                return kind, target[kind]
+        elif isinstance(target, Iterable) and not isinstance(target, bytes):
+            features = [k for k in self.kinds if k != "label" and not k.startswith("latent")]
+            return (
+                ["expression", *features] if "expression" in features else [*features, "expression"]
+            )[0], target
+        raise ValueError(
+            f"target={target!r} is unknown. Pass the name of a gene, 'latent', or a dict such as "
+            "{'latent': [0, 1]}, {'expression': ['CD8A', 'NKG7']}, {'accessibility': 'chr1:100-600'} or {'label': 'B cells'}."
+        )
+
+    # ---- the function --------------------------------------------------------------------------------------------
+
+    def __call__(self, x: Tensor, tensors: Tensors, target: Target) -> Tensor:
+        """Return outputs of cells whose features have some values, shape ``(n, n_columns)``; differentiable by ``x``."""
+        columns = torch.tensor(target.columns, device=x.device)
+        return self.evaluate(x, tensors, target.kind)[:, columns]
+
+    def evaluate(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
+        """Return all outputs of a kind, shape ``(n, n_outputs)``."""
+        with unmoved_random_state(x.device):
+            z = self.position(x, tensors, kind)
+        return z if kind == "latent" else self.decoded(z, tensors, kind)
+
+    def decoded(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
+        """Return all outputs of a kind for latent positions, in the batch that cells are decoded as."""
+        with unmoved_random_state(z.device):
+            return self.decode(z, self.in_batch(tensors), kind)
+
+    def shuffled(self, seed: int) -> Self:
+        """Return the same of a model without knowledge: the entries of every parameter change places."""
+        generator = torch.Generator().manual_seed(seed)
+        other = self.with_module(frozen(self.module))
+        for module in other.module.modules():
+            for name, value in module._parameters.items():
+                if value is not None:
+                    order = torch.randperm(value.numel(), generator=generator).to(value.device)
+                    mixed = value.detach().flatten()[order].view_as(value)
+                    module._parameters[name] = nn.Parameter(mixed, requires_grad=False)
+        return other
+
+    def with_module(self, module: nn.Module) -> Self:
+        """Return the same adapter around another module."""
+        other = copy(self)
+        other.module = module
+        return other
+
+    def without_data(self) -> Self:
+        """Return an adapter that can be evaluated, holds no data and can be sent to other processes."""
+        other = copy(self)
+        other.model = other.data = other.registered = other.manager = None  # type: ignore[assignment]
+        return other
+
+
+def listed(names: object) -> list:
+    """Return one name or several as a list."""
+    if isinstance(names, str | int | np.integer):
+        return [names]
+    if not isinstance(names, Iterable):
+        raise TypeError(f"Names are expected, got {names!r}. Pass a name, or a list of names.")
+    return list(names)
+
+
+def frozen(module: nn.Module, instead: Mapping[int, nn.Module] | None = None) -> nn.Module:
+    """Return a copy in evaluation mode that shares all tensors and needs no gradients of them.
+
+    Parameters
+    ----------
+    module
+        Module to copy.
+    instead
+        Modules that take the place of parts, by ``id`` of the part.
+    """
+    done: dict[int, nn.Module] = dict(instead or {})
+
+    def twin(part: nn.Module) -> nn.Module:
+        if id(part) not in done:
+            done[id(part)] = other = object.__new__(type(part))
+            other.__dict__.update(part.__dict__)
+            other.__dict__["_parameters"] = {
+                k: None if v is None else nn.Parameter(v.detach(), requires_grad=False)
+                for k, v in part._parameters.items()
+            }
+            other.__dict__["_buffers"] = dict(part._buffers)
+            other.__dict__["training"] = False
+            other.__dict__["_modules"] = {
+                k: None if v is None else twin(v) for k, v in part._modules.items()
+            }
+        return done[id(part)]
+
+    return twin(module)
+
+
+@contextmanager
+def unmoved_random_state(device: torch.device) -> Iterator[None]:
+    """Let what is drawn inside have no effect on what is drawn outside."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

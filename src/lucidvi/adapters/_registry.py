@@ -1,0 +1,235 @@
+"""Which model is explained through which adapter."""
+
+from functools import singledispatch
+from inspect import isabstract
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import (
+    BaseMinifiedModeModelClass,
+    BaseModelClass,
+    BaseMudataMinifiedModeModelClass,
+)
+
+from lucidvi._logging import logger
+from lucidvi.adapters._base import Adapter
+
+_AGREEMENT = (
+    1e-3  # of a subclass's latent positions with its own public method, as a share of their size
+)
+_classes: dict[type, type[Adapter]] = {}
+
+
+@singledispatch
+def _adapter_class(model: object) -> type[Adapter]:
+    """Adapter class of a model, by its class or the nearest base class that is registered."""
+    raise TypeError(refusal(model))
+
+
+def refusal(model: object) -> str:
+    """Return the sentence that every function says of what it cannot explain."""
+    name = type(model).__name__
+    if not isinstance(model, BaseModelClass):
+        return (
+            f"Expected a trained model of scvi-tools or lucidvi as the first argument, got {name}."
+        )
+    known = ", ".join(sorted(cls.__name__ for cls in _classes))
+    return (
+        f"Cannot explain a {name}. Supported: {known}. Other models can be registered with "
+        f"lucidvi.adapters.register({name}, ...)."
+    )
+
+
+def register(model_class: type, adapter_class: type[Adapter]) -> None:
+    """Make the models of a class explainable.
+
+    Classes derived from it are explained in the same way, if their latent positions are those of their own
+    ``get_latent_representation``.
+
+    Parameters
+    ----------
+    model_class
+        Class of the models, derived from :class:`scvi.model.base.BaseModelClass`.
+    adapter_class
+        Concrete class derived from :class:`Adapter`.
+
+    Raises
+    ------
+    TypeError
+        If one of the two is no such class.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> class OtherSCVI(scvi.model.SCVI):
+    ...     pass
+    >>> adata = scvi.data.synthetic_iid()
+    >>> OtherSCVI.setup_anndata(adata)
+    >>> model = OtherSCVI(adata, n_latent=5)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> lv.adapters.register(OtherSCVI, type(lv.adapters.adapter(model)))
+    """
+    if not (isinstance(model_class, type) and issubclass(model_class, BaseModelClass)):
+        raise TypeError(f"model_class={model_class!r} is not a class of scvi-tools models.")
+    concrete = isinstance(adapter_class, type) and issubclass(adapter_class, Adapter)
+    if not concrete or isabstract(adapter_class):
+        missing = sorted(getattr(adapter_class, "__abstractmethods__", ()))
+        raise TypeError(
+            f"adapter_class={adapter_class!r} is not a concrete subclass of lucidvi.adapters.Adapter."
+            + (f" It lacks {', '.join(missing)}." if missing else "")
+        )
+    _adapter_class.register(model_class, lambda model: adapter_class)
+    _classes[model_class] = adapter_class
+
+
+def adapter(
+    model: BaseModelClass,
+    adata: AnnData | MuData | None = None,
+    *,
+    modality: str | None = None,
+    transform_batch: str | None = None,
+) -> Adapter:
+    """Return a trained model as a function of the features of one modality.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    adata
+        Cells to explain, with the features of the model; by default the model's own data.
+    modality
+        Modality of a MuData, or layer, whose features are explained; by default the first the model reads.
+    transform_batch
+        Batch to decode all cells as; by default each cell's own.
+
+    Returns
+    -------
+    The :class:`Adapter` that is registered for the model's class.
+
+    Raises
+    ------
+    TypeError
+        If the model is not of a registered class.
+    RuntimeError
+        If the model is not trained.
+    ValueError
+        If there are no data, they are minified or lack features of the model, or a modality or batch is unknown.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> adata = scvi.data.synthetic_iid()
+    >>> scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = scvi.model.SCVI(adata, n_latent=5)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> lv.adapters.adapter(model).kinds
+    ['latent', 'expression']
+    """
+    cls = _adapter_class(model)
+    if not model.is_trained:
+        raise RuntimeError("The model is not trained. Call model.train() first.")
+    if adata is None and model.adata is None:
+        raise ValueError(
+            f"This {type(model).__name__} was loaded or trained without data. Pass the cells to explain as adata=."
+        )
+    if adata is not None and not isinstance(adata, AnnData | MuData):
+        raise TypeError(f"adata is of type {type(adata).__name__}. Pass an AnnData or MuData.")
+    can_be_minified = isinstance(
+        model, BaseMinifiedModeModelClass | BaseMudataMinifiedModeModelClass
+    )
+    if adata is None and can_be_minified and model.minified_data_type is not None:
+        raise ValueError("The model's data are minified, but explanations need the counts. Load the full data, or pass it as adata=.")  # fmt: skip
+    data = model.adata if adata is None else adata
+    found = cls(
+        model, data, model._validate_anndata(_aligned(model, data)), modality, transform_batch
+    )
+    if type(model) not in _classes:
+        _check_agreement(found)
+    return found
+
+
+def _aligned(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuData:
+    """Return the data with the features of the model in its order, found by name."""
+    fields = model.registry_["field_registries"].values()
+    wanted: dict[str | None, pd.Index] = {}
+    for field in fields:
+        place, state = field["data_registry"], field["state_registry"]
+        if place.get("attr_name") in ("X", "layers") and "column_names" in state:
+            wanted[place.get("mod_key")] = pd.Index(np.asarray(state["column_names"]).astype(str))
+    if isinstance(data, AnnData):
+        return _in_order(data, wanted.get(None), "The data")
+    if set(wanted) - {None} - set(data.mod):
+        lost = sorted(map(str, set(wanted) - {None} - set(data.mod)))
+        raise ValueError(f"The MuData lacks modalities {lost} that the model reads. It has: {list(data.mod)}.")  # fmt: skip
+    parts = {m: _in_order(part, wanted.get(m), f"Modality {m!r}") for m, part in data.mod.items()}
+    if all(parts[m] is data.mod[m] for m in parts):
+        return data
+    other = MuData(parts)
+    other.obs = data.obs.copy()
+    return other
+
+
+def _in_order(data: AnnData, names: pd.Index | None, what: str) -> AnnData:
+    if names is None or np.array_equal(data.var_names, names):
+        return data
+    lost = names.difference(data.var_names)
+    if len(lost) or not data.var_names.is_unique:
+        raise ValueError(
+            f"{what} lacks {len(lost)} of the {len(names)} features of the model, such as {lost[:3].tolist()}. Pass data with "
+            "the features that the model was trained on; their order does not matter."
+            if len(lost)
+            else f"{what} has repeated feature names. Call var_names_make_unique()."
+        )
+    logger.info(
+        "%s has the features of the model in another order; they are matched by name.", what
+    )
+    return data[:, names].copy()
+
+
+@torch.no_grad()
+def _check_agreement(found: Adapter) -> None:
+    """Require that a subclass of a registered model lies where its own public method says."""
+    cells = np.arange(min(3, len(found.cells)))
+    tensors = found.minibatch(cells)
+    z = found.evaluate(found.values(tensors), tensors, "latent").cpu().numpy()
+    own = found.public("latent", cells)
+    if (
+        own is None
+        or own.shape != z.shape
+        or np.abs(own - z).max() > _AGREEMENT * max(1.0, np.abs(own).max())
+    ):
+        raise TypeError(
+            f"The latent positions of this {type(found.model).__name__} are not those of the model it is derived from. "
+            + refusal(found.model)
+        )
+
+
+def supported() -> pd.DataFrame:
+    """Return the models that can be explained.
+
+    Returns
+    -------
+    One row per class: ``model``, ``package``, ``explained by`` (kinds of features) and ``outputs``.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> "SCVI" in lv.adapters.supported()["model"].to_list()
+    True
+    """
+    rows = [
+        {
+            "model": cls.__name__,
+            "package": cls.__module__.split(".")[0].replace("scvi", "scvi-tools"),
+            "explained by": ", ".join(found.reads),
+            "outputs": ", ".join(found.gives),
+        }
+        for cls, found in _classes.items()
+    ]
+    table = pd.DataFrame(rows)
+    return table.sort_values(["package", "model"], ignore_index=True, key=lambda c: c.str.lower())

@@ -1,0 +1,1 @@
+"""Attributions, and tests of them."""

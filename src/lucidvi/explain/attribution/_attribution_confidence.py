@@ -1,0 +1,221 @@
+"""Which of the features with large attributions a classifier needs, with controlled false discoveries."""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scipy.stats import false_discovery_control
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lucidvi._keys import Key
+from lucidvi._validation import check_integer
+from lucidvi.adapters import Adapter, Cut, adapter
+from lucidvi.adapters._base import CHUNK
+from lucidvi.algorithms._holdout_test import ConditionalSampler, holdout_randomization_test
+from lucidvi.explain._results import opened, read, write
+
+_MIN_CELLS = 20  # held-out cells of a label and of all others
+_MAX_ROWS = 2**16  # cells evaluated at a time
+
+
+def attribution_confidence(
+    model: BaseModelClass,
+    *,
+    n_features: int = 50,
+    n_draws: int = 1000,
+    n_cells: int = 1000,
+    key: str = Key.ATTRIBUTIONS,
+    modality: str | None = None,
+    adata: AnnData | MuData | None = None,
+    seed: int | None = 0,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | MuData | None:
+    r"""Give attributions of labels q-values, by redrawing features in held-out cells.
+
+    :func:`~lucidvi.explain.attributions` says how much a classifier's output rests on each feature, not whether the
+    feature tells anything about the label. Here each of the features with the largest absolute attributions is redrawn
+    many times *given all other features*, in cells that training did not use. If it tells nothing about the label that
+    the others do not, the classifier is as likely to predict the labels better as worse :cite:p:`Tansey2022`. The model
+    is not trained again. A weak model loses power, not validity; q-values are those of Benjamini and Hochberg among
+    the tested features of a label.
+
+    For labels of SCANVI and ACE. Latent dimensions and expected expression are functions of the features: there is no
+    measured outcome that a feature could tell nothing about.
+
+    **When it holds.** As for :func:`~lucidvi.explain.panel_confidence`: labels must not come from clustering the same
+    features, and cells must be independent. The redrawn values have the right means and covariances as far as these can
+    be estimated from the cells.
+
+    Parameters
+    ----------
+    model
+        The model the attributions are of, with its data; some of its cells must have been held out.
+    n_features
+        Features of each column to test, those with the largest mean absolute attribution.
+    n_draws
+        Draws of a feature at most; the least p-value is ``1 / (n_draws + 1)``. Features without any effect need
+        few.
+    n_cells
+        Held-out cells at most, drawn at random.
+    key
+        Name of the stored attributions.
+    modality
+        Modality of a MuData, or layer, that the attributions are of; by default the first the model reads.
+    adata
+        Data with the attributions instead of the model's data.
+    seed
+        Seed of all draws.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the copy. Written into the object:
+
+    ``varm[key + "_qvals"]``
+        ``float64``, features x columns as in ``varm[key]``; ``NaN`` for features not tested.
+    ``uns[key]["params"]["confidence"]``
+        Method and options.
+
+    Raises
+    ------
+    KeyError
+        If there are no attributions under the key.
+    ValueError
+        If they are not of a label, no cells were held out, a label or its complement has fewer than 20 of them, or an
+        option is too small.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.ace_simulation(n_cells=400, n_dependent=20, n_noise=20)
+    >>> group = adata.obs["group"].iloc[0]
+    >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+    >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+    >>> model.train(max_epochs=4, train_size=0.5, enable_progress_bar=False)
+    >>> lv.explain.attributions(model, {"label": group}, progress=False)
+    >>> lv.explain.attribution_confidence(model, n_features=5, n_draws=50, progress=False)
+    >>> int((~np.isnan(adata.varm["attributions_qvals"])).sum())
+    5
+    """
+    for value, name in ((n_features, "n_features"), (n_draws, "n_draws"), (n_cells, "n_cells")):
+        check_integer(value, 1, name)
+    function = adapter(model, adata, modality=modality)
+    data, store = opened(function, copy)
+    stored = _stored(store, key)
+    names = function.output("label").names
+    rng = np.random.default_rng(seed)
+    labels = _labels(function)
+    rows = _held_out(function.held_out_cells, labels, n_cells, rng)
+    targets = stored["columns"]["target"].astype(str)
+    _check_labels(labels[rows], targets)
+    cut = function.cut("label")
+    x, h, own = _behind_layer(function, cut, rows)
+    varying = np.flatnonzero(np.ptp(x, axis=0) > 1e-6)
+    sample = ConditionalSampler(x[:, varying])
+    place = store.var_names.get_indexer(function.features)
+    size = np.asarray(store.varm[f"{key}_abs"])[place][varying]
+    qvals = np.full((store.n_vars, len(targets)), np.nan)
+    score = _label_score(function, cut, h, own)
+    for k, target in enumerate(tqdm(targets, disable=not progress, desc="attribution confidence")):
+        chosen = np.argsort(-size[:, k], kind="stable")[:n_features]
+        column = int(names.get_loc(target))
+        loss = score(column, labels[rows] == target, x[:, varying], varying)
+        p = holdout_randomization_test(loss, x[:, varying], sample, chosen, n_draws=n_draws, rng=rng)  # fmt: skip
+        qvals[place[varying[chosen]], k] = false_discovery_control(p)
+    test = {"method": "holdout randomization", "n_features": n_features, "n_draws": n_draws, "n_cells": len(rows)}  # fmt: skip
+    params = dict(stored["params"]) | {"confidence": test}
+    write(store, key, stored | {"params": params}, varm={f"{key}_qvals": qvals})
+    return data if copy else None
+
+
+def _stored(store: AnnData, key: str) -> dict:
+    result = read(store, key, ("columns", "params"), "attributions", "attributions")
+    kind = str(result["params"]["target"])
+    if kind != "label":
+        raise ValueError(
+            f"uns[{key!r}] holds attributions of {kind}, but only labels can be tested: they are measured, not computed "
+            "from the features."
+        )
+    return result
+
+
+def _labels(function: Adapter) -> np.ndarray:
+    """Return the label of each cell as registered; an empty text where the model does not know it."""
+    state = function.manager.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
+    codes = np.asarray(function.manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
+    names = np.asarray(state.categorical_mapping).astype(str)
+    known = np.where(np.isin(names, function.output("label").names), names, "")
+    return known[codes.astype(int)]
+
+
+def _behind_layer(function: Adapter, cut: Cut, rows: np.ndarray) -> tuple[np.ndarray, Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Return values of cells, their affine image, and what else is their own."""
+    values, images, own = [], [], []
+    for i in range(0, len(rows), CHUNK):
+        tensors = function.minibatch(rows[i : i + CHUNK])
+        x = function.values(tensors)
+        values.append(x.cpu())
+        images.append(x @ cast("Tensor", cut.affine_weight))
+        own.append(cut.own_values(tensors))
+    joined = {k: torch.cat([part[k] for part in own]) for k in own[0]}
+    return torch.cat(values).double().numpy(), torch.cat(images), joined
+
+
+def _held_out(rows: np.ndarray, labels: np.ndarray, n_cells: int, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """Some of the held-out cells that have a label."""
+    rows = rows[labels[rows] != ""]
+    if len(rows) == 0:
+        raise ValueError("No labelled cell was held out in training. Train with model.train(train_size=0.8).")  # fmt: skip
+    return np.sort(rng.permutation(rows)[:n_cells])
+
+
+def _check_labels(labels: np.ndarray, targets: pd.Series) -> None:
+    for target in targets.unique():
+        n = int((labels == target).sum())
+        if min(n, len(labels) - n) < _MIN_CELLS:
+            raise ValueError(
+                f"Label {target!r} has {n} of {len(labels)} held-out cells, but at least {_MIN_CELLS} with it and without it are "
+                "needed. Hold out more cells, or compute attributions of larger labels."
+            )
+
+
+def _label_score(function: Adapter, cut: Cut, h: Tensor, own: dict[str, Tensor]) -> Callable:
+    """Loss of a label's probability in held-out cells, as a function of the values of one feature."""
+    is_probability = function.output("label").scale == "probability"
+    weights = cast("Tensor", cut.affine_weight)
+
+    def margins(moved: Tensor, at: Tensor, column: int) -> Tensor:
+        score = cut(moved, {k: v[at] for k, v in own.items()})
+        logits = score.clamp_min(1e-12).log() if is_probability else score
+        others = torch.cat([logits[:, :column], logits[:, column + 1 :]], 1).logsumexp(1)
+        return logits[:, column] - others
+
+    def score(column: int, y: np.ndarray, x: np.ndarray, features: np.ndarray) -> Callable:
+        sign = torch.from_numpy(np.where(y, 1.0, -1.0))
+
+        @torch.no_grad()
+        def loss_of(feature: int, values: np.ndarray) -> np.ndarray:
+            change = torch.from_numpy(values - x[:, feature]).float().to(h.device)
+            step = max(1, _MAX_ROWS // len(h))
+            return np.concatenate([loss(part, weights[features[feature]]) for part in change.split(step)])  # fmt: skip
+
+        def loss(change: Tensor, weight: Tensor) -> np.ndarray:
+            at = torch.arange(len(h), device=h.device).repeat(len(change))
+            moved = h[at] + change.flatten()[:, None] * weight
+            margin = margins(moved, at, column).view(len(change), -1).double().cpu()
+            return torch.nn.functional.softplus(-sign * margin).mean(1).numpy()
+
+        return loss_of
+
+    return score

@@ -1,0 +1,220 @@
+"""Which features make a model say what it says of a cell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from tqdm.auto import tqdm
+
+from lucidvi._keys import Key
+from lucidvi.adapters import Adapter, Target, adapter
+from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
+from lucidvi.explain._results import opened, placed, write
+from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
+
+
+def attributions(
+    model: BaseModelClass,
+    target: str | Mapping[str, object],
+    *,
+    method: Literal[
+        "expected_gradients",
+        "integrated_gradients",
+        "input_x_gradient",
+        "deep_lift",
+        "feature_ablation",
+        "saliency",
+        "smoothgrad",
+    ] = "expected_gradients",
+    groupby: str | None = None,
+    groups: str | Sequence[str] | None = None,
+    modality: str | None = None,
+    reference: str = "all",
+    baseline: Literal["empty", "mean"] | None = None,
+    transform_batch: str | None = None,
+    n_cells: int | None = 500,
+    n_draws: int = 20,
+    n_references: int = 100,
+    per_cell: bool = False,
+    batch_size: int = 128,
+    adata: AnnData | MuData | None = None,
+    seed: int | None = 0,
+    key_added: str = Key.ATTRIBUTIONS,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | MuData | None:
+    r"""Attribute an output of a model to the features it reads.
+
+    Works on all models of :func:`lucidvi.adapters.supported`. A positive attribution means that the feature, being what it is rather than what it is in the reference, raises the
+    output. Attributions are taken on the scale that the encoder reads, ``log1p`` of counts where it reads that, with
+    covariates and other modalities at each cell's own values.
+
+    ``"expected_gradients"`` :cite:p:`Erion2021` compares each cell with other cells; ``"integrated_gradients"``
+    :cite:p:`Sundararajan2017` and ``"deep_lift"`` :cite:p:`Shrikumar2017` with one baseline. Attributions of these
+    three sum to the output minus that of the reference. ``"input_x_gradient"`` is their first-order form;
+    ``"feature_ablation"`` replaces one feature at a time; ``"saliency"`` and ``"smoothgrad"`` :cite:p:`Smilkov2017` are
+    gradients: sensitivity, whatever the feature's value.
+
+    Parameters
+    ----------
+    model
+        Trained model with its data.
+    target
+        What is explained: the name of a gene (its expected expression), ``"latent"`` (all latent dimensions), or a
+        dict: ``{"latent": [0, 1]}``, ``{"expression": genes}``, ``{"accessibility": peaks}``, ``{"label": names}``
+        (SCANVI: probability; ACE: logit of a group).
+    method
+        How.
+    groupby
+        Column of ``obs``: averages are taken over the cells of each group; over all cells by default.
+    groups
+        Groups to explain; all by default.
+    modality
+        Modality whose features are held responsible, for a MuData; by default the first the model reads. If the
+        target belongs to another modality it is predicted from this one alone, as GRIDS does.
+    reference
+        Where references come from: ``"all"`` training cells, or a group of ``groupby``: then attributions tell what
+        sets a group apart from that one. Expected gradients of all cells against all cells average to about 0: rank
+        features by the absolute ones then.
+    baseline
+        The single reference of methods that need one: the ``"empty"`` cell, or the ``"mean"`` of the references. By
+        default the empty cell; the mean for outputs that rest on several modalities, as MULTIVI takes a cell
+        without counts in one of them for one that was not measured.
+    transform_batch
+        Batch to decode all cells as; by default each cell's own.
+    n_cells
+        Cells per group, drawn at random; ``None`` takes all.
+    n_draws
+        References or points on a path per cell, or noisy copies.
+    n_references
+        Cells that references are drawn from.
+    per_cell
+        Store the attributions of every cell too, for a single target; takes all cells of the groups.
+    batch_size
+        Cells at a time; only random noise depends on it.
+    adata
+        Cells to explain instead of the model's data, with the same features.
+    seed
+        Seed of all draws.
+    key_added
+        Name of the result.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the changed copy. Written into the object, or into the modality that is explained:
+
+    ``.varm[key_added]``, ``.varm[key_added + "_abs"]``
+        Mean attribution, and mean absolute attribution, ``float32``, features x columns; a column is a target in a group.
+    ``.uns[key_added]``
+        ``params``; ``columns``: what the columns are, ``target``, ``group``, ``n_cells``, ``output`` (mean output),
+        ``output_reference``, ``total`` (sum of the mean attributions, of ``output - output_reference`` for the first
+        three methods).
+    ``.layers[key_added]``
+        With ``per_cell``: sparse ``(n_cells, n_features)``; 0 for cells of other groups.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    KeyError
+        The column is not there.
+    TypeError
+        Not such a model, or it has no such output.
+    ValueError
+        A name or an option is unknown, a group has no cells, or ``per_cell`` with several targets.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> adata = scvi.data.synthetic_iid()
+    >>> scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = scvi.model.SCVI(adata, n_latent=5)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> lv.explain.attributions(model, {"latent": [0, 1]}, groupby="labels", progress=False)
+    >>> adata.varm["attributions"].shape
+    (100, 6)
+    """
+    check_options(method, baseline, {"n_draws": n_draws, "n_references": n_references, "batch_size": batch_size})  # fmt: skip
+    function = adapter(model, adata, modality=modality, transform_batch=transform_batch)
+    chosen = function.target(target)
+    baseline = baseline_of(function, chosen.kind, baseline, [method])
+    if per_cell and len(chosen.names) > 1:
+        raise ValueError(f"per_cell=True stores one target, but {len(chosen.names)} were asked for. Call once for each, with key_added.")  # fmt: skip
+    labels = labels_of_cells(function, groupby)
+    cells = cells_of_groups(labels, groups, None if per_cell else n_cells, seed)
+    pool = reference_cells(function, labels, reference, n_references, seed)
+    run = AttributionRun(function, method, pool, baseline, n_draws, seed)
+    found = []
+    n_chunks = sum(-(-len(c) // batch_size) for c in cells.values())
+    with tqdm(total=n_chunks * len(chosen.names), disable=not progress, desc="attributions") as bar:
+        for own in cells.values():
+            found.append(_group_means(run, chosen, own, batch_size, per_cell, bar))
+    data, store = opened(function, copy)
+    rows = [
+        {"target": name, "group": group, "n_cells": len(own), "output": part.outputs[0, k],
+         "output_reference": part.outputs[1, k], "total": part.signed[k].sum()}
+        for (group, own), part in zip(cells.items(), found, strict=True)
+        for k, name in enumerate(chosen.names)
+    ]  # fmt: skip
+    params = {
+        "target": chosen.kind, "method": method, "reference": reference, "baseline": baseline, "n_draws": n_draws,
+        "model": function.model_name, "scale": function.input.scale.name,
+        **({"groupby": groupby} if groupby else {}), **({"seed": seed} if seed is not None else {}),
+        **({"transform_batch": transform_batch} if transform_batch else {}),
+    }  # fmt: skip
+    means = {
+        name: placed(np.concatenate(values).T.astype(np.float32), function.features, store)
+        for name, values in ((key_added, [f.signed for f in found]), (f"{key_added}_abs", [f.size for f in found]))
+    }  # fmt: skip
+    layers = {}
+    if per_cell:
+        own = np.concatenate(list(cells.values()))
+        layers[key_added] = _layer(sp.vstack([f.layer for f in found]), own, function, store)
+    write(store, key_added, {"params": params, "columns": pd.DataFrame(rows)}, varm=means, layers=layers)  # fmt: skip
+    return data if copy else None
+
+
+@dataclass
+class _GroupMeans:
+    """Mean and mean absolute attributions, targets x features, mean outputs, and the attributions of every cell."""
+
+    signed: np.ndarray
+    size: np.ndarray
+    outputs: np.ndarray
+    layer: sp.csr_matrix | None
+
+
+def _group_means(run: AttributionRun, chosen: Target, cells: np.ndarray, batch_size: int, per_cell: bool, bar: tqdm) -> _GroupMeans:  # fmt: skip
+    function = run.function
+    run.draw(len(cells))
+    mean = np.zeros((2, len(chosen.names), len(function.features)))
+    outputs, layer = np.zeros((2, len(chosen.names))), []
+    for start in range(0, len(cells), batch_size):
+        tensors = function.minibatch(cells[start : start + batch_size])
+        for k, (a, *values) in enumerate(run(tensors, chosen, start)):
+            part = a.detach().cpu().numpy()
+            if per_cell:
+                layer.append(sp.csr_matrix(part))
+            mean[0, k] += part.sum(0, dtype=np.float64) / len(cells)
+            mean[1, k] += np.abs(part, out=part).sum(0, dtype=np.float64) / len(cells)
+            outputs[:, k] += [v.double().sum().item() / len(cells) for v in values]
+            bar.update()
+    return _GroupMeans(mean[0], mean[1], outputs, sp.vstack(layer, format="csr") if layer else None)
+
+
+def _layer(values: sp.csr_matrix, cells: np.ndarray, function: Adapter, store: AnnData) -> sp.csr_matrix:  # fmt: skip
+    """Attributions of some cells and features as a layer."""
+    found = values.tocoo()
+    at = cells[found.row], store.var_names.get_indexer(function.features)[found.col]
+    return sp.csr_matrix((found.data.astype(np.float32), at), shape=store.shape)

@@ -1,0 +1,231 @@
+"""Whether attributions are faithful to the model: curves, a model with random weights, stability, completeness."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lucidvi._keys import Key
+from lucidvi._validation import check_integer
+from lucidvi.adapters import Target, adapter
+from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
+from lucidvi.explain._results import opened, write
+from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
+from lucidvi.metrics import (
+    attribution_agreement,
+    attribution_stability,
+    bootstrap_means,
+    completeness_gap,
+    curve_area,
+    deletion_curve,
+    insertion_curve,
+    randomization_similarity,
+)
+
+
+def faithfulness(
+    model: BaseModelClass,
+    target: str | Mapping[str, object],
+    *,
+    methods: str | Sequence[str] = "expected_gradients",
+    groupby: str | None = None,
+    groups: str | Sequence[str] | None = None,
+    modality: str | None = None,
+    reference: str = "all",
+    baseline: str | None = None,
+    transform_batch: str | None = None,
+    n_cells: int = 200,
+    n_draws: int = 20,
+    n_references: int = 100,
+    n_null: int = 50,
+    n_models: int = 3,
+    n_bootstrap: int = 50,
+    n_top: int = 50,
+    adata: AnnData | MuData | None = None,
+    seed: int | None = 0,
+    key_added: str = Key.FAITHFULNESS,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | MuData | None:
+    """Ask of attributions whether they tell what the model does.
+
+    - Deletion and insertion :cite:p:`Petsiuk2018`: features are replaced by the baseline, or put in, in the order of
+      their mean attribution; faithful ones change the output sooner than random orders in which every feature is taken
+      by one with a similar mean.
+    - Random weights :cite:p:`Adebayo2018`: the same attributions of a model whose parameters are shuffled. If they look
+      alike, they describe the data and not the model.
+    - Stability: mean attributions of bootstrap samples of the cells.
+    - Completeness: by how much the attributions of a cell miss the difference of the outputs they should sum to.
+
+    Parameters
+    ----------
+    model, target, groupby, groups, modality, reference, baseline, transform_batch
+        As in :func:`lucidvi.explain.attributions`; a single target. Features are replaced by the ``baseline``.
+    methods
+        Methods to compare.
+    n_cells
+        Cells per group.
+    n_draws, n_references
+        As in :func:`lucidvi.explain.attributions`.
+    n_null
+        Random orders.
+    n_models
+        Models with shuffled parameters.
+    n_bootstrap
+        Bootstrap samples of the cells.
+    n_top
+        Number of features that count as the top; at most half of all.
+    adata
+        Cells to explain instead of the model's data, with the same features.
+    seed
+        Seed of all draws.
+    key_added
+        Name of the result.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the changed copy. Written into the object, or into the modality that is explained, to be drawn by
+    :func:`lucidvi.pl.faithfulness`:
+
+    ``.uns[key_added]["summary"]``
+        One row per ``method``, ``group`` and ``measure``: ``value``, ``random`` (what an unrelated ranking gives) and
+        ``p_value``. Measures: ``deletion_area``, ``insertion_area`` (:func:`lucidvi.metrics.curve_area`),
+        ``completeness_gap`` (mean, as a share of the difference), ``randomization_...``
+        (:func:`lucidvi.metrics.randomization_similarity`), ``stability_...``
+        (:func:`lucidvi.metrics.attribution_stability`), and with several methods ``agreement_<method>``, the rank
+        correlation with another one.
+    ``.uns[key_added]["curves"]``
+        ``method``, ``group``, ``curve``, ``n_features``, ``value``, ``random_mean``, ``random_low``, ``random_high``.
+    ``.uns[key_added]["params"]``
+        The arguments that decide what is found.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    ValueError
+        More than one target, or as :func:`lucidvi.explain.attributions`.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> adata = scvi.data.synthetic_iid()
+    >>> scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    >>> model = scvi.model.SCVI(adata, n_latent=5)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> lv.explain.faithfulness(model, "gene_3", n_cells=20, n_null=5, progress=False)
+    >>> adata.uns["faithfulness"]["curves"]["curve"].unique().tolist()
+    ['deletion', 'insertion']
+    """
+    methods = [methods] if isinstance(methods, str) else list(methods)
+    sizes = {"n_draws": n_draws, "n_references": n_references, "n_cells": n_cells, "n_top": n_top}
+    for method in methods:
+        check_options(method, baseline, sizes)
+    for argument, value, least in (("n_null", n_null, 0), ("n_models", n_models, 0), ("n_bootstrap", n_bootstrap, 0)):  # fmt: skip
+        check_integer(value, least, argument)
+    function = adapter(model, adata, modality=modality, transform_batch=transform_batch)
+    chosen = function.target(target)
+    if len(chosen.names) != 1:
+        raise ValueError(f"target={target!r} has {len(chosen.names)} outputs. Ask for one at a time, with key_added.")  # fmt: skip
+    baseline = baseline_of(function, chosen.kind, baseline, ["integrated_gradients"])
+    labels = labels_of_cells(function, groupby)
+    cells = cells_of_groups(labels, groups, n_cells, seed)
+    pool = reference_cells(function, labels, reference, n_references, seed)
+    shuffled = [function.shuffled(i if seed is None else seed + i) for i in range(n_models)]
+    n_top = min(n_top, max(1, len(function.features) // 2))
+    curves, summary = [], []
+    with tqdm(total=len(cells) * len(methods), disable=not progress, desc="faithfulness") as bar:
+        for group, members in cells.items():
+            means = {}
+            for method in methods:
+                run = AttributionRun(function, method, pool, baseline, n_draws, seed)
+                a, x, gap = attribute(run, members, chosen)
+                means[method] = a.mean(0)
+                read = _reader(run, members, chosen)
+                options: dict[str, Any] = {"baseline": run.point.cpu().numpy(), "n_random": n_null, "match": x.mean(0), "seed": seed,
+                           "relative": function.output(chosen.kind).is_share, "batch_size": len(members)}  # fmt: skip
+                name = {"method": method, "group": group}
+                for curve in (deletion_curve, insertion_curve):
+                    table = curve(read, x, means[method], **options)
+                    area = curve_area(table)
+                    kind = table["curve"].iloc[0]
+                    curves.append(table.loc[:, :"random_high"].drop(columns="effect").assign(**name))  # fmt: skip
+                    summary.append(name | {"measure": f"{kind}_area", "value": area["area"], "random": area["random_mean"], "p_value": area["p_value"]})  # fmt: skip
+                summary.append(name | {"measure": "completeness_gap", "value": gap, "random": np.nan})  # fmt: skip
+                if shuffled:
+                    other = [attribute(AttributionRun(f, method, pool, baseline, n_draws, seed), members, chosen)[0].mean(0) for f in shuffled]  # fmt: skip
+                    summary += _rows(randomization_similarity(means[method], np.stack(other), n_top=n_top), "randomization", name)  # fmt: skip
+                if n_bootstrap > 1:
+                    runs = bootstrap_means(a, n_bootstrap, seed=seed)
+                    summary += _rows(attribution_stability(runs, n_top=n_top)[0], "stability", name)
+                bar.update()
+            if len(methods) > 1:
+                agreement = attribution_agreement(means)
+                summary += [
+                    {"method": one, "group": group, "measure": f"agreement_{other}", "value": agreement.loc[one, other], "random": 0.0}
+                    for one in methods for other in methods if one != other
+                ]  # fmt: skip
+    data, store = opened(function, copy)
+    params = {
+        "target": f"{chosen.kind} {chosen.names[0]}", "reference": reference, "baseline": baseline, "n_draws": n_draws,
+        "relative": function.output(chosen.kind).is_share, "model": function.model_name, "n_null": n_null,
+        "n_models": n_models, "n_bootstrap": n_bootstrap, "n_top": n_top,
+        **({"groupby": groupby} if groupby else {}), **({"seed": seed} if seed is not None else {}),
+    }  # fmt: skip
+    columns = ["method", "group", "measure", "value", "random", "p_value"]
+    tables = {
+        "curves": pd.concat(curves, ignore_index=True),
+        "summary": pd.DataFrame(summary).reindex(columns=columns),
+    }
+    write(store, key_added, {"params": params} | tables)
+    return data if copy else None
+
+
+def _rows(table: pd.DataFrame, prefix: str, name: dict[str, str]) -> list[dict[str, object]]:
+    return [
+        name | {"measure": f"{prefix}_{row.measure}", "value": row.value, "random": row.random}
+        for row in table.itertuples()
+    ]
+
+
+def attribute(
+    run: AttributionRun, cells: np.ndarray, target: Target, batch_size: int = 64
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Attributions and values of cells, each ``(n_cells, n_features)``, and the mean completeness gap as a share."""
+    run.draw(len(cells))
+    a, x, outputs = [], [], []
+    for start in range(0, len(cells), batch_size):
+        tensors = run.function.minibatch(cells[start : start + batch_size])
+        found, *values = next(run(tensors, target, start))
+        a.append(found.detach().cpu().numpy())
+        x.append(run.function.values(tensors).cpu().numpy())
+        outputs.append(torch.stack(values).double().cpu().numpy())
+    own, away = np.concatenate(outputs, 1)
+    total = np.concatenate(a)
+    gap = completeness_gap(total, own, away)["relative_gap"].abs().mean()
+    return total, np.concatenate(x), float(gap)
+
+
+def _reader(run: AttributionRun, cells: np.ndarray, target: Target) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip
+    """The output as a function of the values of exactly these cells."""
+    tensors = run.function.minibatch(cells)
+    value = run.output(tensors, target, 0)
+
+    @torch.no_grad()
+    def read(x: np.ndarray) -> np.ndarray:
+        given: Tensor = torch.from_numpy(x).to(run.function.device)
+        return value(given).cpu().numpy()
+
+    return read

@@ -1,0 +1,1 @@
+"""Signed panels of genes that turn one group into another."""

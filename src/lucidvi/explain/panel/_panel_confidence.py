@@ -1,0 +1,246 @@
+"""Which genes of a panel tell its group from the reference, given all other genes, with controlled false discoveries."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from tqdm.auto import tqdm
+
+from lucidvi._keys import Key
+from lucidvi._validation import check_integer, check_names
+from lucidvi.adapters import Adapter
+from lucidvi.adapters._base import CHUNK, listed
+from lucidvi.algorithms._knockoff_filter import knockoff_test
+from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain._results import opened, read, write
+from lucidvi.explain.panel._problem import adapter_for_panels
+
+_MIN_CELLS = 20  # of a group and of its reference
+
+
+def panel_confidence(
+    model: BaseModelClass,
+    *,
+    groups: str | Sequence[str] | None = None,
+    modality: str | None = None,
+    n_copies: int = 4,
+    n_draws: int = 5,
+    combine: Literal["median", "e-values"] = "median",
+    within_batch: bool = True,
+    n_cells: int = 2000,
+    key: str = Key.GENE_PANEL,
+    adata: AnnData | MuData | None = None,
+    seed: int | None = 0,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | MuData | None:
+    r"""Give the genes of stored panels q-values, by knockoffs.
+
+    :func:`~lucidvi.explain.gene_panel` finds genes that take a group across in the model's embedding, but does not say
+    how many of them chance could have put there. This function tests for each gene whether it tells anything about being
+    in the group or in its reference *that all other genes do not tell*. Knockoffs of the genes
+    :cite:p:`Candes2018,Barber2015`, drawn without a look at the groups, compete with them in a sparse linear model of
+    the groups. As genes without information win by luck alone, counting the wins of knockoffs gives the false discovery
+    rate: of the genes with ``qvals <= 0.1``, at most a tenth is expected to be false.
+
+    Tested are all genes the model reads, in the values its encoder reads, whether in the panel or not; the model itself
+    has no part in the test. A gene of the panel has a q-value of 1 where others tell the same, and genes outside of it
+    can have small ones.
+
+    **When it holds.** The groups must have been made without these genes: conditions, genotypes, sorted or hashed cells,
+    labels carried over from other data. Groups from clustering the same expression differ in some genes by
+    construction, even where there is nothing to be found; q-values of such groups are circular and rank genes at
+    best. Cells have to be independent: those of one donor are not, and a difference between few donors looks more
+    certain than it is. Only means and covariances of the genes are matched, and they are estimated; on simulated counts,
+    and for labels simulated from real ones, the rate stayed below the nominal level (``benchmarks/knockoff_fdr.py``).
+
+    **How few genes can be found.** A set at level ``q`` has at least ``1 / (n_copies * q)`` genes, by default three at
+    10 % and five at 5 %; twice as many with e-values. If fewer differ, none is found, however clear the difference.
+
+    Parameters
+    ----------
+    model
+        The model the panels were computed from, with its data.
+    groups
+        Groups with a stored panel to test, all by default; each costs seconds for hundreds of genes, half a minute for 2,000.
+    modality
+        Modality of a MuData, or layer, that the panels are of; by default genes.
+    n_copies
+        Knockoffs of each gene. More of them allow for smaller sets, and cost time and a little power.
+    n_draws
+        Repetitions with new knockoffs, so that chance decides less.
+    combine
+        How they become one: ``"median"`` of the q-values, for which nominal levels are observed rather than proven if
+        ``n_draws > 1``; or ``"e-values"`` :cite:p:`Ren2024`, proven, with less power at small levels.
+    within_batch
+        Compare cells within each batch the model was set up with, so that genes that differ between batches alone are
+        not found. Without a registered batch it changes nothing.
+    n_cells
+        Cells of a group, and of its reference, at most; drawn at random.
+    key
+        Name of the stored panels.
+    adata
+        Data with the panels instead of the model's data.
+    seed
+        Seed of all draws.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+
+    ``uns[key]["qvals"]``
+        Record array of ``float64``, aligned with ``names``; ``NaN`` for groups not tested so far. Genes that do not vary
+        among the cells have 1.
+    ``uns[key]["pvals_adj"]``
+        The same, in place of the ``NaN`` that :func:`~lucidvi.explain.gene_panel` puts there, so that
+        :func:`scanpy.get.rank_genes_groups_df` shows and filters by it.
+    ``uns[key]["params"]["confidence"]``
+        Method and options of the last call.
+
+    Raises
+    ------
+    KeyError
+        If there is no stored panel, or the column of its groups is gone.
+    RuntimeError
+        If the model is not trained.
+    ValueError
+        If the data are minified, an option or group is unknown, the groups, genes or batches do not
+        allow for the test, or a group or its reference has fewer than 20 cells.
+    TypeError
+        If a number is not an integer.
+
+    See Also
+    --------
+    scvi.external.VIVS : tests which genes depend on a response of several variables, with a generative model of counts.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.ace_simulation(n_cells=200, n_dependent=20, n_noise=20)
+    >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+    >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+    >>> model.train(max_epochs=4, enable_progress_bar=False)
+    >>> group = adata.obs["group"].iloc[0]
+    >>> lv.explain.gene_panel(model, "group", groups=[group], progress=False)
+    >>> lv.explain.panel_confidence(model, n_draws=2, progress=False)
+    >>> adata.uns["gene_panel"]["qvals"].dtype.names == (group,)
+    True
+    """
+    for value, least, name in ((n_copies, 1, "n_copies"), (n_draws, 1, "n_draws"), (n_cells, _MIN_CELLS, "n_cells")):  # fmt: skip
+        check_integer(value, least, name)
+    if combine not in ("median", "e-values"):
+        raise ValueError(f"combine={combine!r} is unknown. Allowed: 'median', 'e-values'.")
+    function = adapter_for_panels(model, adata, modality)
+    data, store = opened(function, copy)
+    panel = read(store, key, ("names", "panels", "params"), "gene panel", "gene_panel")
+    known = list(panel["names"].dtype.names)
+    wanted = known if groups is None else listed(groups)
+    check_names(wanted, pd.Index(known), f"Group of uns[{key!r}]")
+    groupby, reference = (str(panel["params"][k]) for k in ("groupby", "reference"))
+    labels = labels_of_cells(function, groupby).to_numpy()
+    # one source of chance per stored group, so that results do not depend on which are asked for
+    sources = dict(zip(known, np.random.default_rng(seed).spawn(len(known)), strict=True))
+    cells = {group: _cells(labels, group, reference, n_cells, sources[group]) for group in wanted}
+    _check_cells(cells, labels, reference, groupby)
+    batch = _batch(function) if within_batch else np.zeros(len(labels))
+    found = {}
+    with tqdm(total=len(wanted) * n_draws, disable=not progress, desc="panel confidence") as bar:
+        for group in wanted:
+            rows = cells[group]
+            x = values_of_cells(function, rows)
+            x = _within(x, batch[rows])
+            y = _within((labels[rows] == group).astype(np.float64)[:, None], batch[rows])[:, 0]
+            if np.abs(y).max() < 1e-9:
+                raise ValueError(
+                    f"No batch has cells of {group!r} and of its reference, {reference!r}: within batches there is nothing to "
+                    "compare. Pass within_batch=False, and bear in mind that batches then count as differences."
+                )
+            varying = np.ptp(x, axis=0) > 1e-6
+            q = np.ones(len(varying))
+            if varying.any():
+                q[varying] = knockoff_test(
+                    x[:, varying], y, n_copies=n_copies, n_draws=n_draws, combine=combine, rng=sources[group],
+                    after_draw=lambda: bar.update(1),
+                )  # fmt: skip
+            found[group] = pd.Series(q, function.features)
+    params = {
+        "method": "knockoffs", "n_copies": n_copies, "n_draws": n_draws, "combine": combine,
+        "within_batch": bool(within_batch), "n_cells": n_cells,
+    }  # fmt: skip
+    qvals = _aligned(panel, found, key)
+    params = dict(panel["params"]) | {"confidence": params}
+    write(store, key, panel | {"params": params, "qvals": qvals, "pvals_adj": qvals.copy()})
+    return data if copy else None
+
+
+def values_of_cells(function: Adapter, cells: np.ndarray) -> np.ndarray:
+    """Return the values of the features of some cells, dense, ``float64``."""
+    parts = [function.values(function.minibatch(part)) for part in np.array_split(cells, -(-len(cells) // CHUNK))]  # fmt: skip
+    return torch.cat(parts).cpu().double().numpy()
+
+
+def _cells(
+    labels: np.ndarray, group: str, reference: str, n_cells: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions of cells of a group and of its reference, rising."""
+    other = labels != group if reference == "rest" else labels == reference
+    other &= ~pd.isna(labels)
+    parts = [rng.permutation(np.flatnonzero(mask))[:n_cells] for mask in (labels == group, other)]
+    return np.sort(np.concatenate(parts))
+
+
+def _check_cells(
+    cells: dict[str, np.ndarray], labels: np.ndarray, reference: str, groupby: str
+) -> None:
+    """Require enough cells on both sides."""
+    small = []
+    for group, rows in cells.items():
+        own = int((labels[rows] == group).sum())
+        for name, n in ((group, own), (reference, len(rows) - own)):
+            if n < _MIN_CELLS and (text := f"{name!r} ({n})") not in small:
+                small.append(text)
+    if small:
+        raise ValueError(
+            f"Fewer than {_MIN_CELLS} cells of {groupby!r}: {', '.join(small)}. Name groups= without them, or compute panels "
+            "with larger groups."
+        )
+
+
+def _batch(function: Adapter) -> np.ndarray:
+    """Return the batch of each cell as the model knows it; one for all without."""
+    manager = function.manager
+    if function.batch_key not in manager.data_registry:
+        return np.zeros(len(function.cells))
+    return np.asarray(manager.get_from_registry(function.batch_key)).ravel()
+
+
+def _within(values: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Deviations from the mean of each batch."""
+    out = values.copy()
+    for one in np.unique(batch):
+        out[batch == one] -= values[batch == one].mean(0)
+    return out
+
+
+def _aligned(panel: dict, found: dict[str, pd.Series], key: str) -> np.ndarray:
+    """New and earlier q-values in the order of the ranked names."""
+    names, earlier = panel["names"], panel.get("qvals")
+    columns = []
+    for group in names.dtype.names:
+        if group in found:
+            column = found[group].reindex(names[group]).to_numpy(np.float64)
+            if np.isnan(column).any():
+                raise ValueError(f"The genes of uns[{key!r}] are not those the model reads. Compute the panels again.")  # fmt: skip
+        else:
+            column = np.full(len(names), np.nan) if earlier is None else earlier[group]
+        columns.append(column)
+    return np.rec.fromarrays(columns, dtype=[(group, np.float64) for group in names.dtype.names])

@@ -1,0 +1,1 @@
+"""Sets of features that, masked together, change an output."""

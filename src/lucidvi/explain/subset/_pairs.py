@@ -1,0 +1,134 @@
+"""What is to be explained by sets: the arguments of a search, checked before the first one starts."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from lucidvi._validation import check_integer, check_names
+from lucidvi.adapters import Adapter, adapter
+from lucidvi.adapters._base import listed
+from lucidvi.explain._cells import chosen_groups, members
+from lucidvi.explain.subset._coordinates import Coordinates
+from lucidvi.explain.subset._population import Population
+
+Pair = tuple[str, str]
+_CHOICES = {
+    "direction": ("down", "up"),
+    "method": ("coordinate_descent", "beam"),
+    "start": ("greedy", "random"),
+}
+_LEAST = {
+    "n_features": 1, "n_candidates": 1, "max_sweeps": 1, "n_restarts": 0, "beam_size": 1, "n_null": 0,
+}  # fmt: skip
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Require known names and whole numbers."""
+    for name, values in _CHOICES.items():
+        if settings[name] not in values:
+            raise ValueError(
+                f"{name}={settings[name]!r} is unknown. Allowed: {', '.join(map(repr, values))}."
+            )
+    for name, least in _LEAST.items():
+        check_integer(settings[name], least, name)
+
+
+def adapter_for_sets(model: Any, adata: AnnData | MuData | None, modality: str | None) -> Adapter:
+    """Return the adapter of a model; of several modalities, peaks are explained unless another is named."""
+    found = adapter(model, adata, modality=modality)
+    if modality is None and found.input.kind != "peaks":
+        peaks = [name for name, given in found.inputs().items() if given.kind == "peaks"]
+        if peaks:
+            return adapter(model, adata, modality=peaks[0])
+    return found
+
+
+def target_names(function: Adapter, population: Population, chosen: object) -> list[str]:
+    """Return names of targets as they are stored."""
+    kind = population.kind
+    columns = function.target({kind: chosen} if chosen is not None else kind).columns
+    return [str(population.targets[c]) for c in columns]
+
+
+def pairs_to_explain(function: Adapter, population: Population, chosen: object, labels: pd.Series, groups: Any) -> list[Pair]:  # fmt: skip
+    """Return (target, group) pairs to explain."""
+    if isinstance(groups, Mapping):
+        wanted = {str(g): of_group for g, of_group in groups.items()}
+        chosen_groups(labels, list(wanted))
+    else:
+        wanted = dict.fromkeys(chosen_groups(labels, groups), chosen)
+    target_names(function, population, chosen)
+    pairs = [(t, group) for group, of in wanted.items() for t in target_names(function, population, of)]  # fmt: skip
+    return list(dict.fromkeys(pairs))
+
+
+def eligible_features(adata: AnnData, feature_mask: Any) -> np.ndarray:
+    """Return a boolean mask of the features that may be selected."""
+    if feature_mask is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    if isinstance(feature_mask, str):
+        if feature_mask not in adata.var:
+            raise KeyError(
+                f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}."
+            )
+        return cast("pd.DataFrame", adata.var)[feature_mask].to_numpy(dtype=bool)
+    mask = np.asarray(feature_mask)
+    if mask.dtype == bool:
+        if mask.shape != (adata.n_vars,):
+            raise ValueError(f"feature_mask has shape {mask.shape}, expected ({adata.n_vars},).")
+        return mask
+    check_names(listed(feature_mask), adata.var_names, "Feature")
+    return adata.var_names.isin(mask)
+
+
+def check_direction(population: Population, kind_of_features: str, direction: str) -> None:
+    """Require features that are open or closed, where they are to be opened."""
+    if direction == "up" and not (kind_of_features == "peaks" and (population.x.data == 1).all()):
+        raise ValueError(
+            f"direction='up' sets features to 1, which has a meaning for accessibility of 0 and 1 only; the "
+            f"{kind_of_features} of this model hold other values. Use direction='down', or train on binarised accessibility."
+        )
+
+
+def prepare(
+    function: Adapter, population: Population, pair: Pair, labels: pd.Series, eligible: np.ndarray,
+    where: Coordinates, window: int | None, settings: Mapping[str, Any], seed: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return cells and allowed features of a pair, checked."""
+    target, group = pair
+    own = members(labels, group)
+    if function.empty_is_unmeasured:  # nothing to replace
+        own = own[np.diff(population.x.indptr)[own] > 0]
+    cells = {
+        "training": np.intersect1d(own, function.train_cells),
+        "held-out": np.intersect1d(own, function.held_out_cells),
+    }
+    for name, chosen in cells.items():
+        if len(chosen) == 0:
+            raise ValueError(
+                f"Group {group!r} has {len(own)} cells but no {name} cell: searches need cells that trained the model, and "
+                "reports need others. Leave the group out, or train with model.train(train_size=0.8)."
+            )
+    x = population.x[cells["training"]]
+    openness = np.asarray((x != 0).astype(x.dtype).mean(0)).ravel()
+    changeable = openness > 0 if settings["direction"] == "down" else openness < 1
+    allowed = eligible & changeable & (openness >= settings["min_openness"])
+    if window is not None:
+        allowed &= np.abs(where.distance(target, where.features)) <= window
+    kind = function.input.kind
+    if allowed.sum() < settings["n_features"]:
+        what = {"expression": "gene"}.get(population.kind, "target")
+        raise ValueError(
+            f"n_features={settings['n_features']}, but only {int(allowed.sum())} {kind} can be selected for {what} {target!r} "
+            f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
+        )
+    column = int(population.targets.get_loc(target))
+    return {
+        "pair": pair, "column": column, "search_cells": cells["training"], "test_cells": cells["held-out"],
+        "observed": function.observed(cells["held-out"], population.kind, column),
+        "allowed": allowed, "openness": openness, "seed": seed,
+    }  # fmt: skip

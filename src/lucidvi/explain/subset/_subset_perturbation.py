@@ -1,0 +1,348 @@
+"""Search and report the set of features that, masked together, switches a gene or another output off."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from joblib import Parallel, delayed
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from tqdm.auto import tqdm
+
+from lucidvi._keys import Key
+from lucidvi.adapters import Adapter
+from lucidvi.algorithms._subset_search import order_by_contribution, search
+from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain._results import (
+    fingerprint,
+    fingerprint_of_model,
+    numbered,
+    opened,
+    positions,
+    write,
+)
+from lucidvi.explain.subset._coordinates import Coordinates
+from lucidvi.explain.subset._pairs import (
+    Pair,
+    adapter_for_sets,
+    check_direction,
+    check_settings,
+    eligible_features,
+    pairs_to_explain,
+    prepare,
+)
+from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._report import Evaluator, matched_random_sets
+
+Tables = dict[str, pd.DataFrame]
+_TABLES = ("sets", "features", "cells", "null")
+
+
+def subset_perturbation(
+    model: BaseModelClass,
+    target: str | Sequence[str] | Mapping[str, object],
+    groupby: str | None = None,
+    groups: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    n_features: int = 10,
+    *,
+    modality: str | None = None,
+    direction: Literal["down", "up"] = "down",
+    beta: float = 0.1,
+    method: Literal["coordinate_descent", "beam"] = "coordinate_descent",
+    start: Literal["greedy", "random"] = "greedy",
+    n_candidates: int = 32,
+    max_sweeps: int = 10,
+    n_restarts: int = 0,
+    beam_size: int = 5,
+    feature_mask: str | Sequence[str] | np.ndarray | None = None,
+    window: int | None = None,
+    min_openness: float = 0.0,
+    n_null: int = 100,
+    n_jobs: int = 1,
+    adata: AnnData | MuData | None = None,
+    seed: int | None = 0,
+    key_added: str = Key.SUBSET_PERTURBATION,
+    overwrite: bool = False,
+    copy: bool = False,
+    progress: bool = True,
+) -> MuData | AnnData | None:
+    r"""Find the set of peaks whose joint masking lowers a gene's predicted expression most :cite:p:`Liu2024`.
+
+    For each gene and group, the set :math:`r` of ``n_features`` distinct peaks minimises, over all training cells of
+    the group, :math:`F(x_{\setminus r})_g / s_g + \beta / G \sum_{k \neq g} ((F(x_{\setminus r})_k - F(x)_k) / s_k)^2`,
+    with the model's log-scale prediction :math:`F` and each gene's mean prediction :math:`s`. What is reported is the
+    effect on test cells, which neither the model's training nor the search has seen.
+
+    Besides :class:`~lucidvi.model.GRIDS`, all models of :func:`lucidvi.adapters.supported` can be explained, MULTIVI by
+    default through its peaks, with genes predicted from the peaks alone. Features are those that the model reads, masked
+    to 0, and :math:`F` is the logarithm of the expected counts per 10,000, a probability, or another output such as a
+    latent dimension (with :math:`s` its standard deviation). Validation and test cells serve as test cells.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    target
+        Target genes by name; or another target as in :func:`attributions`: ``{"latent": [0, 1]}``,
+        ``{"label": "B cells"}``, ``{"accessibility": peaks}``. Latent dimensions are called ``"latent 0"``.
+    groupby
+        Column of ``obs`` with the groups of cells, such as cell types; ``None`` takes all cells as one group, ``"all"``.
+    groups
+        Groups to explain; all by default. A dict ``{group: genes}`` explains only those pairs.
+    n_features
+        Size of a set.
+    modality
+        Modality of a MuData, or layer, whose features are masked; by default accessibility where the model reads it.
+    direction
+        ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it; the latter only for
+        accessibility of 0 and 1.
+    beta
+        Weight of the change of all other genes.
+    method
+        ``"coordinate_descent"`` or ``"beam"``.
+    start
+        First set of the coordinate descent: ``"greedy"`` or ``"random"``.
+    n_candidates
+        Candidates per step that are evaluated exactly.
+    max_sweeps
+        Upper limit on sweeps of the coordinate descent.
+    n_restarts
+        Further random starts of the coordinate descent.
+    beam_size
+        Sets kept by the beam search.
+    feature_mask
+        Peaks that may be selected: names, a boolean vector, or a boolean column of ``.var``.
+    window
+        Only peaks within this many base pairs of the gene's TSS may be selected.
+    min_openness
+        Only peaks open in at least this share of the group's training cells may be selected.
+    n_null
+        Random sets of the same size, each member as open as a member of the set.
+    n_jobs
+        Pairs explained at the same time, through joblib (and its backends, such as dask or ray).
+    adata
+        Cells to explain instead of the model's data.
+    seed
+        Seed of random starts and random sets.
+    key_added
+        Name of the result.
+    overwrite
+        Explain pairs again that the same key already holds; otherwise they are kept and skipped. Other pairs under
+        the key are kept, unless they come from another model or other arguments: then all are replaced.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the changed copy. Written to the modality whose features are masked:
+
+    ``.uns[key_added]["params"]``
+        The arguments that decide what is found, and ``model``, which differs between models.
+    ``.uns[key_added]["sets"]``
+        One row per (gene, group). ``expression_before``, ``expression_after``, ``delta`` (their difference) and
+        ``rel_delta`` (``delta / expression_before``): mean predicted expression over test cells, ``expm1`` of the
+        prediction clamped at 0, so counts per 10,000. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
+        ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds that sum, positive when peaks stand
+        in for each other. ``cis_share``: share of the change of the log-scale prediction that is due to the cis term,
+        the rest passes through the latent. ``null_mean``, ``null_sd``: ``delta`` of matched random sets.
+        ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
+        always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
+        *measured* expression of test cells at least as much (``association``); within a cell type uniform for
+        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. ``delta_search``: the
+        change in the cells of the search; where ``delta`` is much nearer to 0, the set fits those cells and says little
+        of others. ``n_search_cells``, ``n_test_cells``. Other targets than genes keep these names and are reported as
+        they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
+        ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; ``p_value`` is known only for genes that
+        the model did not read, that is for MULTIVI's peaks.
+    ``.uns[key_added]["features"]``
+        One row per member: ``rank``, ``feature``, ``single_effect``, ``joint_effect`` (of this and all earlier ranks),
+        ``openness``, ``chrom``, ``start``, ``end``, ``distance`` to the TSS in base pairs.
+    ``.uns[key_added]["cells"]``, ``["null"]``
+        Prediction ``before`` and ``after`` for every test cell; ``delta`` of every random set.
+    ``.varm[key_added]``
+        Single effects, peaks x sets, 0 for peaks outside the set, float32.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    KeyError
+        For an unknown ``groupby`` or ``feature_mask``, or a ``window`` without coordinates of the genes.
+    TypeError
+        For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
+        that is not an integer.
+    ValueError
+        For unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
+        trained on all cells, ``direction="up"`` for counts, or results of other arguments or of another model under the
+        same key; before any search starts.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800)
+    >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+    >>> model = lv.model.GRIDS(mdata)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> lv.explain.subset_perturbation(model, "gene_0001", n_features=3)
+    >>> mdata["atac"].uns["subset_perturbation"]["features"].shape
+    (3, 11)
+    """
+    settings = {
+        "n_features": n_features, "direction": direction, "beta": beta, "method": method, "start": start,
+        "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
+        "min_openness": min_openness, "n_null": n_null,
+    }  # fmt: skip
+    check_settings(settings)
+    function = adapter_for_sets(model, adata, modality)
+    kind, chosen = function.parse(target)
+    population = Population(function, kind)
+    check_direction(population, function.input.kind, direction)
+    data, store = opened(function, copy)
+    labels = labels_of_cells(function, groupby)
+    pairs = pairs_to_explain(function, population, chosen, labels, groups)
+    eligible = eligible_features(store, feature_mask)
+    where = Coordinates(store, _genes(function, population, data), function.input.kind, needed=window is not None)  # fmt: skip
+    params = settings | _what_is_explained(function, population) | {
+        "model": fingerprint_of_model(model.module),
+        **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
+        **({"seed": seed} if seed is not None else {}),
+        **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
+    }  # fmt: skip
+    known = _finished_pairs(store, key_added, params, overwrite)
+    todo = [pair for pair in pairs if overwrite or pair not in known]
+    tasks = [
+        prepare(function, population, pair, labels, eligible, where, window, settings, seed)
+        for pair in todo
+    ]
+    try:
+        for pair, tables in _run(
+            population, tasks, settings, n_jobs, progress, function.input.kind
+        ):
+            known[pair] = tables | {"features": where.annotate(tables["features"])}
+    finally:  # pairs that are done are kept when the rest is interrupted
+        if known:
+            _store(store, key_added, params, known)
+    return data if copy else None
+
+
+def _genes(function: Adapter, population: Population, data: AnnData | MuData) -> AnnData | None:
+    """Return the part of the data that holds the targets, if they are genes."""
+    if population.kind != "expression":
+        return None
+    modality = population.output.modality
+    return data if modality is None else data[modality]
+
+
+def _what_is_explained(function: Adapter, population: Population) -> dict[str, str]:
+    known = {"modality": function.input.modality, "target_modality": population.output.modality}
+    return {k: v for k, v in known.items() if v is not None} | {
+        "scale": "expm1" if population.is_logarithm else "identity",
+        "output": population.kind,
+        "feature_kind": function.input.kind,
+    }
+
+
+def _finished_pairs(store: AnnData, key: str, params: dict, overwrite: bool) -> dict[Pair, Tables]:
+    """Return pairs that an earlier call with the same model and arguments has stored."""
+    if key not in store.uns:
+        return {}
+    stored = store.uns[key]
+    earlier = {k: str(v) for k, v in stored["params"].items()}
+    now = {k: str(v) for k, v in params.items()}
+    if earlier != now:
+        if overwrite:
+            return {}
+        differ = sorted(k for k in earlier | now if earlier.get(k) != now.get(k))
+        raise ValueError(
+            f"'{key}' holds results of other arguments ({', '.join(differ)}). Pass another key_added, or "
+            "overwrite=True to replace them."
+        )
+    by_pair: dict[Pair, Tables] = {
+        pair: {} for pair in stored["sets"][["gene", "group"]].itertuples(index=False, name=None)
+    }
+    for name in _TABLES:
+        for pair, part in stored[name].groupby(["gene", "group"], sort=False, observed=True):
+            by_pair[pair][name] = part  # type: ignore[index]
+    empty = {name: stored[name].iloc[:0] for name in _TABLES}
+    return {pair: empty | tables for pair, tables in by_pair.items()}
+
+
+def _store(store: AnnData, key: str, params: dict, pairs: dict[Pair, Tables]) -> None:
+    """Store the tables and the matrix of single effects."""
+    result: dict[str, object] = {"params": params}
+    for name in _TABLES:
+        parts = [tables[name] for tables in pairs.values()]
+        result[name] = numbered(pd.concat(parts, ignore_index=True))
+    effects = np.zeros((store.n_vars, len(pairs)), dtype=np.float32)
+    for column, tables in enumerate(pairs.values()):
+        at = positions(tables["features"]["feature"], store)
+        effects[at, column] = tables["features"]["single_effect"]
+    write(store, key, result, varm={key: effects})
+
+
+def _run(
+    population: Population,
+    tasks: list[dict],
+    settings: dict,
+    n_jobs: int,
+    progress: bool,
+    kind: str,
+) -> Iterator[tuple[Pair, Tables]]:
+    """Explain pairs and hand out each when it is done."""
+    bar = tqdm(total=len(tasks), desc=f"Sets of {kind}", disable=not progress or not tasks)
+    calls = (delayed(_explain_pair)(population, task, settings) for task in tasks)
+    with bar:
+        found = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
+        for task, tables in zip(tasks, found, strict=True):
+            yield task["pair"], tables
+            bar.update()
+
+
+def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
+    """Search on training cells, report on test cells."""
+    sign = 1.0 if settings["direction"] == "down" else -1.0
+    replacement = 0.0 if settings["direction"] == "down" else 1.0
+    problem = population.search_problem(
+        task["search_cells"], task["column"], sign=sign, beta=settings["beta"],
+        replacement=replacement, allowed=task["allowed"],
+    )  # fmt: skip
+    options = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
+    found = search(
+        problem, settings["n_features"], seed=task["seed"], **{k: settings[k] for k in options}
+    )
+    features = order_by_contribution(problem, found.features)
+    del problem  # its cells are read once more below, in the state that the report needs
+    rng = np.random.default_rng(task["seed"])
+    null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
+    column, observed = task["column"], task["observed"]
+    report = Evaluator(population, task["test_cells"], column, replacement, observed).report(features, null, sign)  # fmt: skip
+    searched = Evaluator(population, task["search_cells"], column, replacement)
+    gene, group = task["pair"]
+    name = {"gene": gene, "group": group}
+    counted = {
+        "delta_search": searched.delta(features),
+        "n_search_cells": len(task["search_cells"]),
+        "n_test_cells": len(task["test_cells"]),
+    }
+    members = {
+        "rank": np.arange(1, len(features) + 1),
+        "feature": population.features[features].to_numpy(),
+        "single_effect": report.single_effects,
+        "joint_effect": report.joint_effects,
+        "openness": task["openness"][features],
+    }
+    cells = {
+        "cell": population.cells[task["test_cells"]].to_numpy(),
+        "before": report.before,
+        "after": report.after,
+    }
+    return {
+        "sets": pd.DataFrame([name | {"n_features": len(features)} | report.summary | counted]),
+        "features": pd.DataFrame(name | members),
+        "cells": pd.DataFrame(name | cells),
+        "null": pd.DataFrame(name | {"draw": np.arange(len(null)), "delta": report.null}),
+    }

@@ -1,0 +1,178 @@
+"""What was wrong while models were read by their attributes; each as it should be."""
+
+from copy import deepcopy
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pytest
+import torch
+
+import lucidvi as lv
+from lucidvi.adapters import adapter
+
+ATTRIBUTIONS = {"n_cells": 10, "n_draws": 30, "n_references": 10, "progress": False, "copy": True}
+KINDS = ["TOTALVI", "TOTALANVI", "TOTALVI_mudata", "TOTALANVI_mudata"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_genes_are_attributed_to_genes(fitted, name):
+    """Nothing of the proteins is written into a row of a gene."""
+    model = fitted(name)
+    function = adapter(model)
+    out = lv.explain.attributions(model, "latent", method="integrated_gradients", **ATTRIBUTIONS)
+    store = function.store(out)
+    assert function.input.kind == "genes"
+    assert store.varm["attributions"].shape[0] == store.n_vars == len(function.features)
+    columns = store.uns["attributions"]["columns"]
+    change = columns["output"] - columns["output_reference"]
+    np.testing.assert_allclose(columns["total"], change, atol=0.02 * np.abs(change).max())
+
+
+def test_proteins_are_attributed_to_proteins(fitted):
+    model = fitted("TOTALVI_mudata")
+    out = lv.explain.attributions(model, "latent", modality="protein", **ATTRIBUTIONS)
+    assert out["protein"].varm["attributions"].shape[0] == out["protein"].n_vars
+    assert "attributions" not in out["rna"].varm
+    with pytest.raises(
+        ValueError, match="modality='protein_expression' is not read by this TOTALVI"
+    ):
+        lv.explain.attributions(fitted("TOTALVI"), "latent", modality="protein_expression")
+
+
+def test_rows_of_unknown_features_are_never_written():
+    from lucidvi.explain._results import placed
+
+    store = ad.AnnData(np.ones((2, 3)), var={"name": ["a", "b", "c"]})
+    store.var_names = ["a", "b", "c"]
+    with pytest.raises(ValueError, match="1 of 2 features are not in the data, such as 'x'"):
+        placed(np.ones(2), ["a", "x"], store)
+    np.testing.assert_array_equal(placed(np.array([1.0, 2.0]), ["c", "a"], store), [2, 0, 1])
+
+
+@pytest.mark.parametrize("modality", ["rna", "atac"])
+def test_joint_models_are_compared_with_a_measured_cell(fitted, modality):
+    """The sum of integrated gradients is the change of the output, with its sign; an empty cell is refused."""
+    model = fitted("MULTIVI")
+    given = ATTRIBUTIONS | {"method": "integrated_gradients", "modality": modality, "n_draws": 300}
+    out = lv.explain.attributions(model, "latent", **given)[modality]
+    columns = out.uns["attributions"]["columns"]
+    assert out.uns["attributions"]["params"]["baseline"] == "mean"
+    change = columns["output"] - columns["output_reference"]
+    np.testing.assert_allclose(columns["total"], change, atol=0.02 * np.abs(change).max())
+    with pytest.raises(ValueError, match="baseline='empty' is no reference for latent of MULTIVI"):
+        lv.explain.attributions(model, "latent", baseline="empty", **given)
+    other = {"rna": {"accessibility": 3}, "atac": {"expression": 3}}[modality]
+    kind, column = next(iter(other.items()))
+    name = adapter(model, modality=modality).output(kind).names[column]
+    lv.explain.attributions(model, {kind: name}, baseline="empty", **given)
+
+
+def test_nothing_is_left_on_the_model(fitted):
+    model = fitted("TOTALVI")
+    before = {k: v.clone() for k, v in model.module.state_dict().items()}
+    modes = [m.training for m in model.module.modules()]
+    model.module.train()
+    names = set(vars(model.module))
+    lv.explain.attributions(model, "latent", method="integrated_gradients", **ATTRIBUTIONS)
+    lv.explain.faithfulness(model, {"latent": 0}, n_cells=5, n_null=2, n_models=1, progress=False, copy=True)  # fmt: skip
+    deepcopy(model.module)
+    assert all(m.training for m in model.module.modules())
+    assert set(vars(model.module)) == names
+    assert all(p.requires_grad for p in model.module.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
+    for key, value in model.module.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+    for module, mode in zip(model.module.modules(), modes, strict=True):
+        module.training = mode
+
+
+@pytest.mark.parametrize("name", ["SCVI", "PEAKVI", "MULTIVI", "GRIDS", "ACE"])
+@pytest.mark.parametrize("how", ["reordered", "filtered", "enlarged"])
+def test_held_out_cells_are_known_by_name(fitted, name, how):
+    """A cell that trained the model is not held out, in whatever object it stands."""
+    model = fitted(name)
+    known = adapter(model)
+    trained = set(known.cells[known.train_cells])
+    data = model.adata
+    rng = np.random.default_rng(0)
+    if how == "enlarged":
+        more = data[:30].copy()
+        rename(more, [f"new_{c}" for c in more.obs_names])
+        other = joined(more, data)
+    else:
+        order = rng.permutation(data.n_obs)
+        other = data[order if how == "reordered" else order[: data.n_obs - 10]].copy()
+    again = adapter(model, other)
+    held_out = set(again.cells[again.held_out_cells])
+    assert held_out and not held_out & trained
+    assert set(again.cells[again.train_cells]) == trained & set(again.cells)
+
+
+def rename(data, names):
+    for part in data.mod.values() if isinstance(data, md.MuData) else [data]:
+        part.obs_names = names
+    if isinstance(data, md.MuData):
+        data.update()
+
+
+def joined(first, second):
+    if isinstance(first, ad.AnnData):
+        return ad.concat([first, second], merge="same", uns_merge=None)
+    parts = {m: ad.concat([first[m], second[m]], merge="same") for m in first.mod}
+    for m, part in parts.items():
+        part.var = second[m].var.copy()
+    out = md.MuData(parts)
+    for column in second.obs:
+        values = [*first.obs[column], *second.obs[column]]
+        out.obs[column] = dict(zip([*first.obs_names, *second.obs_names], values, strict=True))
+    for column in second.obs:
+        lookup = dict(zip(second.obs_names, second.obs[column], strict=True))
+        lookup |= dict(zip(first.obs_names, first.obs[column], strict=True))
+        out.obs[column] = [lookup[c] for c in out.obs_names]
+    return out
+
+
+@pytest.mark.parametrize("name", ["SCVI", "SCANVI", "PEAKVI", "ACE", "SIVAE", "MULTIVI", "GRIDS"])
+def test_features_are_matched_by_name(fitted, name):
+    """Results are those of each feature, whatever its place."""
+    model = fitted(name)
+    other = reversed_features(model.adata)
+    options = {"n_cells": 10, "n_draws": 3, "progress": False, "copy": True}
+    first = adapter(model).store(lv.explain.attributions(model, {"latent": 0}, **options)) if name != "GRIDS" else None  # fmt: skip
+    if first is None:
+        first = lv.explain.attributions(model, "gene_0001", **options)["atac"]
+        second = lv.explain.attributions(model, "gene_0001", adata=other, **options)["atac"]
+    else:
+        second = adapter(model).store(lv.explain.attributions(model, {"latent": 0}, adata=other, **options))  # fmt: skip
+    assert list(second.var_names) == list(first.var_names[::-1])
+    np.testing.assert_allclose(
+        second.varm["attributions"][::-1], first.varm["attributions"], rtol=1e-4, atol=1e-7
+    )
+    lost = other.copy()
+    lost = lost[:, 1:].copy() if isinstance(lost, ad.AnnData) else None
+    if lost is not None:
+        with pytest.raises(
+            ValueError, match=r"The data lacks 1 of the \d+ features of the model, such as \["
+        ):
+            lv.explain.attributions(model, {"latent": 0}, adata=lost, **options)
+
+
+def reversed_features(data):
+    if isinstance(data, ad.AnnData):
+        return data[:, ::-1].copy()
+    out = md.MuData({m: part[:, ::-1].copy() for m, part in data.mod.items()})
+    out.obs = data.obs.copy()
+    return out
+
+
+def test_the_random_state_stays_where_it_is(fitted):
+    import torch
+
+    np.random.seed(3)
+    state, other = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    for name in ("AUTOZI", "MULTIVI", "TOTALVI"):
+        lv.explain.attributions(fitted(name), "latent", **ATTRIBUTIONS)
+        lv.explain.loadings(fitted(name), n_cells=10, copy=True)
+    assert torch.equal(state, torch.get_rng_state())
+    assert (other == np.random.get_state()[1]).all()  # noqa: NPY002

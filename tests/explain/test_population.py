@@ -1,0 +1,99 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from lucidvi.adapters import adapter
+from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain.subset._population import Population
+
+CELLS = np.arange(10, 70)
+ROWS = torch.arange(len(CELLS))
+
+
+def population_of(model):
+    return Population(adapter(model), "expression")
+
+
+def test_parts_add_up_to_the_translation(trained, log_prediction):
+    population = population_of(trained)
+    gene = trained.adata["rna"].var_names[4]
+    h = population.cut.affine_of(4).apply(population.x[CELLS])
+    latent, cis = population.parts(CELLS, 4)(h, ROWS)
+    np.testing.assert_allclose(latent + cis, log_prediction(trained, gene, CELLS), atol=1e-5)
+    assert cis.abs().max() > 0
+    wide = population.cut.affine.apply(population.x[CELLS])
+    every = population.outputs(CELLS)(wide, ROWS)
+    np.testing.assert_allclose(every[:, 4], latent + cis, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cis": "linear"}, {"cis_window": None}])
+@pytest.mark.parametrize("beta", [0.0, 0.1, 5.0])
+def test_loss_equals_its_formula(train, simulate, settings, beta):
+    """With and without gradients, on rows in any order."""
+    model = train(simulate(n_cells=150), 2, model=settings)
+    population, gene, sign = population_of(model), 2, -1.0
+    affine = population.cut.affine
+    h = affine.apply(population.x[CELLS])
+    loss = population.search_problem(CELLS, gene, sign=sign, beta=beta).cell_loss
+    rows = torch.tensor([5, 0, 5, 31])
+    changed = h[rows] - affine.rows(np.array([3, 40, 41, 7]))
+    expression = population.outputs(CELLS)
+    with torch.no_grad():
+        y, unchanged = expression(changed, rows), expression(h, ROWS)
+        scale = unchanged.mean(0).clamp_min(0.1)
+        drift = ((y - unchanged[rows]) / scale) ** 2
+        drift[:, gene] = 0
+        expected = sign * y[:, gene] / scale[gene] + beta / y.shape[1] * drift.sum(1)
+        torch.testing.assert_close(loss(changed, rows), expected, rtol=1e-4, atol=1e-4)
+    changed.requires_grad_(True)
+    torch.testing.assert_close(loss(changed, rows).detach(), expected, rtol=1e-4, atol=1e-4)
+    (gradient,) = torch.autograd.grad(loss(changed, rows).sum(), changed)
+    assert gradient.abs().sum() > 0
+
+
+def test_it_can_be_sent_to_other_processes(trained):
+    population = population_of(trained)
+    sent = pickle.loads(pickle.dumps(population))
+    h = population.cut.affine.apply(population.x[CELLS])
+    expected = population.outputs(CELLS)(h, ROWS)
+    torch.testing.assert_close(sent.outputs(CELLS)(h, ROWS), expected, rtol=0, atol=0)
+
+
+def test_it_does_not_touch_the_model(trained):
+    before = {k: v.clone() for k, v in trained.module.state_dict().items()}
+    trained.module.train()
+    population_of(trained)
+    assert trained.module.training
+    assert all(p.requires_grad for p in trained.module.parameters())
+    trained.module.eval()
+    for name, value in trained.module.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_cells_and_groups_of_unpaired_data(train, simulate):
+    """Positions are those of the explained modality, whatever the order of ``mdata.obs``."""
+    import mudata as md
+
+    mdata = simulate()
+    rng = np.random.default_rng(0)
+    rna, atac = rng.permutation(np.arange(250)), rng.permutation(np.arange(150, 400))
+    mdata = md.MuData({"rna": mdata["rna"][rna].copy(), "atac": mdata["atac"][atac].copy()})
+    model = train(mdata, 3)
+    function = adapter(model)
+    population = Population(function, "expression")
+    names = mdata["atac"].obs_names
+    split = {"train": model.train_indices, "test": model.test_indices}
+    assert set(names[function.train_cells]) == set(mdata.obs_names[split["train"]]) & set(names)
+    assert set(names[function.held_out_cells]) == set(mdata.obs_names[split["test"]]) & set(names)
+    labels = labels_of_cells(function, "cell_type")
+    assert labels.tolist() == mdata["atac"].obs["cell_type"].tolist()
+    cells = np.array([3, 200, 77])
+    expected = (mdata["atac"].X[cells] > 0).toarray()
+    np.testing.assert_array_equal(population.x[cells].toarray(), expected)
+    assert function.observed(np.arange(250), "expression", 0) is None
+    both = np.flatnonzero(names.isin(mdata["rna"].obs_names))
+    counts = mdata["rna"][names[both]].X.toarray()
+    expected = np.log1p(1e4 * counts[:, 2] / np.maximum(counts.sum(1), 1))
+    np.testing.assert_allclose(function.observed(both, "expression", 2), expected, rtol=1e-5)
