@@ -67,7 +67,7 @@ def check_adapter(
         for kind in function.kinds:
             where = f"{function.model_name}, {kind}" + (f" by {name}" if name else "")
             expected = outputs(function, cells, kind)
-            _check(np.isfinite(expected).all(), f"{where}: values that are not finite")
+            _check(bool(np.isfinite(expected).all()), f"{where}: values that are not finite")
             _check_public(function, cells, kind, expected, where)
             _check_repeated(function, cells, kind, expected, where)
             _check_gradient(function, cells, kind, rng, where)

@@ -169,7 +169,6 @@ def reversed_features(data):
 def test_the_random_state_stays_where_it_is(fitted):
     import torch
 
-    np.random.seed(3)
     state, other = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     for name in ("AUTOZI", "MULTIVI", "TOTALVI"):
         lv.explain.attributions(fitted(name), "latent", **ATTRIBUTIONS)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ Tensors = dict[str, Tensor]
 _WHAT = {"expression": "Gene", "label": "Label", "accessibility": "Peak", "protein": "Protein"}
 CHUNK = 512
 """Cells whose features are held dense at a time."""
+
+
+OutputScale = Literal["share", "probability", "rate", "log1p", "value"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Output:
     """
 
     names: pd.Index
-    scale: Literal["share", "probability", "rate", "log1p", "value"] = "value"
+    scale: OutputScale = "value"
     modality: str | None = None
 
     @property
@@ -211,7 +214,7 @@ class Adapter(ABC):
         self.model, self.model_name = model, type(model).__name__
         self.data, self.registered = data, registered
         self.manager = model.get_anndata_manager(registered, required=True)
-        self.module = frozen(model.module)
+        self.module: Any = frozen(model.module)
         self.device = next(self.module.parameters()).device
         found = self.inputs()
         if modality is not None and modality not in found:

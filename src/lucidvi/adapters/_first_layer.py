@@ -213,7 +213,7 @@ class FirstLayer(Cut):
         for step in (1, 2, 5):
             some = x * (torch.arange(self.n_features, device=x.device) % step == 0)
             expected = adapter.evaluate(some, tensors, self.kind)
-            found = self(some @ self.affine_weight, own)
+            found = self(some @ cast("Tensor", self.affine_weight), own)
             size = float(expected.abs().mean())
             if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * size, equal_nan=True):
                 raise TypeError(_cannot(adapter, "the output depends on them elsewhere, too"))

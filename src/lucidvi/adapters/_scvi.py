@@ -1,7 +1,7 @@
 """Models of scvi-tools with one latent space and one decoder."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from scvi.external import (
 from scvi.model import AUTOZI, PEAKVI, SCANVI, SCVI, CondSCVI, LinearSCVI
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, Scale, Tensors
+from lucidvi.adapters._base import Adapter, Input, Output, OutputScale, Scale, Tensors
 from lucidvi.adapters._registry import register
 
 X = REGISTRY_KEYS.X_KEY
@@ -88,7 +88,7 @@ class SCVIAdapter(VAEAdapter):
         """Return the latent space and normalised expression."""
         counts = self.module.gene_likelihood not in ("normal", "normal_unit_var")
         sized = self.module.use_size_factor_key
-        scale = "value" if not counts else "rate" if sized else "share"
+        scale: OutputScale = "value" if not counts else "rate" if sized else "share"
         return {
             "latent": self.latent(),
             "expression": Output(self.names(X), scale, self.modality_of(X)),
@@ -112,7 +112,7 @@ class SCANVIAdapter(VAEAdapter):
 
     def outputs(self) -> dict[str, Output]:
         """Return the latent space, normalised expression and labels."""
-        scale = "value" if self.module.gene_likelihood == "normal" else "share"
+        scale: OutputScale = "value" if self.module.gene_likelihood == "normal" else "share"
         return {
             "latent": self.latent(),
             "expression": Output(self.names(X), scale, self.modality_of(X)),
@@ -222,7 +222,7 @@ class CYTOVIAdapter(VAEAdapter):
 
     def outputs(self) -> dict[str, Output]:
         """Return the latent space and expression."""
-        scale = "rate" if self.module.protein_likelihood == "beta" else "value"
+        scale: OutputScale = "rate" if self.module.protein_likelihood == "beta" else "value"
         return {"latent": self.latent(), "expression": Output(self.names(X), scale)}
 
     def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
@@ -344,7 +344,7 @@ def label_output(adapter: Adapter, n_labels: int) -> Output:
     return Output(pd.Index([str(label) for label in known[:n_labels]]), "probability")
 
 
-def label_probability(module: torch.nn.Module, z: Tensor) -> Tensor:
+def label_probability(module: Any, z: Tensor) -> Tensor:
     """Return probabilities of labels at latent positions."""
     logits = module.classifier(z)
     return torch.softmax(logits, -1) if module.classifier.logits else logits

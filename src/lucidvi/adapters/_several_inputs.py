@@ -1,6 +1,6 @@
 """Models of scvi-tools that read several modalities or layers, or divide counts by the cell's mean first."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scvi.external import METHYLANVI, METHYLVI, RESOLVI, TOTALANVI, VELOVI
 from scvi.model import MULTIVI, TOTALVI
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, Scale, Tensors
+from lucidvi.adapters._base import Adapter, Input, Output, OutputScale, Scale, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.adapters._scvi import VAEAdapter, label_output, label_probability
 from lucidvi.model._scaling import TARGET_SUM
@@ -21,7 +21,7 @@ X, ATAC, PROTEIN = REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.ATAC_X_KEY, REGISTRY_KEYS.
 _KINDS = {X: "genes", ATAC: "peaks", PROTEIN: "proteins"}
 
 
-def covariates(module: torch.nn.Module, tensors: Tensors) -> tuple[Tensor | None, list[Tensor]]:
+def covariates(module: Any, tensors: Tensors) -> tuple[Tensor | None, list[Tensor]]:
     """Return the continuous and the categorical covariates that the encoder reads."""
     cont = tensors.get(REGISTRY_KEYS.CONT_COVS_KEY) if module.encode_covariates else None
     cats = tensors.get(REGISTRY_KEYS.CAT_COVS_KEY) if module.encode_covariates else None
@@ -63,10 +63,12 @@ class MULTIVIAdapter(Adapter):
     def outputs(self) -> dict[str, Output]:
         """Return the latent space and every modality."""
         found = {"latent": Output(pd.RangeIndex(self.module.n_latent).astype(str))}
-        scales = {"expression": "share", "accessibility": "probability", "protein": "rate"}
+        scales: dict[str, OutputScale] = {
+            "expression": "share", "accessibility": "probability", "protein": "rate"
+        }  # fmt: skip
         for kind, key in self._own.items():
             if key in self.manager.data_registry:
-                found[kind] = Output(self.names(key), scales[kind], self.modality_of(key))  # type: ignore[arg-type]
+                found[kind] = Output(self.names(key), scales[kind], self.modality_of(key))
         return found
 
     def alone(self, kind: str) -> bool:
@@ -133,7 +135,7 @@ class MULTIVIAdapter(Adapter):
             data = data.copy()
             for name, given in self.inputs().items():
                 if given.key != self.input.key:
-                    data[name].X = data[name].X * 0
+                    data[name].X = sp.csr_matrix(data[name].shape, dtype=np.float32)
         if kind == "latent":
             return np.asarray(self.model.get_latent_representation(data, indices=cells))
         if kind == "accessibility":

@@ -148,13 +148,13 @@ def attributions(
     check_options(method, baseline, {"n_draws": n_draws, "n_references": n_references, "batch_size": batch_size})  # fmt: skip
     function = adapter(model, adata, modality=modality, transform_batch=transform_batch)
     chosen = function.target(target)
-    baseline = baseline_of(function, chosen.kind, baseline, [method])
+    start = baseline_of(function, chosen.kind, baseline, [method])
     if per_cell and len(chosen.names) > 1:
         raise ValueError(f"per_cell=True stores one target, but {len(chosen.names)} were asked for. Call once for each, with key_added.")  # fmt: skip
     labels = labels_of_cells(function, groupby)
     cells = cells_of_groups(labels, groups, None if per_cell else n_cells, seed)
     pool = reference_cells(function, labels, reference, n_references, seed)
-    run = AttributionRun(function, method, pool, baseline, n_draws, seed)
+    run = AttributionRun(function, method, pool, start, n_draws, seed)
     found = []
     n_chunks = sum(-(-len(c) // batch_size) for c in cells.values())
     with tqdm(total=n_chunks * len(chosen.names), disable=not progress, desc="attributions") as bar:
@@ -168,7 +168,7 @@ def attributions(
         for k, name in enumerate(chosen.names)
     ]  # fmt: skip
     params = {
-        "target": chosen.kind, "method": method, "reference": reference, "baseline": baseline, "n_draws": n_draws,
+        "target": chosen.kind, "method": method, "reference": reference, "baseline": start, "n_draws": n_draws,
         "model": function.model_name, "scale": function.input.scale.name,
         **({"groupby": groupby} if groupby else {}), **({"seed": seed} if seed is not None else {}),
         **({"transform_batch": transform_batch} if transform_batch else {}),

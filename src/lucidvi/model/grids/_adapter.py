@@ -1,5 +1,6 @@
 """GRIDS as a function of the peaks or of the expression of its cells."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, cast
 
@@ -63,14 +64,14 @@ class GRIDSAdapter(Adapter):
     @property
     def cell_modalities(self) -> list[str]:
         """Return both modalities, that of the cells first."""
-        return [str(self.input.modality), *(m for m in self.inputs() if m != self.input.modality)]
+        return sorted(map(str, self.inputs()), key=lambda m: m != self.input.modality)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """Cells that chose the weights, the validation cells, are not held out."""
         split = split_of(self.model, self.data)
         return split.train[self.cell_of_row], split.test[self.cell_of_row]
 
-    def minibatch(self, cells: np.ndarray) -> Tensors:
+    def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
         """Return values and batch of rows of the explained modality."""
         cells = np.asarray(cells)
         if self.from_peaks:

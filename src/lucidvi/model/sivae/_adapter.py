@@ -6,7 +6,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, Scale, Tensors
+from lucidvi.adapters._base import Adapter, Input, Output, OutputScale, Scale, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.model._scaling import TARGET_SUM
 from lucidvi.model.sivae._model import SIVAE
@@ -27,10 +27,10 @@ class SIVAEAdapter(Adapter):
 
     def outputs(self) -> dict[str, Output]:
         """Return the latent space and expected values."""
-        scale = "share" if self.module.counts else "value"
+        scale: OutputScale = "share" if self.module.counts else "value"
         return {
             "latent": Output(pd.RangeIndex(self.module.n_latent).astype(str)),
-            "expression": Output(self.names(X), scale, self.modality_of(X)),  # type: ignore[arg-type]
+            "expression": Output(self.names(X), scale, self.modality_of(X)),
         }
 
     def values(self, tensors: Tensors) -> Tensor:
