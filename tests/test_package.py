@@ -18,7 +18,7 @@ from lucidvi._keys import Key
 
 SOURCE = Path(lv.__file__).parent
 TESTS = Path(__file__).parent
-PARTS = ("datasets", "explain", "metrics", "model", "pl")
+PARTS = ("datasets", "explain", "get", "metrics", "model", "pl")
 HEAVY = {"anndata", "matplotlib", "mudata", "pandas", "scanpy", "scvi", "torch"}
 
 
@@ -38,13 +38,13 @@ def test_import_is_light():
     assert not imported("import lucidvi") & HEAVY
 
 
-@pytest.mark.parametrize("part", ["datasets", "metrics", "pl"])
+@pytest.mark.parametrize("part", ["datasets", "get", "metrics", "pl"])
 def test_no_models_where_none_are_needed(part):
     assert not imported(f"import lucidvi\nlucidvi.{part}") & {"scvi", "torch"}
 
 
 def test_public_names():
-    assert lv.__all__ == ["__version__", "datasets", "explain", "metrics", "model", "pl"]
+    assert lv.__all__ == ["__version__", "datasets", "explain", "get", "metrics", "model", "pl"]
     assert dir(lv) == sorted(lv.__all__)
     for name in lv.__all__:
         assert getattr(lv, name) is not None

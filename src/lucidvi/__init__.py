@@ -6,11 +6,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors: what __getattr__ finds
-    from lucidvi import datasets, explain, metrics, model, pl
+    from lucidvi import datasets, explain, get, metrics, model, pl
 
 __version__ = version("lucidvi")
 
-_SUBMODULES = ("datasets", "explain", "metrics", "model", "pl")
+_SUBMODULES = ("datasets", "explain", "get", "metrics", "model", "pl")
 __all__ = ["__version__", *_SUBMODULES]
 
 
