@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from lucidvi.pl._result import QUANTITIES
 from lucidvi.pl._style import finish, is_dark
+from lucidvi.pl._subset_result import QUANTITIES
 
 _SEPARATOR = " | "
 
@@ -21,11 +21,11 @@ def cross_effect(
     cmap: str = "RdBu_r",
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Heat map of the change that each set causes in each group (:cite:p:`Liu2024`).
+) -> Axes | None:
+    """Draw a heat map of the change that each set causes in each group (:cite:p:`Liu2024`).
 
-    Outlined cells are the group the set was found in; a triangle marks the group where it
-    does most. A set that is specific has both in one place.
+    Fields with a frame show the group in which the set was found; a triangle marks the group with the
+    largest change. For a specific set both are in one place.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def cross_effect(
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def cross_effect(
         >>> lv.explain.subset_perturbation(
         ...     model, ["gene_0001", "gene_0002", "gene_0003"], "cell_type", n_features=5, progress=False
         ... )
-        >>> ax = lv.pl.cross_effect(lv.explain.cross_effect(model))
+        >>> lv.pl.cross_effect(lv.explain.cross_effect(model))
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table must be a pandas DataFrame, not {type(table).__name__}.")
