@@ -18,7 +18,7 @@ from lucidvi._keys import Key
 
 SOURCE = Path(lv.__file__).parent
 TESTS = Path(__file__).parent
-PARTS = ("datasets", "explain", "get", "metrics", "model", "pl")
+PARTS = ("datasets", "explain", "get", "metrics", "metrics.faithfulness", "model", "pl")
 HEAVY = {"anndata", "matplotlib", "mudata", "pandas", "scanpy", "scvi", "torch"}
 
 
@@ -106,7 +106,9 @@ def test_every_public_name_has_an_example(part):
 @pytest.mark.parametrize("part", PARTS)
 def test_every_public_name_has_a_test(part):
     module = importlib.import_module(f"lucidvi.{part}")
-    code = "\n".join(p.read_text("utf-8") for p in (TESTS / part).rglob("test_*.py"))
+    code = "\n".join(
+        p.read_text("utf-8") for p in TESTS.joinpath(*part.split(".")).rglob("test_*.py")
+    )
     assert not [name for name in module.__all__ if not re.search(rf"\b{name}\b", code)]
 
 

@@ -8,7 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
 from lucidvi import pl
-from lucidvi.metrics import curve_area, deletion_curve, insertion_curve
+from lucidvi.metrics.faithfulness import curve_area, deletion_curve, insertion_curve
 from lucidvi.pl._features import PALETTE
 from lucidvi.pl._style import GREY, LIGHT
 

@@ -22,7 +22,7 @@ from lucidvi.explain._attribution_input import (
 )
 from lucidvi.explain._attribution_run import AttributionRun
 from lucidvi.explain._model_function import Target, model_function
-from lucidvi.metrics import (
+from lucidvi.metrics.faithfulness import (
     attribution_agreement,
     attribution_stability,
     bootstrap_means,

@@ -61,7 +61,7 @@ def fssf(
         >>> for name, plan in {"SCVI": {"attribution_weight": 0.0}, "SCARE": {}}.items():
         ...     model = lv.model.SCARE(adata, n_latent=5)
         ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
-        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, n_random=5, progress=False)
+        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, n_null=5, progress=False)
         >>> lv.pl.fssf(tables)
     """
     tables = dict(table) if isinstance(table, Mapping) else {"": table}
