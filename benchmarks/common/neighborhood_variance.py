@@ -70,6 +70,7 @@ def neighborhood_variance(
     Examples
     --------
     >>> import pandas as pd, lucidvi as lv
+    >>> from common.neighborhood_variance import neighborhood_variance
     >>> adata = lv.datasets.hub_network(1000, n_communities=1, n_per_community=4, n_isolated=2)
     >>> neighbors = pd.DataFrame(
     ...     [["gene_0_1", "gene_0_2"], ["isolated_0", "isolated_1"]], index=["hub_0", "gene_0_3"]
