@@ -79,7 +79,7 @@ def find(data: AnnData | MuData, key: str, kind: Kind, modality: str | None = No
     key
         Name of the result.
     kind
-        What was stored.
+        Kind of the result.
     modality
         Modality of a MuData; by default the one that holds the key.
 

@@ -1,4 +1,4 @@
-"""Which genes of a cell decide its place within its type."""
+"""Genes that decide the place of a cell within its type."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -32,21 +32,21 @@ def fssf(
     seed: int | None = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Feature-set subcluster founder score: whether a gene set decides where a cell lies.
+    r"""Test whether a gene set decides where a cell lies: feature-set subcluster founder score.
 
-    By :cite:p:`Inecik2023`. The cells of each group, such as a cell type, are clustered by their
+    The score is that of :cite:p:`Inecik2023`. The cells of each group, such as a cell type, are clustered by their
     latents. For two of these subclusters, every cell gets the values of the gene set from a random
     cell of the other subcluster and keeps its own values of all other genes and its own
-    covariates. The model embeds these cells, and their neighbours among the unchanged cells of the
-    two subclusters tell the one they land in:
+    covariates. The model embeds these cells, and their nearest unchanged cells in the two
+    subclusters decide in which of them they land:
 
     .. math:: \mathrm{FSSF} = (n_g - n_o) / n_t
 
     with :math:`n_g` cells in the subcluster that the set's values came from, :math:`n_o` in that
     of all other genes, and :math:`n_t` swapped cells. It is 1 where the set decides and -1 where
     all other genes do. With ``among="group"`` cells can land in a third subcluster; they count in
-    :math:`n_t` only, so that the score shrinks as subclusters become more. Random sets of as many other genes tell what any set would reach. The score of a model is the mean
-    over the pairs, ``table["fssf"].mean()``.
+    :math:`n_t` only, so that the score shrinks with the number of subclusters. Random sets of as many other
+    genes are scored for comparison. The score of a model is the mean over the pairs, ``table["fssf"].mean()``.
 
     The paper leaves open how cells are assigned and at what resolution they are clustered; the
     defaults here are ours. The cost is that of embedding each cell
@@ -64,7 +64,7 @@ def fssf(
     adata
         Cells to score; by default those of the model.
     layer
-        Layer of the counts; by default that which the model was set up with, else ``.X``.
+        Layer of the counts; by default the one of the model, or ``.X``.
     subclusters
         Column of ``adata.obs`` with subclusters, instead of Leiden clusters of the latents. Models
         are compared most fairly by their own clusters, sets by common ones.
@@ -83,7 +83,7 @@ def fssf(
     seed
         Seed of clusters, donors and random sets. ``fssf`` does not depend on ``n_null``.
     progress
-        Whether to show a progress bar.
+        Show a progress bar.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def fssf(
     Raises
     ------
     KeyError
-        If a column or layer is not there.
+        If a column or layer is missing.
     TypeError
         If the data are not AnnData.
     ValueError

@@ -1,4 +1,4 @@
-"""Hit ratios of peak sets, next to those of random sets."""
+"""Hit ratios of peak sets, compared with random sets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def hit_ratio(
     n_bins: int = 20,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """How many sets reach their gene, and how many random sets of the same size would.
+    """Count the sets that reach their gene, compared with random sets of the same size.
 
     The hit ratio of :cite:p:`Liu2024` asks whether *any* peak of a set is near its gene, so
     large sets score well by chance: with 10 Mb around the gene, random sets of 128 peaks of a
@@ -34,8 +34,8 @@ def hit_ratio(
     Parameters
     ----------
     features
-        Long table of sets with columns ``gene``, ``group`` and ``feature``, as stored in
-        ``uns[key]["features"]``.
+        Long table of sets with columns ``gene``, ``group`` and ``feature``, as returned by
+        :func:`lucidvi.get.subset_features`.
     genes
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open). Genes
         without coordinates (NaN) are left out of the averages.

@@ -1,4 +1,4 @@
-"""What the plots of loadings read, and how they label points."""
+"""Reading and labels that the plots of loadings share."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -121,7 +121,7 @@ def largest(scores: np.ndarray, names: pd.Index, features: Names, n_features: in
 
 
 def write_names(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
-    """Write names next to points, push overlapping ones apart and keep them within the axes."""
+    """Write names beside points, push overlapping ones apart and keep them within the axes."""
     texts = [
         ax.annotate(
             name, at, xytext=(4, 4), textcoords="offset points", fontsize="small",

@@ -51,7 +51,7 @@ def panel_curves(
     Raises
     ------
     KeyError
-        If a column is not there.
+        If a column is missing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How far methods of attribution agree on what matters."""
+"""Agreement between methods of attribution."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -22,7 +22,7 @@ def attribution_agreement(
     n_top: int = 50,
     absolute: bool = False,
 ) -> pd.DataFrame:
-    r"""Agreement between attributions of the same features, method by method.
+    r"""Compare the attributions of several methods.
 
     Methods that disagree cannot all be faithful; methods that agree may still be wrong together.
 
@@ -39,11 +39,11 @@ def attribution_agreement(
         Number of top features. Those without attribution never count, so that a cell may have
         fewer.
     absolute
-        Rank absolute values, with ``"spearman"``: agreement on what matters whatever the sign.
+        Rank absolute values, with ``"spearman"``: agreement on the size, without the sign.
 
     Returns
     -------
-    Methods x methods; NaN where no cell can tell (attributions all equal, no common top feature).
+    Methods x methods; NaN where no cell allows for a comparison (attributions all equal, no common top feature).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How far attributions stay the same when a model is trained again or cells are drawn again."""
+"""Stability of attributions between trained models, or between samples of cells."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from lucidvi.metrics.faithfulness._top_features import (
 def attribution_stability(
     runs: ArrayLike | pd.DataFrame, n_top: int = 50
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Stability of attributions over seeds or bootstrap samples.
+    """Measure the stability of attributions over seeds or bootstrap samples.
 
     An explanation of one run says little about the biology if the next run has another one.
 

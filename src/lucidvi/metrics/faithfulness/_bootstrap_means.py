@@ -18,14 +18,14 @@ def bootstrap_means(
     *,
     seed: int | None = 0,
 ) -> np.ndarray:
-    """Means over cells drawn with replacement, as many as there are.
+    """Compute means of attributions over cells drawn with replacement.
 
     Parameters
     ----------
     per_cell
         Attributions, cells x features; dense or sparse. Pass absolute values for the mean of those.
     n_bootstrap
-        Number of samples.
+        Number of samples, each with as many cells as there are.
     seed
         Seed of the draws.
 

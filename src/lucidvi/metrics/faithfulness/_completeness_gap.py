@@ -13,7 +13,7 @@ def completeness_gap(
     values: ArrayLike,
     reference_values: ArrayLike,
 ) -> pd.DataFrame:
-    """How far the attributions of each cell are from the difference that they should add up to.
+    """Compare the sum of the attributions of each cell with the difference that it should equal.
 
     Integrated and expected gradients, DeepLIFT and Shapley values are complete: the attributions
     of a cell sum to the output in the cell minus the (mean) output in the reference. A gap comes

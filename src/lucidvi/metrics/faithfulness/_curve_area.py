@@ -12,7 +12,7 @@ COLUMNS = ["curve", "effect", "n_features", "value", "random_mean"]
 
 
 def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -> pd.Series:
-    r"""Area under a deletion or insertion curve, and how far random rankings come.
+    r"""Compute the area under a deletion or insertion curve, and the areas of random rankings.
 
     By the trapezoidal rule, divided by the length of the axis: a mean height, 1 where the output
     stays what it is in unperturbed cells (if the curve is relative).
@@ -31,7 +31,7 @@ def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -
     Series with ``area``; ``random_mean`` and ``random_sd`` of the areas of random rankings;
     ``z``, the distance from their mean in standard deviations; ``p_value``, the share of
     rankings at least as good, the own one among them, :math:`(1 + b) / (1 + n)`; and
-    ``n_random``, :math:`n`. What cannot be known is NaN.
+    ``n_random``, :math:`n`. Unknown values are NaN.
 
     Good is, for an ``effect`` of ``"raise"``, a small area under deletion and a large one under
     insertion; for ``"lower"`` the reverse; for ``"any"`` a large distance from the mean to either

@@ -1,4 +1,4 @@
-"""What a model's output loses when the features that an explanation names are taken away."""
+"""Output of a model while the features that an explanation names are removed."""
 
 from collections.abc import Callable, Iterable
 
@@ -26,7 +26,7 @@ def deletion_curve(
     batch_size: int = 256,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Output of a model while the features ranked first are set to a baseline, first to last.
+    """Compute the output of a model while the top features are set to a baseline one by one.
 
     The deletion game of Petsiuk et al. (2018): if a ranking is faithful to the model, its first
     features are those that the output needs. A faithful ranking of features that *raise* the
@@ -50,9 +50,9 @@ def deletion_curve(
         sparse), the scores in each cell, which then has its own ranking. Equal scores are taken in
         the order of the features.
     baseline
-        What deleted features are set to: a number, one per feature, or cells x features.
+        Value of deleted features: a number, one per feature, or cells x features.
     effect
-        What the first features are expected to do to the output, hence which scores come first:
+        Expected effect of the first features on the output; it decides which scores come first:
         ``"raise"``, the highest; ``"lower"``, the lowest (most negative); ``"any"``, the largest
         in absolute value. Has no influence on the order of positions.
     steps
@@ -92,7 +92,7 @@ def deletion_curve(
         If ``function`` is not callable, or an array is not of numbers or of the wrong kind.
     ValueError
         If shapes do not match, there is NaN, positions repeat or are out of range, an option is
-        out of range, or ``relative`` is asked for and the mean output is not above 0.
+        out of range, or ``relative`` is true and the mean output is not above 0.
 
     Examples
     --------

@@ -26,12 +26,12 @@ def insertion_curve(
     batch_size: int = 256,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Output of a model on a baseline into which the features ranked first are put, first to last.
+    """Compute the output of a model while the top features are restored on a baseline one by one.
 
     The insertion game of Petsiuk et al. (2018), the counterpart of :func:`deletion_curve`: it
     starts where that one ends. A faithful ranking of features that *raise* the output brings it
     back fast, so its curve lies above those of random rankings and its area is large. Deletion
-    asks which features are needed, insertion which suffice; where features stand in for one
+    asks which features are needed, insertion which suffice; where features replace one
     another, the answers differ.
 
     Parameters
@@ -46,7 +46,7 @@ def insertion_curve(
     baseline
         Where features start: a number, one per feature, or cells x features.
     effect
-        What the first features are expected to do to the output, ``"raise"``, ``"lower"`` or
+        Expected effect of the first features on the output, ``"raise"``, ``"lower"`` or
         ``"any"``; see :func:`deletion_curve`.
     steps
         Numbers of features at which the output is read: how many (log-spaced, up to all ranked
@@ -78,7 +78,7 @@ def insertion_curve(
         If ``function`` is not callable, or an array is not of numbers or of the wrong kind.
     ValueError
         If shapes do not match, there is NaN, positions repeat or are out of range, an option is
-        out of range, or ``relative`` is asked for and the mean output is not above 0.
+        out of range, or ``relative`` is true and the mean output is not above 0.
 
     Examples
     --------

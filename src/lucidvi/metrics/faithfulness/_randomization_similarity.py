@@ -17,7 +17,7 @@ from lucidvi.metrics.faithfulness._top_features import (
 def randomization_similarity(
     original: ArrayLike | pd.Series, randomized: ArrayLike | pd.DataFrame, *, n_top: int = 50
 ) -> pd.DataFrame:
-    """Similarity of a trained model's attributions with those of models with random weights.
+    """Compare a trained model's attributions with those of models with random weights.
 
     The model randomisation test of Adebayo et al. (2018). Attributions that random weights yield
     just as well describe the input (which genes are highly expressed), not the model: a method
