@@ -87,7 +87,7 @@ def loadings_biplot(
         >>> model.train(max_epochs=60, enable_progress_bar=False)
         >>> lv.explain.loadings(model)
         >>> adata.obsm["X_sivae"] = model.get_latent_representation()
-        >>> lv.pl.loadings_biplot(adata, n_genes=6)
+        >>> lv.pl.loadings_biplot(adata, n_features=6)
     """
     two_dims(dims)
     stored, table, index = read_loadings(data, key, dims, modality)
