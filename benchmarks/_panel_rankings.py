@@ -9,6 +9,7 @@ import scanpy as sc
 import torch
 from _comparison_embeddings import gce, one_vs_rest, partial_derivatives, relevance_scores
 from captum.attr import GradientShap
+from common.jsd_specificity import jsd_specificity
 
 import lucidvi as lv
 
@@ -103,7 +104,7 @@ def rankings(model: lv.model.ACE, groupby: str, seed: int, n_genes: int) -> tupl
         names = adata.uns["de"]["names"]
         out[name] = {g: list(names[g]) for g in names.dtype.names}
     x = adata.X.toarray() if hasattr(adata.X, "toarray") else adata.X
-    out["JSD"] = ranked(lv.metrics.jsd_specificity(x - x.min(), labels, names=adata.var_names))
+    out["JSD"] = ranked(jsd_specificity(x - x.min(), labels, names=adata.var_names))
     out |= {k: ranked(v) for k, v in attributions(model, labels, seed).items()}
     out |= {k: ranked(v) for k, v in of_embedding(model, labels, seed).items()}
     return out, seconds

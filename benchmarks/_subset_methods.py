@@ -55,11 +55,11 @@ def compare_methods(
     return pd.DataFrame(rows), pd.concat(members_of, ignore_index=True)
 
 
-def hits(mdata: mudata.MuData, features: pd.DataFrame, n_random: int = 300) -> pd.DataFrame:
+def hits(mdata: mudata.MuData, features: pd.DataFrame, n_null: int = 300) -> pd.DataFrame:
     """Hit ratios of sets, next to random sets of the same openness."""
     peaks, genes = peak_coordinates(mdata["atac"].var), gene_coordinates(mdata["rna"].var)
     openness = pd.Series(np.asarray((mdata["atac"].X > 0).mean(0)).ravel(), index=peaks.index)
-    return lv.metrics.hit_ratio(features, genes, peaks, openness=openness, n_random=n_random)
+    return lv.metrics.hit_ratio(features, genes, peaks, openness=openness, n_null=n_null)
 
 
 def mean_changes(methods: pd.DataFrame) -> pd.DataFrame:

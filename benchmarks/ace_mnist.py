@@ -66,7 +66,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for perturbation in ("gate", "free"):
         keys = [f"{perturbation} {a} to {b}" for a, b in PAIRS]
-        figure = lv.pl.image_changes(adata, (28, 28), keys=keys, positions="pixel")
+        figure = lv.pl.image_changes(adata, (28, 28), key=keys, positions="pixel", show=False)
         figure.savefig(RESULTS / f"ace_mnist_{perturbation}.png", dpi=120)
     least = table.groupby("perturbation")["flipped"].min()
     result = {

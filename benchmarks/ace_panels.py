@@ -18,6 +18,7 @@ import torch
 from _cortex import data_file
 from _panel_rankings import EMBEDDED, deseq2, rankings, shared
 from _report import finish
+from common.jaccard_curve import jaccard_curve
 
 import lucidvi as lv
 
@@ -46,13 +47,11 @@ def simulation(seeds: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
             causal = list(adata.var_names[adata.var["kind"] == "causal"])
             options = {"names": adata.var_names}
             for method, ranking in found.items():
-                curve = lv.metrics.jaccard_curve(
-                    adata.X, groups, ranking, sizes=range(1, 61), **options
-                )
+                curve = jaccard_curve(adata.X, groups, ranking, sizes=range(1, 61), **options)
                 rows.append(
                     {"data": complexity, "seed": seed, "method": method, "jaccard": curve.mean()}
                 )
-            level = lv.metrics.jaccard_curve(
+            level = jaccard_curve(
                 adata.X, groups, dict.fromkeys(set(groups), causal), sizes=[len(causal)], **options
             )
             rows.append(

@@ -97,12 +97,12 @@ def figures(mdata: mudata.MuData, table: pd.DataFrame, change: pd.DataFrame, key
     import matplotlib.pyplot as plt
 
     draw = {
-        "effects": lambda: lv.pl.subset_effects(mdata, "Mobp", "Oligo", key=key, show=False),
+        "effects": lambda: lv.pl.subset_effects(mdata, "Mobp", groups="Oligo", key=key, show=False),
         "before_after": lambda: lv.pl.subset_before_after(
-            mdata, group="Astro", key=key, show=False
+            mdata, groups="Astro", key=key, show=False
         ),
         "summary": lambda: lv.pl.subset_summary(mdata, key=key, show=False),
-        "locus": lambda: lv.pl.locus(mdata, "Mobp", "Oligo", key=key, show=False),
+        "locus": lambda: lv.pl.locus(mdata, "Mobp", groups="Oligo", key=key, show=False),
         "cross_effect_relative": lambda: lv.pl.cross_effect(table, show=False),
         "cross_effect": lambda: lv.pl.cross_effect(change, show=False),
     }
@@ -201,7 +201,7 @@ def main() -> None:
             }  # fmt: skip
             print(pd.Series(out[f"methods {size}"]).to_string())
             out[f"hits {size}"] = {
-                method: hits(mdata, part, n_random=20)["observed"].round(4).to_dict()
+                method: hits(mdata, part, n_null=20)["observed"].round(4).to_dict()
                 for method, part in sets.groupby("method", sort=False)
             }  # fmt: skip
             print(pd.DataFrame(out[f"hits {size}"]).T.to_string())

@@ -101,7 +101,7 @@ def run(adata: ad.AnnData, scalar: str, plan: dict[str, float], seed: int) -> di
     genes = list(adata.var_names[adata.var["set"]])
     groups = adata[kept & _largest(adata)].copy()
     pairs = lv.metrics.fssf(
-        model, "type", genes, adata=groups, resolution=args.resolution, n_random=N_RANDOM, progress=False
+        model, "type", genes, adata=groups, resolution=args.resolution, n_null=N_RANDOM, progress=False
     )  # fmt: skip
     torch.set_num_threads(THREADS)
     row |= {"fssf": pairs["fssf"].mean(), "fssf_random": pairs["random_mean"].mean(), "pairs": len(pairs)}  # fmt: skip

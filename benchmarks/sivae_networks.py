@@ -18,6 +18,9 @@ import scvi
 import torch
 from _cortex import data_file
 from _report import finish
+from common.coexpression import coexpression
+from common.neighborhood_overlap import neighborhood_overlap
+from common.neighborhood_variance import neighborhood_variance
 from scipy.stats import spearmanr
 
 import lucidvi as lv
@@ -64,7 +67,7 @@ def main() -> None:
     seconds = {}
     for method in NETWORKS:
         tick = time.perf_counter()
-        weights = np.asarray(lv.metrics.coexpression(x, method=method))
+        weights = np.asarray(coexpression(x, method=method))
         seconds[method] = round(time.perf_counter() - tick, 1)
         centrality[method] = weights.sum(1)
         neighborhoods[method] = nearest(weights, names)
@@ -83,11 +86,11 @@ def main() -> None:
     neighborhoods["random"] = pd.DataFrame(
         random, index=names, columns=np.arange(1, N_NEIGHBORS + 1)
     )
-    explained = pd.Series({m: float(lv.metrics.neighborhood_variance(frame, n).mean()) for m, n in neighborhoods.items()})  # fmt: skip
+    explained = pd.Series({m: float(neighborhood_variance(frame, n).mean()) for m, n in neighborhoods.items()})  # fmt: skip
     print("\nvariance of a gene explained by its neighbourhood\n", explained.round(4).to_string())
     overlap = pd.DataFrame(1.0, index=list(neighborhoods), columns=list(neighborhoods))
     for a, b in itertools.combinations(neighborhoods, 2):
-        share = float(lv.metrics.neighborhood_overlap(neighborhoods[a], neighborhoods[b]).mean())
+        share = float(neighborhood_overlap(neighborhoods[a], neighborhoods[b]).mean())
         overlap.loc[a, b] = overlap.loc[b, a] = share
     print("\nshared neighbours\n", overlap.round(3).to_string())
     result = {

@@ -18,7 +18,9 @@ from lucidvi._keys import Key
 
 SOURCE = Path(lv.__file__).parent
 TESTS = Path(__file__).parent
-PARTS = ("datasets", "explain", "metrics", "model", "pl")
+PARTS = (
+    "adapters", "datasets", "explain", "get", "metrics", "metrics.faithfulness", "model", "pl", "testing",
+)  # fmt: skip
 HEAVY = {"anndata", "matplotlib", "mudata", "pandas", "scanpy", "scvi", "torch"}
 
 
@@ -38,13 +40,14 @@ def test_import_is_light():
     assert not imported("import lucidvi") & HEAVY
 
 
-@pytest.mark.parametrize("part", ["datasets", "metrics", "pl"])
+@pytest.mark.parametrize("part", ["datasets", "get", "metrics", "pl"])
 def test_no_models_where_none_are_needed(part):
     assert not imported(f"import lucidvi\nlucidvi.{part}") & {"scvi", "torch"}
 
 
 def test_public_names():
-    assert lv.__all__ == ["__version__", "datasets", "explain", "metrics", "model", "pl"]
+    parts = ["adapters", "datasets", "explain", "get", "metrics", "model", "pl", "testing"]
+    assert lv.__all__ == ["__version__", *parts]
     assert dir(lv) == sorted(lv.__all__)
     for name in lv.__all__:
         assert getattr(lv, name) is not None
@@ -106,7 +109,9 @@ def test_every_public_name_has_an_example(part):
 @pytest.mark.parametrize("part", PARTS)
 def test_every_public_name_has_a_test(part):
     module = importlib.import_module(f"lucidvi.{part}")
-    code = "\n".join(p.read_text("utf-8") for p in (TESTS / part).rglob("test_*.py"))
+    code = "\n".join(
+        p.read_text("utf-8") for p in TESTS.joinpath(*part.split(".")).rglob("test_*.py")
+    )
     assert not [name for name in module.__all__ if not re.search(rf"\b{name}\b", code)]
 
 

@@ -35,15 +35,15 @@ with warnings.catch_warnings():
 # 3. For each gene, the 3 peaks whose joint masking lowers its predicted expression most, over all
 #    cells. groupby="cell_type" would look for sets in each cell type instead.
 lv.explain.subset_perturbation(model, genes, n_features=3)
-result = mdata["atac"].uns["subset_perturbation"]
+features = lv.get.subset_features(mdata)  # the peaks of each set, with coordinates
 
 # 4. The table.
-table = result["sets"].set_index("gene")
+table = lv.get.subset_sets(mdata).set_index("gene")
 table["change_%"] = 100 * table["rel_delta"]
 table["redundancy_%"] = 100 * table["redundancy"] / table["expression_before"]
 columns = ["change_%", "redundancy_%", "cis_share", "p_value"]
 if truth is not None:
-    found = lv.metrics.planted_recovery(result["features"], truth).set_index("gene")
+    found = lv.metrics.planted_recovery(features, truth).set_index("gene")
     table = table.join(found[["logic", "precision"]])
     columns = ["logic", "precision", *columns]
 decimals = {"change_%": 0, "redundancy_%": 0, "precision": 2, "cis_share": 2, "p_value": 2}
@@ -52,11 +52,15 @@ print(table[columns].round(decimals).to_string(na_rep="-", float_format="{:zg}".
 
 # 5. Figures and file.
 figure, axes = plt.subplots(1, 2, figsize=(13, 4.4), layout="constrained")
-lv.pl.subset_effects(mdata, genes[0], ax=axes[0]).legend(loc="lower left", frameon=False)
-lv.pl.locus(mdata, genes[0], window=60_000, ax=axes[1]).legend(loc="center right", frameon=False)
+lv.pl.subset_effects(mdata, genes[0], ax=axes[0], show=False)
+axes[0].legend(loc="lower left", frameon=False)
+lv.pl.locus(mdata, genes[0], window=60_000, ax=axes[1], show=False)
+axes[1].legend(loc="center right", frameon=False)
 figure.savefig(out / "effects_and_locus.png", dpi=125)
-lv.pl.subset_summary(mdata, sort=False).figure.savefig(out / "summary.png", dpi=150)
-lv.pl.subset_before_after(mdata, genes[:4]).figure.savefig(out / "before_after.png", dpi=150)
+summary = lv.pl.subset_summary(mdata, sort=False, show=False)
+summary.figure.savefig(out / "summary.png", dpi=150)
+before_after = lv.pl.subset_before_after(mdata, genes[:4], show=False)
+before_after.figure.savefig(out / "before_after.png", dpi=150)
 mdata["atac"].obsm["X_grids"] = model.get_latent_representation()
 mdata.write_h5mu(out / "simulated.h5mu")
 

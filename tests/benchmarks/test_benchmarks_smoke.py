@@ -2,12 +2,9 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 run_all = importlib.import_module("run_all")
 
 

@@ -125,13 +125,12 @@ def test_interrupt_loses_nothing(suite, jobs):
     state = suite.state()["full"]
     assert state["endless"]["state"] == "interrupted"
     assert jobs == 2 or state["good"]["state"] == "done"
-    assert "bad" not in state
+    assert jobs == 2 or "bad" not in state  # which starts once "good" is done
     (suite.folder / "mended").touch()
     assert subprocess.run(command, **options).returncode == 0
     times = (suite.folder / "ran").read_text().count("\n")
-    assert times == 4 or (
-        jobs == 2 and times == 5
-    )  # endless twice, the others once; next to it good may be stopped
+    # endless twice, the others once; with two jobs good may be stopped, or bad started, as well
+    assert times == 4 or (jobs == 2 and times == 5)
 
 
 def test_claims(run_all, make_page):

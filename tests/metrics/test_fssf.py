@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from lucidvi.metrics import _gene_swaps, fssf
 
-QUIET = {"progress": False, "n_random": 0}
+QUIET = {"progress": False, "n_null": 0}
 NAMES = [f"g{j}" for j in range(12)]
 SET = NAMES[:4]
 
@@ -53,14 +53,14 @@ def adata():
 @pytest.mark.parametrize("score", [1, -1])
 def test_models_that_read_the_set_only_or_the_others_only(adata, score, subclusters):
     model = Linear(adata, weights(range(4) if score == 1 else range(4, 12)))
-    options = {"n_random": 5, "resolution": 0.01, "progress": False}
+    options = {"n_null": 5, "resolution": 0.01, "progress": False}
     table = fssf(model, "kind", SET, subclusters=subclusters, **options)
     assert list(table) == [
-        "group", "a", "b", "n_cells", "fssf", "random_mean", "random_sd", "n_random",
+        "group", "a", "b", "n_cells", "fssf", "random_mean", "random_sd", "n_null",
     ]  # fmt: skip
     assert set(table["group"]) == {"T", "B"}
     np.testing.assert_array_equal(table["fssf"], score)
-    assert table["n_random"].eq(5).all()
+    assert table["n_null"].eq(5).all()
     if subclusters:
         assert table["group"].tolist() == ["T", "B", "B", "B"]
         assert table["n_cells"].tolist() == [120, 60, 60, 60]
@@ -151,7 +151,7 @@ def test_swapped_rows():
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, sp.csr_array])
 def test_sparse_layers_and_small_calls_change_nothing(adata, kind, monkeypatch):
     w = np.random.default_rng(1).standard_normal((12, 3))
-    options = {"subclusters": "sub", "n_random": 7, "progress": False, "seed": 3}
+    options = {"subclusters": "sub", "n_null": 7, "progress": False, "seed": 3}
     model = Linear(adata, w)
     expected = fssf(model, "kind", SET, **options)
     assert model.calls == [210, 8 * 120, 8 * 180]
@@ -173,19 +173,19 @@ def test_seed(adata):
     adata.X = np.random.default_rng(2).poisson(3 + adata.X / 5).astype(np.float32)
     model = Linear(adata, w)
 
-    def score(seed, n_random=3):
+    def score(seed, n_null=3):
         options = {"n_neighbors": 5, "min_cells": 10, "progress": False}
-        return fssf(model, "kind", SET, seed=seed, n_random=n_random, **options)
+        return fssf(model, "kind", SET, seed=seed, n_null=n_null, **options)
 
     one = score(1)
     pd.testing.assert_frame_equal(one, score(1))
     assert not one["random_mean"].equals(score(2)["random_mean"])
-    pd.testing.assert_series_equal(one["fssf"], score(1, n_random=0)["fssf"])
+    pd.testing.assert_series_equal(one["fssf"], score(1, n_null=0)["fssf"])
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    without_any = score(None, n_random=0)
+    without_any = score(None, n_null=0)
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     assert without_any[["random_mean", "random_sd"]].isna().all(axis=None)
-    assert np.isnan(score(1, n_random=1)["random_sd"]).all()
+    assert np.isnan(score(1, n_null=1)["random_sd"]).all()
 
 
 def test_cells_and_subclusters_that_are_left_out(adata):
@@ -228,7 +228,7 @@ def test_scvi():
     scvi.model.SCVI.setup_anndata(adata, layer="counts", **options)
     model = scvi.model.SCVI(adata, n_latent=3, n_hidden=32)
     model.train(15, accelerator="cpu", enable_progress_bar=False)
-    options = {"subclusters": "sub", "n_random": 3, "progress": False, "batch_size": 100}
+    options = {"subclusters": "sub", "n_null": 3, "progress": False, "batch_size": 100}
     messages = Messages()
     logger = logging.getLogger("scvi")
     logger.addHandler(messages)
@@ -270,7 +270,7 @@ def test_bad_input(adata):
         ({"n_neighbors": 0}, ValueError, "at least 1"),
         ({"among": "all"}, ValueError, "among='all' is unknown"),
         ({"min_cells": 2.5}, TypeError, "min_cells=2.5"),
-        ({"n_random": -1}, ValueError, "n_random=-1"),
+        ({"n_null": -1}, ValueError, "n_null=-1"),
         ({"adata": "x.h5ad"}, TypeError, "Expected an AnnData object, got str"),
         ({"min_cells": 60, "subclusters": "sub"}, ValueError, r"the largest are \{'T': \[70, 50\]"),
         ({"min_cells": 200}, ValueError, "Lower `min_cells` or raise `resolution`"),

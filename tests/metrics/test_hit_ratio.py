@@ -14,7 +14,7 @@ def features(make_features):
 
 
 def test_random_level_is_hypergeometric(peaks, genes, features):
-    table = hit_ratio(features, genes, peaks, window=50_000, n_random=20_000)
+    table = hit_ratio(features, genes, peaks, window=50_000, n_null=20_000)
     # 10 of 200 peaks drawn; 3 overlap the gene and 13 lie within 50 kb.
     assert table["random_mean"].to_dict() == pytest.approx(
         {
@@ -69,7 +69,7 @@ def test_openness_is_matched(peaks, genes, make_features):
     chosen = ["chr1:500000-500500", "chr1:510000-510500"]
     openness[[*chosen, "chr1:520000-520500", "chr1:530000-530500"]] = 0.5
     features = make_features({("a", "T"): chosen})
-    options = {"window": 50_000, "n_random": 4000, "n_bins": 100}
+    options = {"window": 50_000, "n_null": 4000, "n_bins": 100}
     matched = hit_ratio(features, genes, peaks, openness=openness, **options)
     assert matched.loc["exact_share", "random_mean"] == pytest.approx(3 / 4, abs=0.02)
     assert hit_ratio(features, genes, peaks, **options).loc["exact_share", "random_mean"] < 0.03
@@ -97,8 +97,8 @@ def test_by_group_and_seed(peaks, genes, features, make_features):
 def test_bad_input(peaks, genes, features):
     with pytest.raises(ValueError, match="groupby"):
         hit_ratio(features, genes, peaks, groupby="cell_type")
-    with pytest.raises(ValueError, match="n_random"):
-        hit_ratio(features, genes, peaks, n_random=0)
+    with pytest.raises(ValueError, match="n_null"):
+        hit_ratio(features, genes, peaks, n_null=0)
     with pytest.raises(ValueError, match="candidates"):
         hit_ratio(features, genes, peaks, candidates=0)
     with pytest.raises(KeyError, match="no entry"):

@@ -66,7 +66,7 @@ def test_bad_input(cells):
         polarization(z, np.r_[np.nan, score[1:]])
     with pytest.raises(ValueError, match="`groups` must hold 2000"):
         polarization(z, score, groups[1:])
-    with pytest.raises(ValueError, match="`z` must be"):
+    with pytest.raises(ValueError, match="`embedding` must be"):
         polarization(np.where(z > 2, np.nan, z), score)
-    with pytest.raises(ValueError, match="n_splits=1"):
-        polarization(z, score, n_splits=1)
+    with pytest.raises(ValueError, match="n_folds=1"):
+        polarization(z, score, n_folds=1)

@@ -93,7 +93,7 @@ def test_bad_names_and_groups():
         panel_redundancy(x, RANKED, names=["a", "b"], sizes=2)
     with pytest.raises(ValueError, match=r"must be unique, but \['a'\] occur"):
         panel_redundancy(x, RANKED, names=["a", "b", "a"], sizes=2)
-    with pytest.raises(ValueError, match="top 4 genes are asked for, but `x` has 3"):
+    with pytest.raises(ValueError, match="top 4 genes are wanted, but `x` has 3"):
         panel_redundancy(x, RANKED, names=["a", "b", "c"], sizes=4)
     with pytest.raises(ValueError, match="`groups` must hold 3 values.*1 missing"):
         cell_groups(["B", None, "T"], 3)

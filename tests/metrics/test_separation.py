@@ -57,7 +57,7 @@ def test_groups_that_cannot_be_scored(cells):
     day[few] = 1
     table = separation(z, day, kind, n_neighbors=5).set_index("group")
     assert np.isnan(table.loc["NK", "accuracy"]) and table.loc["NK", "n_conditions"] == 3
-    assert separation(z, day, kind, n_splits=4).set_index("group").notna().loc["NK"].all()
+    assert separation(z, day, kind, n_folds=4).set_index("group").notna().loc["NK"].all()
     assert separation(z, day, kind, n_neighbors=49)["accuracy"].isna().all()
     groups = pd.Categorical(np.where(kind == "B", "B", None), categories=["T", "B"])
     assert separation(z, day, groups)["group"].tolist() == ["B"]
@@ -69,11 +69,11 @@ def test_bad_input(cells):
         separation(z, day[1:])
     with pytest.raises(ValueError, match="`groups` must hold 180 values"):
         separation(z, day, kind[1:])
-    with pytest.raises(ValueError, match="`z` must be cells x dimensions"):
+    with pytest.raises(ValueError, match="`embedding` must be cells x dimensions"):
         separation(z[:, 0], day)
     with pytest.raises(ValueError, match="both `train` and `test`"):
         separation(z, day, train=[1])
-    with pytest.raises(ValueError, match="n_splits=1"):
-        separation(z, day, n_splits=1)
+    with pytest.raises(ValueError, match="n_folds=1"):
+        separation(z, day, n_folds=1)
     with pytest.raises(TypeError, match="n_neighbors=2.5"):
         separation(z, day, n_neighbors=2.5)

@@ -64,3 +64,10 @@ def test_bad_input(data):
         translation_scores(predicted, observed, labels, min_cells=100)
     with pytest.raises(ValueError, match="NaN"):
         translation_scores(predicted.assign(a=np.nan), observed, labels)
+
+
+def test_without_types(data):
+    predicted, observed, _ = data
+    scores = translation_scores(predicted, observed)
+    assert scores["n_types"] == 1
+    assert scores["mean_cell_correlation"] == scores["mean_balanced_cell_correlation"]

@@ -6,6 +6,7 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 matplotlib.use("Agg")
@@ -137,6 +138,18 @@ def cross_table():
 
 
 @pytest.fixture(autouse=True)
-def closed_figures():
+def returned():
+    """Plots hand their drawing back unless a test asks to have it shown."""
+    sc.settings.autoshow = False
     yield
+    sc.settings.autoshow = True
     matplotlib.pyplot.close("all")
+
+
+@pytest.fixture
+def shown(returned, monkeypatch):
+    """One entry for each figure that was shown, as by default."""
+    figures = []
+    sc.settings.autoshow = True
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: figures.append(1))
+    return figures

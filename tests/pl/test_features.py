@@ -42,7 +42,7 @@ def texts(ax):
 
 
 def test_biplot(adata):
-    ax = lv.pl.loadings_biplot(adata, "cell_type", dims=(1, 3), n_genes=4)
+    ax = lv.pl.loadings_biplot(adata, "cell_type", dims=(1, 3), n_features=4)
     drawn = {c.get_label(): c for c in ax.collections}
     np.testing.assert_allclose(drawn["NK"].get_offsets(), adata.obsm["X_sivae"][30:60][:, [0, 2]])
     assert to_hex(drawn["NK"].get_facecolor()[0]) == "#445566"
@@ -52,7 +52,7 @@ def test_biplot(adata):
 
 
 def test_arrows_keep_direction_and_relative_length(adata):
-    ax = lv.pl.loadings_biplot(adata, "depth", genes=["g3", "g8"])
+    ax = lv.pl.loadings_biplot(adata, "depth", features=["g3", "g8"])
     tips = np.array([t.xy for t in ax.texts if not t.get_text()])
     scale = tips / adata.varm["loadings"][[3, 8]][:, :2]
     np.testing.assert_allclose(scale, scale[0, 0], rtol=1e-5)
@@ -61,44 +61,47 @@ def test_arrows_keep_direction_and_relative_length(adata):
 
 def test_names_do_not_overlap(adata):
     adata.varm["loadings"][:, :2] = [1.0, 1.0]
-    ax = lv.pl.loadings_biplot(adata, n_genes=6)
+    ax = lv.pl.loadings_biplot(adata, n_features=6)
     boxes = [Text.get_window_extent(t) for t in ax.texts if t.get_text()]
     assert len(boxes) == 6
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_feature_embedding(adata):
-    ax = lv.pl.feature_embedding(adata, "community", label=["g5"])
+    ax = lv.pl.feature_embedding(adata, "community", features=["g5"])
     drawn = {c.get_label(): c.get_offsets() for c in ax.collections}
     np.testing.assert_allclose(drawn["two"], adata.varm["loadings"][20:, :2])
     assert texts(ax) == {"g5"}
-    ax = lv.pl.feature_embedding(adata, "sivae_centrality", label=2)
+    ax = lv.pl.feature_embedding(adata, "sivae_centrality", n_features=2)
     assert texts(ax) == {"g38", "g39"}
     assert ax.collections[0].colorbar.ax.get_ylabel() == "sivae_centrality"
 
 
-def test_gene_sets(adata):
-    ax = lv.pl.feature_embedding(adata, gene_sets={"a": ["g1", "g2"], "b": ["g2", "g9"]})
+def test_feature_sets(adata):
+    ax = lv.pl.feature_embedding(adata, feature_sets={"a": ["g1", "g2"], "b": ["g2", "g9"]})
     drawn = {c.get_label(): c.get_offsets() for c in ax.collections}
     np.testing.assert_allclose(drawn["a"], adata.varm["loadings"][[1, 2], :2])
     np.testing.assert_allclose(drawn["b"], adata.varm["loadings"][[9], :2])
-    assert len(drawn["other genes"]) == 37
+    assert len(drawn["other features"]) == 37
 
 
 def test_loadings(adata):
-    figure = lv.pl.loadings(adata, dims=[3, 1], n_genes=6)
+    figure = lv.pl.loadings(adata, dims=[3, 1], n_features=6)
     assert [ax.get_title() for ax in figure.axes] == ["dimension 3", "dimension 1"]
     order = np.argsort(-adata.varm["loadings"][:, 2])
     assert {*adata.var_names[order[:3]], *adata.var_names[order[-3:]]} <= texts(figure.axes[0])
 
 
 def test_one_dimension(adata):
-    figure = lv.pl.loadings(adata, dims=[2], n_genes=6)
-    assert [ax.get_title() for ax in figure.axes] == ["dimension 2"]
+    _, ax = plt.subplots()
+    assert lv.pl.loadings(adata, dims=[2], n_features=6, ax=ax) is ax
+    assert ax.get_title() == "dimension 2"
+    with pytest.raises(ValueError, match="ax takes one panel but 3"):
+        lv.pl.loadings(adata, ax=ax)
 
 
 def test_centrality(adata):
-    ax = lv.pl.centrality(adata, "truth", label=3)
+    ax = lv.pl.centrality(adata, "truth", n_features=3)
     np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 1], adata.var["sivae_centrality"])
     assert texts(ax) == {"g37", "g38", "g39"}
     assert "Spearman correlation 1.00" in ax.get_title(loc="left")
@@ -112,9 +115,9 @@ def test_centrality(adata):
         (lambda a: lv.pl.loadings_biplot(a, "celltype"), KeyError, "Did you mean 'cell_type'"),
         (lambda a: lv.pl.loadings_biplot(a, dims=(1, 4)), ValueError, "numbered 1 to 3"),
         (lambda a: lv.pl.loadings_biplot(a, dims=(2, 2)), ValueError, "two different"),
-        (lambda a: lv.pl.loadings_biplot(a, genes=["g99"]), ValueError, "Gene 'g99' is unknown"),
-        (lambda a: lv.pl.feature_embedding(a, gene_sets={"a": ["x"]}), ValueError, "'x' is unknown"),
-        (lambda a: lv.pl.feature_embedding(a, "community", gene_sets={}), ValueError, "not both"),
+        (lambda a: lv.pl.loadings_biplot(a, features=["g99"]), ValueError, "Feature 'g99' is unknown"),
+        (lambda a: lv.pl.feature_embedding(a, feature_sets={"a": ["x"]}), ValueError, "'x' is unknown"),
+        (lambda a: lv.pl.feature_embedding(a, "community", feature_sets={}), ValueError, "not both"),
         (lambda a: lv.pl.loadings(a, dims=[0]), ValueError, "numbered 1 to 3"),
         (lambda a: lv.pl.centrality(a, "Truth"), KeyError, "Did you mean 'truth'"),
     ],

@@ -48,30 +48,30 @@ def test_cells_without_a_category_are_drawn(adata):
 
 def test_names_stay_in_the_axes(adata):
     adata.varm["loadings"][:6, :2] = [[4.0, 4.0 + i / 100] for i in range(6)]
-    assert within(lv.pl.feature_embedding(adata, "community", label=6))
-    assert within(lv.pl.loadings_biplot(adata, n_genes=6))
+    assert within(lv.pl.feature_embedding(adata, "community", n_features=6))
+    assert within(lv.pl.loadings_biplot(adata, n_features=6))
     adata.var.loc[adata.var_names[-6:], ["truth", "sivae_centrality"]] = [1.0, 0.5]
-    assert within(lv.pl.centrality(adata, "truth", label=6))
+    assert within(lv.pl.centrality(adata, "truth", n_features=6))
 
 
 def test_only_compared_genes_are_counted_and_named(adata):
-    ax = lv.pl.centrality(adata, "truth", label=2)
-    assert ax.get_title(loc="left") == "28 genes, Spearman correlation 1.00"
+    ax = lv.pl.centrality(adata, "truth", n_features=2)
+    assert ax.get_title(loc="left") == "28 features, Spearman correlation 1.00"
     assert {t.get_text() for t in ax.texts} == {"g27", "g28"}
     title = lv.pl.centrality(adata, "constant").get_title(loc="left")
-    assert title == "30 genes, Spearman correlation not defined"
+    assert title == "30 features, Spearman correlation not defined"
 
 
 def test_loadings_as_table(adata):
     table = pd.DataFrame(adata.varm["loadings"], adata.var_names, ["a", "b", "c"])
     adata.varm["table"] = table
-    figure = lv.pl.loadings(adata, key="table", dims=[2], n_genes=4)
-    assert [ax.get_title() for ax in figure.axes] == ["dimension 2"]
-    assert table["b"].idxmax() in {t.get_text() for t in figure.axes[0].texts}
+    ax = lv.pl.loadings(adata, key="table", dims=[2], n_features=4)
+    assert ax.get_title() == "dimension 2"
+    assert table["b"].idxmax() in {t.get_text() for t in ax.texts}
 
 
 def test_one_name_as_string(adata):
-    ax = lv.pl.feature_embedding(adata, label="g7")
+    ax = lv.pl.feature_embedding(adata, features="g7")
     assert [t.get_text() for t in ax.texts] == ["g7"]
 
 
@@ -79,7 +79,7 @@ def test_one_name_as_string(adata):
     ("call", "error", "match"),
     [
         (lambda a: lv.pl.loadings_biplot(a, dims=(1.0, 2)), TypeError, "whole numbers from 1 to 3"),
-        (lambda a: lv.pl.loadings(a, n_genes=1), ValueError, "at least 2"),
+        (lambda a: lv.pl.loadings(a, n_features=1), ValueError, "at least 2"),
         (lambda a: lv.pl.centrality(a, "community"), ValueError, "column of numbers"),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ def make_table(shift=0.0, groups=("T", "T", "T", "B")):
             "fssf": np.array([0.2, 0.4, 0.9, -0.5])[:n] + shift,
             "random_mean": [-0.9, -0.8, -0.7, -1.0][:n],
             "random_sd": [0.1, 0.1, 0.1, 0.0][:n],
-            "n_random": 10,
+            "n_null": 10,
         }
     )
 
@@ -62,7 +62,7 @@ def test_models_side_by_side():
 
 
 def test_without_random_sets_on_given_axes():
-    table = make_table().assign(random_mean=np.nan, random_sd=np.nan, n_random=0)
+    table = make_table().assign(random_mean=np.nan, random_sd=np.nan, n_null=0)
     _, ax = plt.subplots()
     assert lv.pl.fssf(table, ax=ax) is ax
     assert not list(ax.patches)
@@ -80,7 +80,7 @@ def test_result_of_the_metric():
     sub = np.repeat([0, 9], 20)
     adata = AnnData(rng.poisson(1 + sub[:, None], (40, 6)).astype(float))
     adata.obs["kind"], adata.obs["sub"] = "T", sub.astype(str)
-    options = {"adata": adata, "subclusters": "sub", "n_random": 2, "progress": False}
+    options = {"adata": adata, "subclusters": "sub", "n_null": 2, "progress": False}
     table = lv.metrics.fssf(Sum(), "kind", ["0", "1"], **options)
     np.testing.assert_allclose(dots(lv.pl.fssf(table))[0][:, 1], table["fssf"])
 

@@ -18,7 +18,7 @@ def adata(request, tmp_path):
     change[0, 1], change[2, 3], change[4, 5] = 0.1, -0.5, 3.0
     panels = pd.DataFrame({"group": ["8"], "reference": ["3"]})
     for key in ("gene_panel", "again"):
-        adata.uns[key] = {"panels": panels}
+        adata.uns[key] = {"panels": panels, "params": {}, "names": change, "signs": change}
         adata.layers[key] = sp.csr_matrix(change)
     adata.var["pixel"] = np.arange(12)[::-1].copy()
     if request.param == "h5ad":
@@ -42,7 +42,7 @@ def test_image_change_and_result(adata):
 
 def test_rows_are_results_and_pixels_have_places(adata):
     figure = lv.pl.image_changes(
-        adata, (3, 4), keys=["gene_panel", "again"], positions="pixel", n_images=2
+        adata, (3, 4), key=["gene_panel", "again"], positions="pixel", n_images=2
     )
     assert len(figure.axes) == 2 * 7
     np.testing.assert_allclose(
@@ -51,10 +51,11 @@ def test_rows_are_results_and_pixels_have_places(adata):
 
 
 def test_errors(adata):
-    with pytest.raises(KeyError, match="No changes of single cells"):
-        lv.pl.image_changes(adata, (3, 4), keys="other")
-    with pytest.raises(KeyError) as error:
-        lv.pl.image_changes(adata, (3, 4), keys="nope")
+    with pytest.raises(KeyError, match="No 'other' in adata.uns"):
+        lv.pl.image_changes(adata, (3, 4), key="other")
+    adata.uns["nope"] = adata.uns["gene_panel"]
+    with pytest.raises(KeyError, match="No changes of single cells under layers") as error:
+        lv.pl.image_changes(adata, (3, 4), key="nope")
     assert "'None'" not in str(error.value)  # which anndata lists among the layers
     with pytest.raises(ValueError, match="12 pixels do not fill an image of 3 x 3"):
         lv.pl.image_changes(adata, (3, 3))

@@ -27,7 +27,7 @@ def colored(ax):
 
 
 def test_panels_share_a_scale(adata):
-    figure = lv.pl.latent_score(adata, "mapk", bases=BOTH)
+    figure = lv.pl.latent_score(adata, "mapk", basis=BOTH)
     assert isinstance(figure, Figure)
     *panels, bar = figure.axes
     assert [ax.get_title(loc="left") for ax in panels] == ["scvi", "scare"]
@@ -46,7 +46,7 @@ def test_panels_share_a_scale(adata):
 
 
 def test_one_group(adata):
-    figure = lv.pl.latent_score(adata, "mapk", bases=BOTH, groupby="kind", group="B")
+    figure = lv.pl.latent_score(adata, "mapk", basis=BOTH, groupby="kind", groups="B")
     ax = figure.axes[0]
     assert ax.get_title(loc="left") == "scvi: B (other cells grey)"
     assert [len(c.get_offsets()) for c in ax.collections] == [100, 100]
@@ -59,27 +59,27 @@ def test_vector_and_single_axes(adata):
     score = adata.obs["mapk"].to_numpy().copy()
     score[0] = np.nan
     _, ax = plt.subplots()
-    assert lv.pl.latent_score(adata, score, bases="X_scare", label="total", ax=ax) is ax
+    assert lv.pl.latent_score(adata, score, basis="X_scare", score_label="total", ax=ax) is ax
     assert len(colored(ax).get_offsets()) == 199
     assert ax.figure.axes[-1].get_ylabel() == "total"
-    assert isinstance(lv.pl.latent_score(adata, "mapk", bases=["X_scvi"]), Axes)
-    lv.pl.latent_score(adata, np.ones(200), bases=BOTH).canvas.draw()
+    assert isinstance(lv.pl.latent_score(adata, "mapk", basis=["X_scvi"]), Axes)
+    lv.pl.latent_score(adata, np.ones(200), basis=BOTH).canvas.draw()
 
 
 def test_bad_input(adata):
     draw = lv.pl.latent_score
     cases = [
-        ({"bases": "X_pca"}, ValueError, r"has 5 dimensions, not 2.*use_rep='X_pca'.*'X_pca_umap'"),
-        ({"bases": "X_scar"}, KeyError, "Did you mean 'X_scare'"),
-        ({"bases": []}, ValueError, "name at least one basis"),
+        ({"basis": "X_pca"}, ValueError, r"has 5 dimensions, not 2.*use_rep='X_pca'.*'X_pca_umap'"),
+        ({"basis": "X_scar"}, KeyError, "Did you mean 'X_scare'"),
+        ({"basis": []}, ValueError, "name at least one basis"),
         ({"score": "mapkk"}, KeyError, "Did you mean 'mapk'"),
         ({"score": "kind"}, TypeError, "must be numeric"),
         ({"score": [1.0]}, ValueError, "must hold 200 numbers, got 1"),
-        ({"score": np.full(200, np.nan)}, ValueError, "cells that have a score"),
-        ({"group": "B"}, ValueError, "both `groupby` and `group`"),
-        ({"groupby": "kind", "group": "NK"}, ValueError, "Group 'NK' is unknown"),
-        ({"ax": plt.figure().add_subplot()}, ValueError, "ax takes one embedding but 2"),
+        ({"score": np.full(200, np.nan)}, ValueError, "cells with a score"),
+        ({"groups": "B"}, ValueError, "both groupby and groups"),
+        ({"groupby": "kind", "groups": "NK"}, ValueError, "Group 'NK' is unknown"),
+        ({"ax": plt.figure().add_subplot()}, ValueError, "ax takes one panel but 2"),
     ]
     for changes, error, message in cases:
         with pytest.raises(error, match=message):
-            draw(adata, **{"score": "mapk", "bases": BOTH} | changes)
+            draw(adata, **{"score": "mapk", "basis": BOTH} | changes)

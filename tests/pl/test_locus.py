@@ -3,12 +3,12 @@ import pytest
 
 import lucidvi as lv
 from lucidvi.pl._locus_data import gene_place, openness
-from lucidvi.pl._result import read_result
 from lucidvi.pl._style import spread
+from lucidvi.pl._subset_result import read_subsets
 
 
 def test_members_and_note(mdata):
-    ax = lv.pl.locus(mdata, "Mobp", "Oligo", window=100_000)
+    ax = lv.pl.locus(mdata, "Mobp", groups="Oligo", window=100_000)
     handles, labels = ax.get_legend_handles_labels()
     bars = dict(zip(labels, handles, strict=True))
     features = mdata["atac"].uns["subset_perturbation"]["features"]
@@ -25,14 +25,14 @@ def test_members_and_note(mdata):
 
 
 def test_whole_reach(mdata):
-    ax = lv.pl.locus(mdata, "Mobp", "Oligo", window=None)
+    ax = lv.pl.locus(mdata, "Mobp", groups="Oligo", window=None)
     assert "out of view" not in ax.get_xlabel()
 
 
 @pytest.mark.parametrize("gene", ["Mobp", "Mog", "Gad1"])
 def test_start_site_is_inferred_without_gene_coordinates(mdata, gene):
-    known = gene_place(read_result(mdata, "subset_perturbation", "atac"), gene, None, None)
-    result = read_result(mdata["atac"], "subset_perturbation", "atac")
+    known = gene_place(read_subsets(mdata, "subset_perturbation", "atac"), gene, None, None)
+    result = read_subsets(mdata["atac"], "subset_perturbation", None)
     inferred = gene_place(result, gene, None, None)
     assert (inferred.chrom, inferred.strand) == (known.chrom, known.strand)
     assert inferred.tss == pytest.approx(known.tss, abs=600)
@@ -40,15 +40,15 @@ def test_start_site_is_inferred_without_gene_coordinates(mdata, gene):
 
 def test_gene_table_and_missing_place(mdata):
     table = mdata["rna"].var
-    result = read_result(mdata["atac"], "subset_perturbation", "atac")
+    result = read_subsets(mdata["atac"], "subset_perturbation", None)
     assert gene_place(result, "Mog", table, None).tss == 815_000
     with pytest.raises(KeyError, match="No coordinates of 'Mog'"):
-        lv.pl.locus(mdata["atac"], "Mog", genes=table.drop(index="Mog"))
+        lv.pl.locus(mdata["atac"], "Mog", coordinates=table.drop(index="Mog"))
     features = mdata["atac"].uns["subset_perturbation"]["features"]
     features.loc[features["gene"] == "Mog", "distance"] = np.nan
     with pytest.raises(ValueError, match="place of 'Mog' is not known"):
         lv.pl.locus(mdata["atac"], "Mog")
-    with pytest.raises(KeyError, match="No modality 'gex'"):
+    with pytest.raises(ValueError, match="Modality 'gex' is unknown"):
         lv.pl.locus(mdata, "Mog", target_modality="gex")
 
 
@@ -69,15 +69,15 @@ def test_no_member_nearby(mdata):
 def test_openness_without_labels_is_the_stored_one(mdata):
     atac = mdata["atac"].copy()
     del atac.obs["cell_type"]
-    result = read_result(atac, "subset_perturbation", "atac")
+    result = read_subsets(atac, "subset_perturbation", None)
     _, members = result.one("Mobp", "Oligo")
     height = openness(result, "Oligo", members, atac.var_names)
     assert np.isfinite(height).sum() == 10
-    lv.pl.locus(atac, "Mobp", "Oligo").figure.canvas.draw()
+    lv.pl.locus(atac, "Mobp", groups="Oligo").figure.canvas.draw()
 
 
 def test_dense_and_sparse_agree(mdata):
-    result = read_result(mdata, "subset_perturbation", "atac")
+    result = read_subsets(mdata, "subset_perturbation", "atac")
     _, members = result.one("Mobp", "Oligo")
     names = mdata["atac"].var_names[:50]
     sparse = openness(result, "Oligo", members, names)

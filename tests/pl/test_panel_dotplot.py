@@ -26,7 +26,9 @@ def adata():
         "names": records(["g0", "g1", "g2", "g3", "g4"], ["g1", "g0", "g4", "g3", "g2"], object),
         "signs": records([1, -1, 1, 1, 1], [1, -1, 1, 1, 1], np.int8),
         "scores": records([1, 0.9, 0, 0, 0], [1, 0.9, 0.8, 0, 0], float),
+        "panels": pd.DataFrame({"group": ["B", "T"], "reference": "rest", "n_genes": [2, 3]}),
     }
+    adata.varm["gene_panel"] = np.array([[1, 1], [1, 1], [0, 0], [0, 0], [0, 1]], float)
     yield adata
     plt.close("all")
 
@@ -47,10 +49,10 @@ def test_genes_by_group_and_sign(adata):
 
 
 def test_one_group_and_errors(adata):
-    assert labels(lv.pl.panel_dotplot(adata, "T", n_genes=1)) == ["T +"]
+    assert labels(lv.pl.panel_dotplot(adata, groups="T", n_genes=1)) == ["T +"]
     with pytest.raises(ValueError, match="Group 'NK' is unknown"):
-        lv.pl.panel_dotplot(adata, ["NK"])
-    with pytest.raises(KeyError, match="No gene panels under uns"):
+        lv.pl.panel_dotplot(adata, groups=["NK"])
+    with pytest.raises(KeyError, match="No 'panel' in adata.uns"):
         lv.pl.panel_dotplot(adata, key="panel")
     with pytest.raises(ValueError, match="n_genes"):
         lv.pl.panel_dotplot(adata, n_genes=0)

@@ -23,7 +23,9 @@ def adata(request, tmp_path):
     )
     params = {"groupby": "kind", "reference": "rest", "flip_rate": 0.95}
     names = np.rec.fromarrays([["a"], ["b"]], dtype=[("T", "O"), ("B", "O")])
+    panels = pd.DataFrame({"group": ["T", "B"], "reference": "rest"})
     adata.uns["gene_panel"] = {"path": path, "params": params, "names": names, "signs": names}
+    adata.uns["gene_panel"]["panels"] = panels
     if request.param == "h5ad":
         adata.write_h5ad(tmp_path / "path.h5ad")
         adata = ad.read_h5ad(tmp_path / "path.h5ad")
@@ -41,12 +43,12 @@ def test_lines_are_the_path(adata):
 
 
 def test_one_group(adata):
-    labels = {line.get_label() for line in lv.pl.panel_path(adata, "B").lines}
+    labels = {line.get_label() for line in lv.pl.panel_path(adata, groups="B").lines}
     assert "B" in labels and "T" not in labels
 
 
 def test_bad_input(adata):
     with pytest.raises(ValueError, match="Group 'NK' is unknown"):
-        lv.pl.panel_path(adata, ["NK"])
+        lv.pl.panel_path(adata, groups=["NK"])
     with pytest.raises(KeyError, match="Did you mean 'gene_panel'"):
         lv.pl.panel_path(adata, key="gene_panels")

@@ -18,7 +18,7 @@ def test_every_plot_after_writing_and_reading(reread, as_anndata):
     data = reread["atac"] if as_anndata else reread
     assert isinstance(data, AnnData) == as_anndata
     for plot in (lv.pl.subset_effects, lv.pl.subset_before_after, lv.pl.locus):
-        ax = plot(data, "Mobp", "Oligo")
+        ax = plot(data, "Mobp", groups="Oligo")
         assert isinstance(ax, Axes)
         assert "Mobp in Oligo: masking 10 peaks" in ax.get_title(loc="left")
         ax.figure.canvas.draw()
@@ -50,17 +50,3 @@ def test_all_cells_and_opening(reread):
         assert title == "Mobp in all cells: opening 10 peaks raises predicted expression by 43 %"
     labels = [t.get_text() for t in lv.pl.subset_summary(reread).get_yticklabels()]
     assert sorted(labels) == ["Gja1", "Mobp", "Mog"]
-
-
-def test_ax_and_show(mdata, monkeypatch):
-    import matplotlib.pyplot as plt
-
-    shown = []
-    monkeypatch.setattr(plt, "show", lambda: shown.append(1))
-    _, ax = plt.subplots()
-    assert lv.pl.subset_effects(mdata, "Mobp", "Oligo", ax=ax) is ax
-    assert lv.pl.locus(mdata, "Mobp", "Oligo", ax=ax.figure.subplots(), show=False) is not None
-    assert lv.pl.subset_summary(mdata, ax=plt.subplots()[1], show=True) is not None
-    assert shown == [1]
-    with pytest.raises(ValueError, match="ax takes one set but 2"):
-        lv.pl.subset_effects(mdata, "Mobp", ax=ax)

@@ -5,7 +5,7 @@ import lucidvi as lv
 
 
 def test_draws_what_is_stored(mdata):
-    ax = lv.pl.subset_effects(mdata, "Mobp", "Oligo")
+    ax = lv.pl.subset_effects(mdata, "Mobp", groups="Oligo")
     entry = mdata["atac"].uns["subset_perturbation"]
     features = entry["features"].query("gene == 'Mobp' and group == 'Oligo'")
     bars = next(c for c in ax.containers if len(c) == 10)
@@ -23,7 +23,7 @@ def test_draws_what_is_stored(mdata):
 
 
 def test_large_sets_have_ranks_only(make_mdata):
-    ax = lv.pl.subset_effects(make_mdata(n_features=60), "Mobp", "Oligo")
+    ax = lv.pl.subset_effects(make_mdata(n_features=60), "Mobp", groups="Oligo")
     assert ax.get_xlabel() == "Rank of the peak in the set"
 
 
@@ -33,6 +33,6 @@ def test_one_peak_without_null(make_mdata):
     sets[["null_mean", "null_sd"]] = np.nan
     sets["expression_before"] = 0.0
     sets["rel_delta"] = np.nan
-    title = lv.pl.subset_effects(mdata, "Mobp", "Oligo").get_title(loc="left")
+    title = lv.pl.subset_effects(mdata, "Mobp", groups="Oligo").get_title(loc="left")
     assert title.startswith("Mobp in Oligo: masking 1 peak\nlowers predicted expression by 1.")
     lv.pl.subset_summary(mdata).figure.canvas.draw()

@@ -23,7 +23,7 @@ def test_stars_and_selection(mdata):
     ax = lv.pl.subset_summary(mdata, sort=False)
     assert [t.get_text() for t in ax.texts] == ["***", "**", "*"]
     assert "3 of 5" in ax.get_title(loc="left")
-    assert len(dots(lv.pl.subset_summary(mdata, group="Oligo"))) == 2
+    assert len(dots(lv.pl.subset_summary(mdata, groups="Oligo"))) == 2
 
 
 def test_without_cis_share(mdata):

@@ -1,4 +1,4 @@
-"""Which genes of a cell decide its place within its type."""
+"""Genes that decide the place of a cell within its type."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -27,30 +27,30 @@ def fssf(
     n_neighbors: int = 15,
     min_cells: int = 15,
     among: Literal["pair", "group"] = "pair",
-    n_random: int = 100,
+    n_null: int = 100,
     batch_size: int | None = None,
     seed: int | None = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Feature-set subcluster founder score: whether a gene set decides where a cell lies.
+    r"""Test whether a gene set decides where a cell lies: feature-set subcluster founder score.
 
-    By :cite:p:`Inecik2023`. The cells of each group, such as a cell type, are clustered by their
+    The score is that of :cite:p:`Inecik2023`. The cells of each group, such as a cell type, are clustered by their
     latents. For two of these subclusters, every cell gets the values of the gene set from a random
     cell of the other subcluster and keeps its own values of all other genes and its own
-    covariates. The model embeds these cells, and their neighbours among the unchanged cells of the
-    two subclusters tell the one they land in:
+    covariates. The model embeds these cells, and their nearest unchanged cells in the two
+    subclusters decide in which of them they land:
 
     .. math:: \mathrm{FSSF} = (n_g - n_o) / n_t
 
     with :math:`n_g` cells in the subcluster that the set's values came from, :math:`n_o` in that
     of all other genes, and :math:`n_t` swapped cells. It is 1 where the set decides and -1 where
     all other genes do. With ``among="group"`` cells can land in a third subcluster; they count in
-    :math:`n_t` only, so that the score shrinks as subclusters become more. Random sets of as many other genes tell what any set would reach. The score of a model is the mean
-    over the pairs, ``table["fssf"].mean()``.
+    :math:`n_t` only, so that the score shrinks with the number of subclusters. Random sets of as many other
+    genes are scored for comparison. The score of a model is the mean over the pairs, ``table["fssf"].mean()``.
 
     The paper leaves open how cells are assigned and at what resolution they are clustered; the
     defaults here are ours. The cost is that of embedding each cell
-    ``(1 + n_random) * (subclusters - 1)`` times.
+    ``(1 + n_null) * (subclusters - 1)`` times.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def fssf(
     adata
         Cells to score; by default those of the model.
     layer
-        Layer of the counts; by default that which the model was set up with, else ``.X``.
+        Layer of the counts; by default the one of the model, or ``.X``.
     subclusters
         Column of ``adata.obs`` with subclusters, instead of Leiden clusters of the latents. Models
         are compared most fairly by their own clusters, sets by common ones.
@@ -76,25 +76,25 @@ def fssf(
         Smallest subcluster that is scored. Groups without a pair of such are left out.
     among
         Where swapped cells can land: in one of the two subclusters, or in any of the group.
-    n_random
+    n_null
         Number of random sets; the same ones in all groups.
     batch_size
         Cells per forward pass; the model's default if ``None``.
     seed
-        Seed of clusters, donors and random sets. ``fssf`` does not depend on ``n_random``.
+        Seed of clusters, donors and random sets. ``fssf`` does not depend on ``n_null``.
     progress
-        Whether to show a progress bar.
+        Show a progress bar.
 
     Returns
     -------
     One row per pair of subclusters: ``group``, ``a``, ``b`` (the subclusters), ``n_cells``
     (:math:`n_t`), ``fssf``, ``random_mean`` and ``random_sd`` over the random sets (NaN without
-    any) and ``n_random``.
+    any) and ``n_null``.
 
     Raises
     ------
     KeyError
-        If a column or layer is not there.
+        If a column or layer is missing.
     TypeError
         If the data are not AnnData.
     ValueError
@@ -110,7 +110,7 @@ def fssf(
     >>> model.train(max_epochs=4, enable_progress_bar=False)
     >>> genes = adata.var_names[adata.var["kind"] != "noise"]
     >>> table = lv.metrics.fssf(
-    ...     model, "batch", genes, subclusters="group", n_random=0, progress=False
+    ...     model, "batch", genes, subclusters="group", n_null=0, progress=False
     ... )
     >>> bool(table["fssf"].mean() > 0)
     True
@@ -119,13 +119,13 @@ def fssf(
     if layer is None:
         layer = (getattr(model, "registry", None) or {}).get("setup_args", {}).get("layer")
     counts(adata, layer)
-    _check_numbers(n_neighbors, min_cells, n_random)
+    _check_numbers(n_neighbors, min_cells, n_null)
     if among not in ("pair", "group"):
         raise ValueError(f"among={among!r} is unknown. Allowed: 'pair', 'group'.")
-    mask = _set_mask(genes, adata.var_names, n_random)
+    mask = _set_mask(genes, adata.var_names, n_null)
     for_clusters, for_set, for_random = np.random.default_rng(seed).spawn(3)
     others = np.flatnonzero(~mask)
-    sets = np.zeros((1 + n_random, adata.n_vars), dtype=bool)
+    sets = np.zeros((1 + n_null, adata.n_vars), dtype=bool)
     sets[0] = mask
     for row in sets[1:]:
         row[for_random.choice(others, mask.sum(), replace=False)] = True
@@ -147,7 +147,7 @@ def fssf(
             own = found[group]
             nearest = [_nearest(latent, own, pair, n_neighbors, among) for pair in block]
             ends = np.cumsum([own.isin(pair).sum() for pair in block])[:-1]
-            receivers, donors = _draw(block, own, n_random, for_set, for_random)
+            receivers, donors = _draw(block, own, n_null, for_set, for_random)
             landed = np.empty((len(sets), len(receivers)), dtype=int)
             swaps = swapped_latents(model, adata, layer, receivers, donors, sets, **options)
             for s, embedded in enumerate(swaps):
@@ -167,9 +167,9 @@ def _data(model: Any, adata: AnnData | None) -> AnnData:
     return adata
 
 
-def _check_numbers(n_neighbors: int, min_cells: int, n_random: int) -> None:
+def _check_numbers(n_neighbors: int, min_cells: int, n_null: int) -> None:
     check_integer(min_cells, 1, "min_cells")
-    check_integer(n_random, 0, "n_random")
+    check_integer(n_null, 0, "n_null")
     check_integer(n_neighbors, 1, "n_neighbors")
     if n_neighbors > 2 * min_cells:
         raise ValueError(
@@ -178,7 +178,7 @@ def _check_numbers(n_neighbors: int, min_cells: int, n_random: int) -> None:
         )
 
 
-def _set_mask(genes: Sequence[str], names: pd.Index, n_random: int) -> np.ndarray:
+def _set_mask(genes: Sequence[str], names: pd.Index, n_null: int) -> np.ndarray:
     genes = [genes] if isinstance(genes, str) else list(genes)
     check_names(genes, names, "Gene")
     mask = names.isin(genes)
@@ -187,10 +187,10 @@ def _set_mask(genes: Sequence[str], names: pd.Index, n_random: int) -> np.ndarra
         raise ValueError(
             f"`genes` names {size} of {len(names)} genes; name at least one and not all of them."
         )
-    if n_random and size > n_others:
+    if n_null and size > n_others:
         raise ValueError(
             f"The set has {size} genes, but only {n_others} others to draw random sets from. Give "
-            "fewer genes or n_random=0."
+            "fewer genes or n_null=0."
         )
     return mask
 
@@ -254,15 +254,15 @@ def _nearest(latent, own: pd.Series, pair, n_neighbors: int, among: str) -> KNei
     return KNeighborsClassifier(n_neighbors).fit(latent[known.index], known.cat.codes)
 
 
-def _draw(block, own: pd.Series, n_random: int, for_set, for_random):
-    """Cells that receive values, shape (cells,), and their random donors, (1 + n_random, cells)."""
+def _draw(block, own: pd.Series, n_null: int, for_set, for_random):
+    """Cells that receive values, shape (cells,), and their random donors, (1 + n_null, cells)."""
     receivers, donors = [], []
     for pair in block:
         a, b = (own.index[own == label].to_numpy() for label in pair)
         for to, source in ((a, b), (b, a)):
             first = for_set.choice(source, (1, len(to)))
             receivers.append(to)
-            donors.append(np.concatenate([first, for_random.choice(source, (n_random, len(to)))]))
+            donors.append(np.concatenate([first, for_random.choice(source, (n_null, len(to)))]))
     return np.concatenate(receivers), np.concatenate(donors, axis=1)
 
 
@@ -286,7 +286,7 @@ def _scores(group: str, block, own: pd.Series, landed: np.ndarray) -> pd.DataFra
                 "fssf": score[0],
                 "random_mean": null.mean() if len(null) else np.nan,
                 "random_sd": null.std(ddof=1) if len(null) > 1 else np.nan,
-                "n_random": len(null),
+                "n_null": len(null),
             }
         )
     return pd.DataFrame(rows)

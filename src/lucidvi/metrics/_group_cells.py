@@ -11,7 +11,9 @@ def check_embedding(z: ArrayLike | pd.DataFrame) -> np.ndarray:
     """A finite float array of cells x dimensions."""
     z = np.asarray(z, dtype=float)
     if z.ndim != 2 or not z.shape[1] or not np.isfinite(z).all():
-        raise ValueError(f"`z` must be cells x dimensions without NaN, got shape {z.shape}.")
+        raise ValueError(
+            f"`embedding` must be cells x dimensions without NaN, got shape {z.shape}."
+        )
     return z
 
 
@@ -23,7 +25,7 @@ def group_cells(groups: ArrayLike | None, n_cells: int) -> dict[Any, np.ndarray]
         raise ValueError(
             f"`groups` must hold {n_cells} values, one per cell, got shape {np.shape(groups)}."
         )
-    # A Series comes with the index of its cells, which says nothing about their order in `z`.
+    # A Series comes with the index of its cells, which says nothing about their order in the embedding.
     values = pd.Series(groups).reset_index(drop=True).astype("category")
     values = values.cat.remove_unused_categories()
     return {name: np.flatnonzero(values == name) for name in values.cat.categories}

@@ -1,4 +1,4 @@
-"""Hit ratios of peak sets, next to those of random sets."""
+"""Hit ratios of peak sets, compared with random sets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,14 +18,14 @@ def hit_ratio(
     peaks: pd.DataFrame,
     *,
     window: float = 10_000_000,
-    n_random: int = 1000,
+    n_null: int = 1000,
     groupby: str | None = None,
     candidates: Sequence[str] | Mapping[str, Sequence[str]] | float | None = None,
     openness: pd.Series | pd.DataFrame | None = None,
     n_bins: int = 20,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """How many sets reach their gene, and how many random sets of the same size would.
+    """Count the sets that reach their gene, compared with random sets of the same size.
 
     The hit ratio of :cite:p:`Liu2024` asks whether *any* peak of a set is near its gene, so
     large sets score well by chance: with 10 Mb around the gene, random sets of 128 peaks of a
@@ -34,8 +34,8 @@ def hit_ratio(
     Parameters
     ----------
     features
-        Long table of sets with columns ``gene``, ``group`` and ``feature``, as stored in
-        ``uns[key]["features"]``.
+        Long table of sets with columns ``gene``, ``group`` and ``feature``, as returned by
+        :func:`lucidvi.get.subset_features`.
     genes
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open). Genes
         without coordinates (NaN) are left out of the averages.
@@ -43,7 +43,7 @@ def hit_ratio(
         All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as ``chr1:100-600``.
     window
         Largest distance (bp) between a peak and the gene body that counts as a soft hit.
-    n_random
+    n_null
         Number of random sets drawn for each set.
     groupby
         ``"gene"`` or ``"group"``: average for each of them instead of over all sets.
@@ -64,7 +64,7 @@ def hit_ratio(
     body), ``soft_hit`` (within ``window`` of it), ``share_within_window`` and ``exact_share``
     (shares of the peaks, averaged over sets), and columns ``observed``, ``random_mean``,
     ``random_sd`` (of the average over sets, sets drawn independently), ``enrichment``
-    (observed / random_mean), ``p_value`` (one-sided, at least 1 / (n_random + 1)) and
+    (observed / random_mean), ``p_value`` (one-sided, at least 1 / (n_null + 1)) and
     ``n_sets``. With ``groupby`` the index has two levels.
 
     Raises
@@ -73,7 +73,7 @@ def hit_ratio(
         If a column is missing, or a gene or peak of ``features`` is not in the other tables.
     ValueError
         If no gene has coordinates, there are fewer candidates than peaks in a set, or
-        ``groupby`` or ``n_random`` is out of range.
+        ``groupby`` or ``n_null`` is out of range.
 
     See Also
     --------
@@ -96,13 +96,13 @@ def hit_ratio(
     """
     if groupby not in (None, "gene", "group"):
         raise ValueError(f"groupby must be None, 'gene' or 'group', not {groupby!r}.")
-    if n_random < 1:
-        raise ValueError(f"n_random must be at least 1, not {n_random}.")
+    if n_null < 1:
+        raise ValueError(f"n_null must be at least 1, not {n_null}.")
     peaks = with_coordinates(peaks)
     observed = set_hits(features, genes, peaks, window=window)
     members = dict(list(features.groupby(["gene", "group"], sort=False, observed=True)["feature"]))
     rng = np.random.default_rng(seed)
-    draws = np.empty((len(observed), n_random, len(METRICS)))
+    draws = np.empty((len(observed), n_null, len(METRICS)))
     gap_of: dict[str, np.ndarray] = {}
     for row, (gene, group) in enumerate(zip(observed["gene"], observed["group"], strict=True)):
         if gene not in gap_of:
@@ -111,7 +111,7 @@ def hit_ratio(
         size = len(members[gene, group])
         near, exact = random_counts(
             rng,
-            n_random,
+            n_null,
             gap <= window,
             gap < 0,
             selected=peaks.index.get_indexer(members[gene, group]),

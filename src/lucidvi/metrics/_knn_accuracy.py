@@ -1,4 +1,4 @@
-"""How well the neighbours of a cell in an embedding tell its label."""
+"""Accuracy of labels predicted from neighbours in an embedding."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ def knn_accuracy(
     test: ArrayLike | None = None,
     seed: int | None = 0,
 ) -> float:
-    """Share of cells whose label is that of most of their nearest neighbours.
+    """Compute the share of cells whose label is the most frequent one of their neighbours.
 
     The score of an embedding in :cite:p:`Choi2023`: neighbours by Euclidean distance among the
     training cells, each with one vote. Without ``train`` and ``test``, every cell is classified

@@ -1,4 +1,4 @@
-"""How well the top genes of a group tell its cells from the others."""
+"""How well the top genes of a group separate its cells from the others."""
 
 from collections.abc import Iterable
 
@@ -34,7 +34,7 @@ def panel_auroc(
     seed: int | None = 0,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    """Area under the ROC curve of a support vector machine on the top genes, group against rest.
+    """Compute the AUROC of a support vector machine on the top genes, group against rest.
 
     As in :cite:p:`Lu2021`: a radial kernel on genes standardised on the training cells, scored on
     held-out cells of a stratified cross-validation. The penalty C, one of 5^-5, 5^-4, ..., 5^5, is

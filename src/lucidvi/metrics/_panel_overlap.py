@@ -9,7 +9,7 @@ from lucidvi.metrics._rankings import Rankings, check_sizes, require_groups, top
 
 
 def panel_overlap(rankings_by_method: Mapping[str, Rankings], size: int) -> pd.DataFrame:
-    r"""Overlap of the top genes of every two methods, averaged over groups.
+    r"""Compute the overlap of the top genes of every two methods, averaged over groups.
 
     Parameters
     ----------

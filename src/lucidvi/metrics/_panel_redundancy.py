@@ -17,11 +17,10 @@ def panel_redundancy(
     names: Iterable[str],
     sizes: Iterable[int] | int,
 ) -> pd.DataFrame:
-    """Mean absolute correlation between the top genes of each group.
+    """Compute the mean absolute correlation between the top genes of each group.
 
-    As in :cite:p:`Lu2021`, Pearson correlation over all cells of ``x``, with two things made
-    definite: correlations count by their size, whatever their sign, and a gene is not compared
-    with itself.
+    The score is that of :cite:p:`Lu2021`: Pearson correlation over all cells of ``x``. The signs of
+    correlations are ignored, and a gene is not compared with itself.
 
     Parameters
     ----------

@@ -7,13 +7,14 @@ from lucidvi.metrics._tables import PAIR, require_columns, require_names
 
 
 def planted_recovery(features: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of each set against the peaks that truly regulate its gene.
+    """Compute precision and recall of each set for the peaks that regulate its gene.
 
     Parameters
     ----------
     features
         Long table of sets with columns ``gene``, ``group``, ``feature`` and, for the precision
-        at the size of the truth, ``rank`` (1 is best), as stored in ``uns[key]["features"]``.
+        at the size of the truth, ``rank`` (1 is best), as returned by
+        :func:`lucidvi.get.subset_features`.
     truth
         Long table with columns ``gene``, ``logic`` and ``peak``, one row per planted peak and
         one row with an empty ``peak`` for a gene without any, as in ``mdata.uns["truth"]``.

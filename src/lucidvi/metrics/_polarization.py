@@ -1,4 +1,4 @@
-"""How far a latent space is arranged along a score."""
+"""Arrangement of a latent space along a score."""
 
 import numpy as np
 import pandas as pd
@@ -17,28 +17,28 @@ PENALTIES = np.logspace(-2, 4, 7)
 
 
 def polarization(
-    z: ArrayLike | pd.DataFrame,
+    embedding: ArrayLike | pd.DataFrame,
     score: ArrayLike,
     groups: ArrayLike | None = None,
     *,
-    n_splits: int = 5,
+    n_folds: int = 5,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """How far each group of cells is arranged along a score, such as the total of a gene set.
+    """Measure how closely a latent space follows a score, such as the total of a gene set.
 
-    The latent space of a model that listens to a gene set polarises along the set's expression
+    The latent space of a model that is steered by a gene set polarises along the set's expression
     within each cell type (:cite:p:`Inecik2023`, who show it by eye).
 
     Parameters
     ----------
-    z
-        Embedding, cells x dimensions.
+    embedding
+        Cells x dimensions.
     score
         Score of each cell, shape ``(cells,)``.
     groups
         Group of each cell, shape ``(cells,)``; one group ``"all"`` by default. Cells without a
         group are left out.
-    n_splits
+    n_folds
         Folds of the cross-validation.
     seed
         Seed of the folds.
@@ -57,14 +57,14 @@ def polarization(
         The single dimension, numbered from 1, that follows the score best, and the absolute rank
         correlation. No cells are held out here.
 
-    Groups with fewer than ``2 * n_splits`` cells or a constant score have NaN, and 0 as dimension.
+    Groups with fewer than ``2 * n_folds`` cells or a constant score have NaN, and 0 as dimension.
 
     Raises
     ------
     TypeError
-        If ``n_splits`` is not whole.
+        If ``n_folds`` is not whole.
     ValueError
-        If shapes do not match, there is NaN, or ``n_splits`` is below 2.
+        If shapes do not match, there is NaN, or ``n_folds`` is below 2.
 
     Examples
     --------
@@ -75,28 +75,28 @@ def polarization(
     >>> table[["dimension", "spearman"]].round(3).values.tolist()
     [[2.0, 1.0]]
     """
-    z = check_embedding(z)
+    z = check_embedding(embedding)
     score = np.asarray(score, dtype=float)
     if score.shape != (len(z),) or not np.isfinite(score).all():
         raise ValueError(
             f"`score` must hold {len(z)} numbers, one per cell and none missing; got shape "
             f"{score.shape}, {int((~np.isfinite(score)).sum())} missing."
         )
-    check_integer(n_splits, 2, "n_splits")
+    check_integer(n_folds, 2, "n_folds")
     state = int(np.random.default_rng(seed).integers(2**31))
     rows = []
     for group, cells in group_cells(groups, len(z)).items():
         row = {"group": group, "n_cells": len(cells)}
         row |= {"correlation": np.nan, "dimension": 0, "spearman": np.nan}
-        if len(cells) >= 2 * n_splits and np.ptp(score[cells]) > 0:
+        if len(cells) >= 2 * n_folds and np.ptp(score[cells]) > 0:
             row |= _best_dimension(z[cells], score[cells])
-            row["correlation"] = _best_direction(z[cells], score[cells], n_splits, state)
+            row["correlation"] = _best_direction(z[cells], score[cells], n_folds, state)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _best_direction(z: np.ndarray, score: np.ndarray, n_splits: int, state: int) -> float:
-    folds = KFold(n_splits, shuffle=True, random_state=state)
+def _best_direction(z: np.ndarray, score: np.ndarray, n_folds: int, state: int) -> float:
+    folds = KFold(n_folds, shuffle=True, random_state=state)
     model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
     return _correlation(cross_val_predict(model, z, score, cv=folds)[:, None], score)[0]
 

@@ -21,9 +21,9 @@ def predictability(
     linear: bool = False,
     seed: int | None = 0,
 ) -> np.ndarray:
-    r"""Share of the variance of all other genes that each gene explains by itself.
+    r"""Compute the share of the variance of all other genes that each gene explains.
 
-    The truth that :cite:p:`Choi2023` compare the centrality of a gene with: a network whose one
+    :cite:p:`Choi2023` compare the centrality of a gene with this share: a network whose only
     input is the gene predicts all other genes. With the others standardised and :math:`f_{gj}`
     the prediction of gene :math:`j` from gene :math:`g`, it is
 

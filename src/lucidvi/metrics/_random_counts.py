@@ -30,7 +30,7 @@ def reachable(
 
 def random_counts(
     rng: np.random.Generator,
-    n_random: int,
+    n_null: int,
     near: np.ndarray,
     exact: np.ndarray,
     *,
@@ -39,7 +39,7 @@ def random_counts(
     openness: np.ndarray | None = None,
     n_bins: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of near and of exact peaks in ``n_random`` random sets as large as ``selected``.
+    """Counts of near and of exact peaks in ``n_null`` random sets as large as ``selected``.
 
     Counts of a random set are (multivariate) hypergeometric within each openness bin, so they
     are drawn as such: the cost does not depend on the number of peaks in a set.
@@ -48,7 +48,7 @@ def random_counts(
     ----------
     rng
         Random generator.
-    n_random
+    n_null
         Number of sets.
     near, exact
         Masks over all peaks; ``exact`` is contained in ``near``.
@@ -63,7 +63,7 @@ def random_counts(
 
     Returns
     -------
-    Two integer arrays of shape ``(n_random,)``.
+    Two integer arrays of shape ``(n_null,)``.
     """
     size = len(selected)
     if allowed.sum() < size:
@@ -71,12 +71,12 @@ def random_counts(
             f"A random set needs {size} peaks but only {int(allowed.sum())} candidates are given."
         )
     labels, wanted = _bins(openness, selected, allowed, n_bins)
-    total = np.zeros((2, n_random), dtype=np.int64)
+    total = np.zeros((2, n_null), dtype=np.int64)
     for label in np.flatnonzero(wanted):
         pool = allowed & (labels == label)
         colors = [int((pool & exact).sum()), int((pool & near & ~exact).sum())]
         colors.append(int(pool.sum()) - sum(colors))
-        drawn = rng.multivariate_hypergeometric(colors, int(wanted[label]), size=n_random)
+        drawn = rng.multivariate_hypergeometric(colors, int(wanted[label]), size=n_null)
         total += np.stack([drawn[:, 0] + drawn[:, 1], drawn[:, 0]])
     return total[0], total[1]
 

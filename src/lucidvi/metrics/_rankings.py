@@ -58,7 +58,7 @@ def top_genes(rankings: Rankings, size: int, name: str = "rankings") -> dict[str
         if len(genes) < size:
             raise ValueError(
                 f"The ranking of group {group!r} in `{name}` has {len(genes)} genes, but the top "
-                f"{size} are asked for; ask for fewer or rank more genes."
+                f"{size} are wanted; ask for fewer or rank more genes."
             )
     return {group: genes[:size] for group, genes in read.items()}
 
@@ -69,9 +69,7 @@ def top_columns(
     """Columns of a matrix that hold the best ``size`` genes of every group, best first."""
     known = gene_names(names, n_genes)
     if size > n_genes:
-        raise ValueError(
-            f"The top {size} genes are asked for, but `x` has {n_genes}; ask for fewer."
-        )
+        raise ValueError(f"The top {size} genes are wanted, but `x` has {n_genes}; ask for fewer.")
     columns = {}
     for group, genes in top_genes(rankings, size).items():
         require_names(genes, known, f"`names` (but in the ranking of group {group!r})")

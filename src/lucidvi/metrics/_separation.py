@@ -13,25 +13,25 @@ from lucidvi.metrics._knn_accuracy import _given, knn_accuracy
 
 
 def separation(
-    z: ArrayLike | pd.DataFrame,
+    embedding: ArrayLike | pd.DataFrame,
     condition: ArrayLike,
     groups: ArrayLike | None = None,
     *,
     n_neighbors: int = 15,
-    n_splits: int = 5,
+    n_folds: int = 5,
     train: ArrayLike | None = None,
     test: ArrayLike | None = None,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """How well conditions, such as time points, lie apart within each group of an embedding.
+    """Measure how well conditions, such as time points, are separated within groups of cells.
 
-    The latent space of a model that listens to a time-informative gene set separates time points
+    The latent space of a model that is steered by a time-informative gene set separates time points
     within a cell type (:cite:p:`Inecik2023`).
 
     Parameters
     ----------
-    z
-        Embedding, cells x dimensions.
+    embedding
+        Cells x dimensions.
     condition
         Condition of each cell, shape ``(cells,)``.
     groups
@@ -39,7 +39,7 @@ def separation(
         group are left out.
     n_neighbors
         Number of neighbours that vote.
-    n_splits
+    n_folds
         Folds of the cross-validation, each with the same share of every condition.
     train, test
         Indices (or boolean masks) of the cells whose condition is known and of those to classify,
@@ -53,7 +53,7 @@ def separation(
     ``accuracy`` as :func:`lucidvi.metrics.knn_accuracy`, ``chance`` (the accuracy of always naming
     the most frequent condition) and ``silhouette`` (mean silhouette width of the conditions, from
     -1 to 1). The last three are NaN where there are fewer than two conditions, a condition has
-    fewer than ``n_splits`` cells (cross-validation only), or there are fewer training cells than
+    fewer than ``n_folds`` cells (cross-validation only), or there are fewer training cells than
     ``n_neighbors``.
 
     Raises
@@ -73,14 +73,14 @@ def separation(
     >>> separation(z, day, n_neighbors=3)[["accuracy", "chance"]].values.tolist()
     [[1.0, 0.5]]
     """
-    z = check_embedding(z)
+    z = check_embedding(embedding)
     condition = np.asarray(condition, dtype=object)
     if condition.shape != (len(z),) or pd.isna(condition).any():
         raise ValueError(
             f"`condition` must hold {len(z)} values, one per cell and none missing; got shape "
             f"{condition.shape}, {int(pd.isna(condition).sum())} missing."
         )
-    check_integer(n_splits, 2, "n_splits")
+    check_integer(n_folds, 2, "n_folds")
     check_integer(n_neighbors, 1, "n_neighbors")
     code = pd.factorize(condition)[0]
     if (train is None) != (test is None):
@@ -91,12 +91,12 @@ def separation(
     rows = []
     for group, cells in group_cells(groups, len(z)).items():
         masks = None if split is None else [part[cells] for part in split]
-        row = _row(z[cells], code[cells], masks, n_neighbors, n_splits, seed)
+        row = _row(z[cells], code[cells], masks, n_neighbors, n_folds, seed)
         rows.append({"group": group} | row)
     return pd.DataFrame(rows)
 
 
-def _row(z, code, masks, n_neighbors: int, n_splits: int, seed: int | None) -> dict:
+def _row(z, code, masks, n_neighbors: int, n_folds: int, seed: int | None) -> dict:
     judged = np.ones(len(z), dtype=bool) if masks is None else masks[1]
     count = np.bincount(code[judged])
     count = count[count > 0]
@@ -104,10 +104,10 @@ def _row(z, code, masks, n_neighbors: int, n_splits: int, seed: int | None) -> d
     missing = dict.fromkeys(("accuracy", "chance", "silhouette"), np.nan)
     if len(count) < 2:
         return row | missing
-    options: dict[str, Any] = {"n_neighbors": n_neighbors, "n_folds": n_splits, "seed": seed}
+    options: dict[str, Any] = {"n_neighbors": n_neighbors, "n_folds": n_folds, "seed": seed}
     if masks is None:
         # The largest fold leaves this many cells to train on.
-        n_train, enough = len(z) - -(-len(z) // n_splits), bool(count.min() >= n_splits)
+        n_train, enough = len(z) - -(-len(z) // n_folds), bool(count.min() >= n_folds)
     else:
         n_train, enough = int(masks[0].sum()), True
         options |= {"train": masks[0], "test": masks[1]}

@@ -21,13 +21,13 @@ def set_hits(
     *,
     window: float = 10_000_000,
 ) -> pd.DataFrame:
-    """Which sets reach their gene, and with how many of their peaks.
+    """Find the sets that reach their gene, and with how many of their peaks.
 
     Parameters
     ----------
     features
-        Long table of sets with columns ``gene``, ``group`` and ``feature``, as stored in
-        ``uns[key]["features"]``.
+        Long table of sets with columns ``gene``, ``group`` and ``feature``, as returned by
+        :func:`lucidvi.get.subset_features`.
     genes
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open).
     peaks
@@ -49,7 +49,7 @@ def set_hits(
 
     See Also
     --------
-    lucidvi.metrics.hit_ratio : Averages, next to random sets.
+    lucidvi.metrics.hit_ratio : Averages, compared with random sets.
 
     Examples
     --------

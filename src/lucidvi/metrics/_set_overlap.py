@@ -8,16 +8,16 @@ from lucidvi.metrics._tables import PAIR, require_columns
 
 
 def set_overlap(features: pd.DataFrame) -> pd.DataFrame:
-    r"""How far different genes of one group share their peaks.
+    r"""Compute the overlap of the sets of different genes in one group.
 
-    An overlap near 1 says that the sets describe the group and not the genes: that is what a
-    surrogate does that sees the peaks through a small latent space only.
+    An overlap near 1 means that the sets describe the group and not the genes. This is expected of a
+    surrogate that reads the peaks only through a small latent space.
 
     Parameters
     ----------
     features
-        Long table of sets with columns ``gene``, ``group`` and ``feature``, as stored in
-        ``uns[key]["features"]``.
+        Long table of sets with columns ``gene``, ``group`` and ``feature``, as returned by
+        :func:`lucidvi.get.subset_features`.
 
     Returns
     -------

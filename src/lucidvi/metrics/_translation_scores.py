@@ -8,22 +8,22 @@ from numpy.typing import ArrayLike
 def translation_scores(
     predicted: pd.DataFrame,
     observed: pd.DataFrame,
-    labels: ArrayLike,
+    groups: ArrayLike | None = None,
     *,
     min_cells: int = 10,
 ) -> pd.Series:
-    r"""How well predicted expression follows observed expression, between and within types.
+    r"""Compare predicted with observed expression, between and within cell types.
 
-    Give held-out cells and the genes of interest (markers) only.
+    Pass only held-out cells and the genes of interest (markers).
 
     Parameters
     ----------
     predicted, observed
         Log-normalised expression, cells x genes, with the same row and column names.
-    labels
-        Cell type of each cell, shape ``(cells,)``.
+    groups
+        Cell type of each cell, shape ``(cells,)``; one type for all cells by default.
     min_cells
-        Types with fewer cells are left out of the per-type means.
+        Smallest number of cells of a type in the means per type.
 
     Returns
     -------
@@ -33,40 +33,40 @@ def translation_scores(
         :math:`1 - \sum (T - P)^2 / \sum (T - \bar T)^2` over types x genes of the observed (T)
         and predicted (P) means per type, :math:`\bar T` the grand mean (the pooled R2).
     ``r2_type_means_centred``
-        The same about each gene's own mean over the types: differences between genes do not
-        count.
+        The same with the mean of each gene over the types in place of the grand mean: differences
+        between genes do not count.
     ``correlation_type_means``
         Pearson correlation of T and P over types x genes.
     ``mean_cell_correlation``
         Pearson correlation over cells, averaged over genes. A gene that is predicted constant
         counts 0, a gene that is observed constant is left out.
     ``mean_balanced_cell_correlation``
-        The same with every type weighing as much as every other, whatever its number of cells.
+        The same with equal weights of all types.
     ``n_types``, ``n_cells``, ``n_genes``
-        What the scores rest on.
+        Numbers of types, cells and genes that were compared.
 
     Raises
     ------
     ValueError
-        If rows, columns or labels do not match, there is NaN, or no type has ``min_cells``.
+        If rows, columns or groups do not match, there is NaN, or no type has ``min_cells``.
 
     Examples
     --------
     >>> import numpy as np, pandas as pd
     >>> from lucidvi.metrics import translation_scores
     >>> observed = pd.DataFrame({"Mbp": [0.0, 0.0, 4.0, 4.0], "Gad1": [2.0, 2.0, 0.0, 0.0]})
-    >>> labels = ["Inh", "Inh", "Oligo", "Oligo"]
-    >>> float(translation_scores(observed, observed, labels, min_cells=2)["r2_type_means"])
+    >>> types = ["Inh", "Inh", "Oligo", "Oligo"]
+    >>> float(translation_scores(observed, observed, types, min_cells=2)["r2_type_means"])
     1.0
     """
-    labels = np.asarray(labels).astype(str)
+    labels = np.asarray(["all"] * len(observed) if groups is None else groups).astype(str)
     if not (predicted.columns.equals(observed.columns) and predicted.index.equals(observed.index)):
         raise ValueError(
             "predicted and observed must have the same cells and genes in the same order; "
             "use predicted.loc[observed.index, observed.columns]."
         )
     if labels.shape != (len(observed),):
-        raise ValueError(f"labels must hold {len(observed)} values, one per cell: {labels.shape}.")
+        raise ValueError(f"groups must hold {len(observed)} values, one per cell: {labels.shape}.")
     P, T = predicted.to_numpy(float), observed.to_numpy(float)
     if np.isnan(P).any() or np.isnan(T).any():
         raise ValueError("predicted and observed must not hold NaN.")

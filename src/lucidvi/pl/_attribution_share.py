@@ -13,11 +13,11 @@ COLUMNS = ["group", "set", "share", "expected"]
 
 def attribution_share(
     table: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None
-) -> Axes:
-    """Share of a model's attributions that falls on each gene set, per group (:cite:p:`Inecik2023`).
+) -> Axes | None:
+    """Draw the share of a model's attributions that falls on each gene set, per group (:cite:p:`Inecik2023`).
 
-    The black line across each bar is the share of all genes that are in the set: what a model
-    that treats all genes alike would give it.
+    The black line across each bar is the share of all genes that are in the set: the value for a model
+    that treats all genes alike.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ def attribution_share(
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def attribution_share(
         >>> model.train(40, enable_progress_bar=False)
         >>> found = model.get_attributions()
         >>> table = lv.metrics.attribution_share(found, adata.var[["pathway"]], adata.obs["cell_type"])
-        >>> ax = lv.pl.attribution_share(table)
+        >>> lv.pl.attribution_share(table)
     """
     missing = [c for c in COLUMNS if c not in table]
     if missing:

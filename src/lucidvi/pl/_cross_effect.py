@@ -3,36 +3,47 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
+from mudata import MuData
 
-from lucidvi.pl._result import QUANTITIES
+from lucidvi._keys import Key
+from lucidvi.get import cross_effect as read_table
 from lucidvi.pl._style import finish, is_dark
+from lucidvi.pl._subset_result import QUANTITIES
 
 _SEPARATOR = " | "
 
 
 def cross_effect(
-    table: pd.DataFrame,
+    data: AnnData | MuData | pd.DataFrame,
     *,
+    key: str = Key.CROSS_EFFECT,
+    modality: str | None = None,
     direction: str = "down",
     annotate: bool | None = None,
     sort: bool = True,
     cmap: str = "RdBu_r",
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Heat map of the change that each set causes in each group (:cite:p:`Liu2024`).
+) -> Axes | None:
+    """Draw a heat map of the change that each set causes in each group (:cite:p:`Liu2024`).
 
-    Outlined cells are the group the set was found in; a triangle marks the group where it
-    does most. A set that is specific has both in one place.
+    Fields with a frame show the group in which the set was found; a triangle marks the group with the
+    largest change. For a specific set both are in one place.
 
     Parameters
     ----------
-    table
-        Relative changes (-0.4: 40 % lower), or changes in normalised counts where
-        ``table.attrs["relative"]`` is false, as returned by ``lucidvi.explain.cross_effect``: rows are sets, named ``"gene | group"`` or by a two-level index (gene, group); columns
-        are the groups whose cells were perturbed.
+    data
+        AnnData or MuData with a result of :func:`lucidvi.explain.cross_effect`, or its table as
+        :func:`lucidvi.get.cross_effect` returns it: rows are sets, named ``gene | group`` or by a two-level index (gene,
+        group), columns are the groups whose cells were perturbed. Values are relative changes (-0.4: 40 % lower), or
+        changes in normalised counts where ``attrs["relative"]`` of the table is false.
+    key
+        Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     direction
         ``"down"`` marks the largest drop of each row, ``"up"`` the largest rise.
     annotate
@@ -44,18 +55,20 @@ def cross_effect(
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
+    KeyError
+        If there is no such result under ``key``.
     TypeError
-        If ``table`` is not a DataFrame.
+        If ``data`` is neither an AnnData, a MuData nor a DataFrame.
     ValueError
-        If it is empty or holds no finite value, or ``direction`` is unknown.
+        If the table is empty or holds no finite value, or ``direction`` is unknown.
 
     Examples
     --------
@@ -69,14 +82,18 @@ def cross_effect(
         >>> lv.explain.subset_perturbation(
         ...     model, ["gene_0001", "gene_0002", "gene_0003"], "cell_type", n_features=5, progress=False
         ... )
-        >>> ax = lv.pl.cross_effect(lv.explain.cross_effect(model))
+        >>> lv.explain.cross_effect(model)
+        >>> lv.pl.cross_effect(mdata)
     """
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"table must be a pandas DataFrame, not {type(table).__name__}.")
+    if not isinstance(data, AnnData | MuData | pd.DataFrame):
+        raise TypeError(
+            f"data must be an AnnData, a MuData or a DataFrame, not {type(data).__name__}."
+        )
+    table = data if isinstance(data, pd.DataFrame) else read_table(data, key, modality=modality)
     if direction not in ("down", "up"):
         raise ValueError(f"direction must be 'down' or 'up', not {direction!r}.")
     if table.size == 0 or not np.isfinite(table.to_numpy(float)).any():
-        raise ValueError("table holds no finite value.")
+        raise ValueError("There is no finite value to draw.")
     labels, found = _found_in(table)
     columns = [str(column) for column in table.columns]
     place = np.array([columns.index(g) if g in columns else len(columns) for g in found])

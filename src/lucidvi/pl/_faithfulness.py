@@ -12,7 +12,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import ScaledTranslation
 from mudata import MuData
 
-from lucidvi._validation import check_names, near
+from lucidvi._keys import Key
+from lucidvi._validation import check_names
+from lucidvi.get._stored import FAITHFULNESS, find, tidy
 from lucidvi.pl._features import PALETTE
 from lucidvi.pl._style import GREY, LIGHT, despine, finish
 
@@ -31,14 +33,15 @@ _CHECKS = {
 
 
 def faithfulness(
-    data: AnnData | MuData | Mapping[str, Any] | pd.DataFrame,
+    data: AnnData | MuData | pd.DataFrame,
     *,
-    key: str = "faithfulness",
     group: str | None = None,
-    axes: Sequence[Axes] | Axes | None = None,
+    key: str = Key.FAITHFULNESS,
+    modality: str | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
     show: bool | None = None,
-) -> np.ndarray:
-    """Deletion and insertion curves of explanations with random rankings, and further checks.
+) -> np.ndarray | None:
+    """Draw deletion and insertion curves of explanations with random rankings, and further checks.
 
     One line per method, with the normalised area under it in the legend; the axis is spaced as
     for that area, by the logarithm of 1 + the number of features. A faithful ranking of features
@@ -50,39 +53,32 @@ def faithfulness(
     Parameters
     ----------
     data
-        AnnData or MuData with a result of ``lucidvi.explain.faithfulness``, that result itself, or
-        a table of curves as returned by :func:`lucidvi.metrics.deletion_curve`. Entries:
-
-        ``curves``
-            ``curve`` (``"deletion"`` or ``"insertion"``), ``n_features``, ``value``,
-            ``random_mean``, ``random_low``, ``random_high``, and where there are several, ``method``
-            and ``group``.
-        ``summary`` (optional)
-            ``measure``, ``value``, ``random``, ``method`` and ``group``. ``deletion_...`` and
-            ``insertion_...`` are not drawn again.
-        ``params`` (optional)
-            ``relative``: whether values are shares of the unperturbed output.
-    key
-        Name of the result in ``uns``.
+        AnnData or MuData with a result of :func:`lucidvi.explain.faithfulness`, or a table of curves as
+        returned by :func:`lucidvi.metrics.faithfulness.deletion_curve`; several tables may be put together,
+        with a column ``method`` or ``group``.
     group
-        Group of cells to draw; the first one by default.
-    axes
-        Axes to draw on, one for each kind of curve and one for the checks, if there are any.
+        Group of cells; by default the first one.
+    key
+        Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
+    ax
+        One Axes per kind of curve, and one for the checks if there are any.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    Array of the Axes.
+    ``None`` if the figure is shown, otherwise an array of the Axes.
 
     Raises
     ------
     KeyError
-        If there is no result or a table lacks a column.
+        If there is no result under ``key``, or a table lacks a column.
     TypeError
         If ``data`` is of another kind.
     ValueError
-        If there is nothing to draw, the group is unknown or ``axes`` are too many or too few.
+        If there is nothing to draw, the group is unknown, or ``ax`` has too many or too few Axes.
 
     Examples
     --------
@@ -96,9 +92,12 @@ def faithfulness(
         >>> lv.explain.faithfulness(
         ...     model, {"label": "group_1"}, groupby="group", groups="group_1", n_random=20, progress=False
         ... )
-        >>> axes = lv.pl.faithfulness(adata)
+        >>> lv.pl.faithfulness(adata)
     """
-    entry = _entry(data, key)
+    if isinstance(data, pd.DataFrame):
+        entry: Mapping[str, Any] = {"curves": data}
+    else:
+        entry = find(data, key, FAITHFULNESS, modality).value
     curves = _table(entry["curves"], CURVE_COLUMNS, "curves")
     summary = _table(entry.get("summary"), SUMMARY_COLUMNS, "summary")
     methods = list(pd.unique(pd.concat([curves["method"], summary["method"]])))
@@ -109,36 +108,17 @@ def faithfulness(
     kinds = [kind for kind in _VERBS if (curves["curve"] == kind).any()]
     if not kinds:
         raise ValueError("The result holds no deletion or insertion curve to draw.")
-    panels = _axes(axes, len(kinds), checks, curves["method"].nunique())
+    panels = _axes(ax, len(kinds), checks, curves["method"].nunique())
     # As stored in a file, a missing entry or a numpy bool.
     relative = bool(entry.get("params", {}).get("relative", True))
-    for ax, kind in zip(panels, kinds, strict=False):
-        _draw_curves(ax, curves[curves["curve"] == kind], summary, colors)
-        _frame(ax, kind, curves["n_features"].max(), relative)
+    for panel, kind in zip(panels, kinds, strict=False):
+        _draw_curves(panel, curves[curves["curve"] == kind], summary, colors)
+        _frame(panel, kind, curves["n_features"].max(), relative)
     if len(checks):
         _draw_checks(panels[-1], checks, colors)
     if name:
         panels[0].set_title(name, loc="left", fontsize="medium")
-    finish(panels[0], show)
-    return panels
-
-
-def _entry(data: Any, key: str) -> Mapping[str, Any]:
-    if isinstance(data, pd.DataFrame):
-        return {"curves": data}
-    if not isinstance(data, AnnData | MuData | Mapping):
-        raise TypeError(
-            "`data` must be AnnData, MuData, a result of lucidvi.explain.faithfulness or a table "
-            f"of curves, not {type(data).__name__}."
-        )
-    home = data if isinstance(data, Mapping) else data.uns
-    entry = data if isinstance(data, Mapping) and "curves" in data else home.get(key)
-    if not isinstance(entry, Mapping) or "curves" not in entry:
-        raise KeyError(
-            f"No faithfulness under uns[{key!r}]. {near(key, home)} Call "
-            "lucidvi.explain.faithfulness first."
-        )
-    return entry
+    return finish(panels, show)
 
 
 def _table(table: pd.DataFrame | None, columns: list[str], name: str) -> pd.DataFrame:
@@ -149,7 +129,7 @@ def _table(table: pd.DataFrame | None, columns: list[str], name: str) -> pd.Data
         raise KeyError(
             f"`{name}` lacks {missing}. Pass the result of lucidvi.explain.faithfulness."
         )
-    table = table.assign(**{c: "" for c in ("method", "group") if c not in table})
+    table = tidy(table).assign(**{c: "" for c in ("method", "group") if c not in table})
     return table.astype(dict.fromkeys(("method", "group", columns[0]), str))
 
 
@@ -176,7 +156,7 @@ def _axes(axes: Any, n_kinds: int, checks: pd.DataFrame, n_methods: int) -> np.n
         )
     panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
     if len(panels) != n:
-        raise ValueError(f"`axes` must be {n} for this result, got {len(panels)}.")
+        raise ValueError(f"ax must hold {n} Axes for this result, but holds {len(panels)}.")
     return panels
 
 

@@ -1,4 +1,4 @@
-"""Genes in the space of their loadings."""
+"""Features in the space of their loadings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from mudata import MuData
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_names
+from lucidvi.get._stored import Names
 from lucidvi.pl._features import (
     column,
     label_axes,
@@ -23,47 +25,54 @@ from lucidvi.pl._style import finish
 
 
 def feature_embedding(
-    adata: AnnData,
+    data: AnnData | MuData,
     color: str | None = None,
     *,
-    key: str = Key.LOADINGS,
+    feature_sets: Mapping[str, Sequence[str]] | None = None,
     dims: Sequence[int] = (1, 2),
-    gene_sets: Mapping[str, Sequence[str]] | None = None,
-    label: int | Sequence[str] = 0,
+    features: Names = None,
+    n_features: int = 0,
+    key: str = Key.LOADINGS,
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Genes by their loadings in two dimensions; the cross marks the origin, where genes vary with nothing.
+) -> Axes | None:
+    """Draw features by their loadings in two dimensions; the cross marks the origin.
 
     Parameters
     ----------
-    adata
-        Object with loadings, see :func:`lucidvi.explain.loadings`.
+    data
+        AnnData or MuData with a result of :func:`lucidvi.explain.loadings`.
     color
-        Column of ``var`` that colors the genes, such as a community or ``"sivae_centrality"``.
-    key
-        Entry of ``varm`` with the loadings.
+        Column of ``var`` that colors the features, such as a community or ``"sivae_centrality"``.
+    feature_sets
+        Names of sets and their features, instead of ``color``; the first set that holds a feature colors it.
     dims
         Two dimensions, numbered from 1.
-    gene_sets
-        Names of sets and their genes, instead of ``color``; the first set that holds a gene colors it.
-    label
-        Genes to name, or how many: those furthest from the origin, or highest in a numeric ``color``.
+    features
+        Names of features to write into the plot; by default the ``n_features`` furthest from the origin, or
+        highest in a numeric ``color``.
+    n_features
+        Number of those features.
+    key
+        Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
     KeyError
-        If loadings or column are not there.
+        If the loadings or the column are missing.
     ValueError
-        If dimensions are out of range, a gene is unknown, or both ``color`` and ``gene_sets`` are given.
+        If dimensions are out of range, a feature is unknown, or both ``color`` and ``feature_sets`` are given.
 
     Examples
     --------
@@ -76,25 +85,26 @@ def feature_embedding(
         >>> model.train(max_epochs=60, enable_progress_bar=False)
         >>> lv.explain.loadings(model)
         >>> adata.var["community"] = adata.var["community"].astype(str)
-        >>> ax = lv.pl.feature_embedding(adata, "community", label=5)
+        >>> lv.pl.feature_embedding(adata, "community", n_features=5)
     """
     two_dims(dims)
-    table, index = read_loadings(adata, key, dims)
-    if color is not None and gene_sets is not None:
-        raise ValueError("Give either color or gene_sets, not both.")
+    stored, table, index = read_loadings(data, key, dims, modality)
+    adata = stored.adata
+    if color is not None and feature_sets is not None:
+        raise ValueError("Pass either color or feature_sets, not both.")
     values = column(adata.var, color, "var")
-    if gene_sets is not None:
-        values = _membership(adata.var_names, gene_sets)
+    if feature_sets is not None:
+        values = _membership(adata.var_names, feature_sets)
     points = table[:, index]
     score = np.linalg.norm(points, axis=1)
     if values is not None and pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
         score = values.to_numpy(float)
-    named = largest(score, adata.var_names, label)
+    named = largest(score, adata.var_names, features, n_features)
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
-    if gene_sets is not None and values is not None:
+    if feature_sets is not None and values is not None:
         rest = values.isna().to_numpy()
-        ax.scatter(*points[rest].T, color="#D9D9D9", s=8, lw=0, label="other genes")
+        ax.scatter(*points[rest].T, color="#D9D9D9", s=8, lw=0, label="other features")
         points, values = np.concatenate([points[~rest], points[rest]]), values[~rest]
         scatter(ax, points[: len(values)], values, adata, 24)
         points = table[:, index]
@@ -103,13 +113,13 @@ def feature_embedding(
     ax.plot(0, 0, "+", color="black", ms=12, mew=1.2, zorder=3)
     label_axes(ax, "Loading on dimension", index)
     write_names(ax, points[named], adata.var_names[named])
-    ax.set_title(f"{len(points):,} genes by their loadings", loc="left", fontsize="medium")
+    ax.set_title(f"{len(points):,} features by their loadings", loc="left", fontsize="medium")
     return finish(ax, show)
 
 
-def _membership(names: pd.Index, gene_sets: Mapping[str, Sequence[str]]) -> pd.Series:
-    values = pd.Series(np.nan, index=names, dtype=object, name="gene set")
-    for title, genes in reversed(list(gene_sets.items())):
-        check_names(genes, names, "Gene")
-        values[list(genes)] = title
-    return values.astype(pd.CategoricalDtype(list(gene_sets)))
+def _membership(names: pd.Index, feature_sets: Mapping[str, Sequence[str]]) -> pd.Series:
+    values = pd.Series(np.nan, index=names, dtype=object, name="set")
+    for title, members in reversed(list(feature_sets.items())):
+        check_names(members, names, "Feature")
+        values[list(members)] = title
+    return values.astype(pd.CategoricalDtype(list(feature_sets)))

@@ -1,4 +1,4 @@
-"""What the plots of loadings read, and how they label points."""
+"""Reading and labels that the plots of loadings share."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -13,8 +13,10 @@ from matplotlib.colors import to_hex
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+from mudata import MuData
 
-from lucidvi._validation import check_names, near
+from lucidvi._validation import check_integer, check_names, near
+from lucidvi.get._stored import LOADINGS, Names, Stored, find, listed
 from lucidvi.pl._style import LIGHT, despine
 
 # Okabe and Ito's palette without black and yellow, then the softer colors of Tol's muted scheme.
@@ -25,15 +27,12 @@ PALETTE = (
 
 
 def read_loadings(
-    adata: AnnData, key: str, dims: Sequence[int] | None
-) -> tuple[np.ndarray, list[int]]:
-    """Loadings and the wanted dimensions as indices from 0."""
-    if key not in adata.varm:
-        raise KeyError(
-            f"No loadings under varm[{key!r}]. {near(key, adata.varm)} Call lucidvi.explain.loadings first."
-        )
-    table: np.ndarray = np.asarray(adata.varm[key], dtype=float)
-    return table, chosen_dims(dims, table.shape[1])
+    data: AnnData | MuData, key: str, dims: Sequence[int] | None, modality: str | None
+) -> tuple[Stored, np.ndarray, list[int]]:
+    """Return the result, the loadings, and the wanted dimensions as indices from 0."""
+    stored = find(data, key, LOADINGS, modality)
+    table: np.ndarray = np.asarray(stored.value, dtype=float)
+    return stored, table, chosen_dims(dims, table.shape[1])
 
 
 def chosen_dims(dims: Sequence[int] | None, n_dims: int) -> list[int]:
@@ -110,18 +109,19 @@ def column(table: pd.DataFrame, name: str | None, where: str) -> pd.Series | Non
     return table[name].rename(name)
 
 
-def largest(scores: np.ndarray, names: pd.Index, wanted: int | Sequence[str]) -> np.ndarray:
-    """Indices of the named points, or of those with the highest scores."""
-    if isinstance(wanted, int | np.integer):
+def largest(scores: np.ndarray, names: pd.Index, features: Names, n_features: int) -> np.ndarray:
+    """Return the positions of the named features, or of those with the highest scores."""
+    if features is None:
+        check_integer(n_features, 0, "n_features")
         order = np.argsort(-scores, kind="stable")
-        return order[np.isfinite(scores[order])][: max(int(wanted), 0)]
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    check_names(wanted, names, "Gene")
-    return names.get_indexer(list(wanted))
+        return order[np.isfinite(scores[order])][:n_features]
+    wanted = listed(features)
+    check_names(wanted, names, "Feature")
+    return names.get_indexer(wanted)
 
 
 def write_names(ax: Axes, xy: np.ndarray, names: Sequence[str]) -> None:
-    """Write names next to points, push overlapping ones apart and keep them within the axes."""
+    """Write names beside points, push overlapping ones apart and keep them within the axes."""
     texts = [
         ax.annotate(
             name, at, xytext=(4, 4), textcoords="offset points", fontsize="small",

@@ -21,8 +21,8 @@ def fssf(
     *,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Feature-set subcluster founder scores of a gene set, per group (:cite:p:`Inecik2023`).
+) -> Axes | None:
+    """Draw feature-set subcluster founder scores of a gene set, per group (:cite:p:`Inecik2023`).
 
     One dot per pair of subclusters, a bar at their mean. Grey: mean and standard deviation of random
     sets of the same size, averaged over the pairs.
@@ -35,11 +35,11 @@ def fssf(
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def fssf(
         >>> for name, plan in {"SCVI": {"attribution_weight": 0.0}, "SCARE": {}}.items():
         ...     model = lv.model.SCARE(adata, n_latent=5)
         ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
-        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, n_random=5, progress=False)
-        >>> ax = lv.pl.fssf(tables)
+        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, n_null=5, progress=False)
+        >>> lv.pl.fssf(tables)
     """
     tables = dict(table) if isinstance(table, Mapping) else {"": table}
     for name, one in tables.items():

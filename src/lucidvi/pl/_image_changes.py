@@ -9,52 +9,58 @@ import scipy.sparse as sp
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mudata import MuData
 
 from lucidvi._keys import Key
 from lucidvi._validation import near
+from lucidvi.get._panels import read_panels
+from lucidvi.get._stored import GENE_PANEL, find, listed
 from lucidvi.pl._style import finish
 
 
 def image_changes(
-    adata: AnnData,
+    data: AnnData | MuData,
     shape: tuple[int, int],
     *,
-    keys: str | Sequence[str] = Key.GENE_PANEL,
     layer: str | None = None,
     positions: str | None = None,
     n_images: int = 3,
+    key: str | Sequence[str] = Key.GENE_PANEL,
+    modality: str | None = None,
     show: bool | None = None,
-) -> Figure:
-    """Draw images, the change that takes each into another group, and what becomes of them.
+) -> Figure | None:
+    """Draw images, the change that moves each into another group, and the changed images.
 
     One row per result of :func:`lucidvi.explain.gene_panel` with ``per_cell=True``, after figure 4 of :cite:p:`Lu2021`.
     Red pixels are raised, blue ones lowered.
 
     Parameters
     ----------
-    adata
-        Images x pixels.
+    data
+        AnnData or MuData with images x pixels and a result of :func:`lucidvi.explain.gene_panel`.
     shape
         Height and width of the images.
-    keys
-        Names of the results.
     layer
-        Where the images are; ``None`` is ``.X``.
+        Layer with the images; ``None`` is ``.X``.
     positions
-        Column of ``var`` with each pixel's place in the flattened image; by default the pixels are all there, in order.
+        Column of ``var`` with each pixel's place in the flattened image; by default all pixels are in order.
     n_images
-        Images per row: those whose change is of median size, neither the easiest nor the hardest.
+        Number of images per row, those whose change is closest to the median size.
+    key
+        Names of one or several results; one row each.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The figure.
+    ``None`` if the figure is shown, otherwise the Figure.
 
     Raises
     ------
     KeyError
-        If a result or column is not there.
+        If a result or column is missing.
     ValueError
         If the pixels do not fill the shape.
 
@@ -76,13 +82,16 @@ def image_changes(
         >>> lv.explain.gene_panel(
         ...     model, "digit", groups=["1"], reference="0", per_cell=True, progress=False
         ... )
-        >>> figure = lv.pl.image_changes(adata, (8, 8), keys="gene_panel", positions="pixel")
+        >>> lv.pl.image_changes(adata, (8, 8), positions="pixel")
     """
-    keys = [keys] if isinstance(keys, str) else list(keys)
-    for key in keys:
-        if key not in adata.uns or key not in adata.layers:
+    keys = listed(key)
+    results = [find(data, one, GENE_PANEL, modality) for one in keys]
+    adata = results[0].adata
+    for one in keys:
+        if one not in adata.layers:
+            known = [layer for layer in adata.layers.keys() if layer is not None]
             raise KeyError(
-                f"No changes of single cells under layers[{key!r}]. {near(key, [k for k in adata.layers.keys() if k is not None])} "
+                f"No changes of single cells under layers[{one!r}]. {near(one, known)} "
                 "Call lucidvi.explain.gene_panel(..., per_cell=True) first."
             )
     place = _places(adata, shape, positions)
@@ -92,8 +101,8 @@ def image_changes(
         figsize=(0.75 * (3.4 * n_images), 0.86 * len(keys) + 0.5),
         width_ratios=([1, 1, 1, 0.25] * n_images)[:-1],
     )  # fmt: skip
-    for row, key in zip(axes, keys, strict=True):
-        change = sp.csr_matrix(adata.layers[key])
+    for row, one, stored in zip(axes, keys, results, strict=True):
+        change = sp.csr_matrix(adata.layers[one])
         size = np.asarray(np.abs(change).sum(1)).ravel()
         cells = np.flatnonzero(size)
         cells = cells[np.argsort(size[cells], kind="stable")]
@@ -108,7 +117,7 @@ def image_changes(
             limit = np.abs(moved).max()
             triple[1].contour(_image(before, place, shape), levels=1, colors="0.75", linewidths=0.5)
             triple[1].imshow(_image(moved, place, shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        panels = adata.uns[key]["panels"]
+        panels = read_panels(stored)
         row[0].set_ylabel(
             f"{panels['group'].iloc[0]} → {panels['reference'].iloc[0]}", rotation=0, ha="right", va="center"
         )  # fmt: skip

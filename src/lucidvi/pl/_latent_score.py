@@ -10,63 +10,68 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from mudata import MuData
 from numpy.typing import ArrayLike
 
 from lucidvi._validation import check_names, near
+from lucidvi.get._stored import Names, listed, parts
 from lucidvi.pl._style import LIGHT, despine, finish
 
 
 def latent_score(
-    adata: AnnData,
+    data: AnnData | MuData,
     score: str | ArrayLike,
     *,
-    bases: str | Sequence[str],
+    basis: str | Sequence[str],
     groupby: str | None = None,
-    group: str | None = None,
-    label: str | None = None,
+    groups: Names = None,
+    score_label: str | None = None,
     quantiles: tuple[float, float] = (0.01, 0.99),
     size: float | None = None,
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes | Figure:
-    """Cells colored by the score of a gene set, in one panel per embedding (:cite:p:`Inecik2023`).
+) -> Axes | Figure | None:
+    """Draw cells colored by the score of a gene set, in one panel per embedding (:cite:p:`Inecik2023`).
 
     All panels share one color scale. Cells are drawn in random order, so that the score of those on
     top is not favoured.
 
     Parameters
     ----------
-    adata
-        Object with the embeddings.
+    data
+        AnnData or MuData with the embeddings.
     score
         Column of ``obs``, for example by :func:`scanpy.tl.score_genes`, or one number per cell.
-    bases
-        Entries of ``obsm`` with two dimensions, such as the UMAPs of two latent spaces.
-    groupby, group
-        Color only the cells of this group of a column of ``obs``; the others are light grey.
-    label
+    basis
+        One or several entries of ``obsm`` with two dimensions, such as the UMAPs of two latent spaces.
+    groupby, groups
+        Color only the cells of one or several groups of a column of ``obs``; others are light grey.
+    score_label
         Label of the color scale; by default the name of the score.
     quantiles
         Quantiles of the colored cells' scores at which the color scale ends.
     size
         Size of a dot; by default it follows the number of cells.
+    modality
+        Modality of a MuData that holds the embeddings; by default those of the MuData itself are drawn.
     ax
-        Axes to draw on, with a single embedding.
+        Axes to draw on, for one panel.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes with a single embedding, else the Figure.
+    ``None`` if the figure is shown, otherwise the Axes, or the Figure of several embeddings.
 
     Raises
     ------
     KeyError
-        If a column or an embedding is not there.
+        If a column or an embedding is missing.
     TypeError
         If the score is not numeric.
     ValueError
-        If an embedding has not two dimensions, the score does not fit the cells, the group is
+        If an embedding does not have two dimensions, the score does not fit the cells, a group is
         unknown or named without ``groupby``, or several embeddings are given with ``ax``.
 
     Examples
@@ -82,16 +87,18 @@ def latent_score(
         ...     model = lv.model.SCARE(adata, n_latent=2)
         ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
         ...     adata.obsm[f"X_{name}"] = model.get_latent_representation()
-        >>> figure = lv.pl.latent_score(adata, "score", bases=["X_SCVI", "X_SCARE"], label="transcripts of the pathway")
+        >>> lv.pl.latent_score(adata, "score", basis=["X_SCVI", "X_SCARE"], score_label="transcripts of the pathway")
     """
-    bases = [bases] if isinstance(bases, str) else list(bases)
-    spaces = {basis: _plane(adata, basis) for basis in bases}
-    values = _values(adata, score)
-    own = _own(adata, groupby, group) & values.notna().to_numpy()
+    home = data if modality is None else parts(data, modality)[modality]
+    spaces = {name: _plane(home, name) for name in listed(basis)}
+    values = _values(home, score)
+    own = _own(home, groupby, groups) & values.notna().to_numpy()
     if not spaces or not own.any():
-        raise ValueError("Nothing to draw: name at least one basis, and cells that have a score.")
+        raise ValueError("Nothing to draw: name at least one basis, and cells with a score.")
     if ax is not None and len(spaces) > 1:
-        raise ValueError(f"ax takes one embedding but {len(spaces)} were given; name one in bases.")
+        raise ValueError(
+            f"ax takes one panel but {len(spaces)} are to be drawn. Choose one basis, or omit ax."
+        )
     if ax is None:
         width = 3.9 * len(spaces) + 0.9
         figure = plt.figure(figsize=(width, 3.7), layout="constrained")
@@ -100,19 +107,19 @@ def latent_score(
         axes = [ax]
     numbers = values.to_numpy(float)
     scale = Normalize(*np.quantile(numbers[own], quantiles))
-    size = float(np.clip(12_000 / adata.n_obs, 2, 20)) if size is None else size
-    for panel, (basis, xy) in zip(axes, spaces.items(), strict=True):
+    size = float(np.clip(12_000 / home.n_obs, 2, 20)) if size is None else size
+    for panel, (name, xy) in zip(axes, spaces.items(), strict=True):
         drawn = _draw(panel, xy, numbers, own, scale, size)
-        _frame(panel, basis.removeprefix("X_"), group)
-    title = label or (str(values.name) if values.name is not None else "score")
+        _frame(panel, name.removeprefix("X_"), groups)
+    title = score_label or (str(values.name) if values.name is not None else "score")
     ends = _ends(numbers[own], scale)
     axes[0].figure.colorbar(drawn, ax=axes, label=title, shrink=0.8, extend=ends)
     return finish(axes[0] if len(axes) == 1 else figure, show)
 
 
-def _plane(adata: AnnData, basis: str) -> np.ndarray:
+def _plane(adata: AnnData | MuData, basis: str) -> np.ndarray:
     if basis not in adata.obsm:
-        raise KeyError(f"{basis!r} is not in adata.obsm. {near(basis, adata.obsm)}")
+        raise KeyError(f"{basis!r} is not in obsm. {near(basis, adata.obsm)}")
     xy: np.ndarray = np.asarray(adata.obsm[basis], dtype=float)
     if xy.shape[1] != 2:
         raise ValueError(
@@ -123,13 +130,13 @@ def _plane(adata: AnnData, basis: str) -> np.ndarray:
     return xy
 
 
-def _column(adata: AnnData, key: str) -> pd.Series:
+def _column(adata: AnnData | MuData, key: str) -> pd.Series:
     if key not in adata.obs:
-        raise KeyError(f"{key!r} is not a column of adata.obs. {near(key, adata.obs.columns)}")
+        raise KeyError(f"{key!r} is not a column of obs. {near(key, adata.obs.columns)}")
     return adata.obs[key]
 
 
-def _values(adata: AnnData, score: str | ArrayLike) -> pd.Series:
+def _values(adata: AnnData | MuData, score: str | ArrayLike) -> pd.Series:
     if isinstance(score, str):
         values = _column(adata, score)
     else:
@@ -141,15 +148,15 @@ def _values(adata: AnnData, score: str | ArrayLike) -> pd.Series:
     return values
 
 
-def _own(adata: AnnData, groupby: str | None, group: str | None) -> np.ndarray:
-    """Which cells are colored."""
-    if (groupby is None) != (group is None):
-        raise ValueError("Give both `groupby` and `group`, or neither for all cells.")
+def _own(adata: AnnData | MuData, groupby: str | None, groups: Names) -> np.ndarray:
+    """Return a mask of the colored cells."""
+    if (groupby is None) != (groups is None):
+        raise ValueError("Pass both groupby and groups, or neither for all cells.")
     if groupby is None:
         return np.ones(adata.n_obs, dtype=bool)
-    groups = _column(adata, str(groupby)).astype(str)
-    check_names([str(group)], pd.Index(groups.unique()), "Group")
-    return (groups == str(group)).to_numpy()
+    column, wanted = _column(adata, str(groupby)).astype(str), listed(groups)
+    check_names(wanted, pd.Index(column.unique()), "Group")
+    return column.isin(wanted).to_numpy()
 
 
 def _draw(ax: Axes, xy, values, own, scale: Normalize, size: float):
@@ -159,8 +166,9 @@ def _draw(ax: Axes, xy, values, own, scale: Normalize, size: float):
     return ax.scatter(*xy[order].T, c=values[order], norm=scale, cmap="viridis", s=size, **options)
 
 
-def _frame(ax: Axes, name: str, group: str | None) -> None:
-    title = name if group is None else f"{name}: {group} (other cells grey)"
+def _frame(ax: Axes, name: str, groups: Names) -> None:
+    colored = "" if groups is None else ", ".join(listed(groups))
+    title = f"{name}: {colored} (other cells grey)" if colored else name
     ax.set_title(title, loc="left", fontsize="medium")
     ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
     despine(ax)

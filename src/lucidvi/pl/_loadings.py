@@ -1,50 +1,58 @@
-"""Genes with the highest and lowest loadings of each dimension."""
+"""Features with the highest and lowest loadings of each dimension."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib.pyplot as plt
+import numpy as np
 from anndata import AnnData
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mudata import MuData
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.pl._features import read_loadings
+from lucidvi.pl._style import LIGHT, despine, finish, panels
 
 
 def loadings(
-    adata: AnnData,
+    data: AnnData | MuData,
     *,
-    key: str = Key.LOADINGS,
     dims: Sequence[int] | None = None,
-    n_genes: int = 20,
+    n_features: int = 20,
+    key: str = Key.LOADINGS,
+    modality: str | None = None,
+    ax: Axes | None = None,
     show: bool | None = None,
-) -> Figure:
-    """Rank genes by their loadings, dimension by dimension, with :func:`scanpy.pl.ranking`.
+) -> Axes | Figure | None:
+    """Draw the features with the highest and the lowest loadings of each dimension, by rank.
 
     Parameters
     ----------
-    adata
-        Object with loadings, see :func:`lucidvi.explain.loadings`.
-    key
-        Entry of ``varm`` with the loadings.
+    data
+        AnnData or MuData with a result of :func:`lucidvi.explain.loadings`.
     dims
         Dimensions, numbered from 1; by default the first four.
-    n_genes
-        Genes of each panel, half of them from either end.
+    n_features
+        Number of features per panel, half of them from either end.
+    key
+        Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
+    ax
+        Axes to draw on, for one panel.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Figure.
+    ``None`` if the figure is shown, otherwise the Axes, or the Figure of several dimensions.
 
     Raises
     ------
     KeyError
-        If loadings are not there.
+        If there is no result under ``key``.
     ValueError
-        If dimensions are out of range.
+        If dimensions are out of range, or ``ax`` is given for several dimensions.
 
     Examples
     --------
@@ -56,30 +64,35 @@ def loadings(
         >>> model = lv.model.SIVAE(adata, n_latent=2, hidden=(64, 32))
         >>> model.train(max_epochs=60, enable_progress_bar=False)
         >>> lv.explain.loadings(model)
-        >>> figure = lv.pl.loadings(adata)
+        >>> lv.pl.loadings(adata)
     """
-    import scanpy as sc  # heavy: only where it is needed
+    check_integer(n_features, 2, "n_features")
+    stored, table, index = read_loadings(data, key, dims, modality)
+    items = [(k,) for k in (index[:4] if dims is None else index)]
+    names = stored.adata.var_names.to_numpy()
 
-    check_integer(n_genes, 2, "n_genes")
-    table, index = read_loadings(adata, key, dims)
-    if dims is None:
-        index = index[:4]
-    drawn = index if len(index) > 1 else index * 2  # scanpy 1.12 fails on a single one
-    n_points = min(n_genes, adata.n_vars)
-    varm: dict[str, Any] = {key: table}  # scanpy cannot slice a DataFrame
-    plain = AnnData(var=adata.var[[]], varm=varm)
-    sc.pl.ranking(
-        plain, "varm", key, indices=drawn, n_points=n_points, include_lowest=True, show=False
-    )
-    figure = plt.gcf()
-    for extra in figure.axes[len(index) :]:
-        extra.remove()
-    for ax, i in zip(figure.axes, index, strict=True):
-        ax.set_title(f"dimension {i + 1}")
-        ax.set_ylabel("loading")
-        ax.set_xlabel("rank of the gene")
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high + 0.2 * (high - low))  # room for upright names
-    if show:
-        plt.show()
-    return figure
+    def draw(panel: Axes, dim: int) -> None:
+        _draw(panel, table[:, dim], names, min(n_features, len(names)))
+        panel.set_title(f"dimension {dim + 1}")
+
+    return finish(panels(items, draw, ax=ax, size=(4.6, 3.6), n_columns=2), show)
+
+
+def _draw(ax: Axes, values: np.ndarray, names: np.ndarray, n_features: int) -> None:
+    """Write names at their loadings, those of either end apart from each other by a line."""
+    order = np.argsort(-values, kind="stable")
+    n_high = -(-n_features // 2)
+    ranks = np.r_[np.arange(n_high), np.arange(len(order) - n_features + n_high, len(order))]
+    x = np.arange(n_features) + (np.arange(n_features) >= n_high) * (n_features < len(order))
+    for at, rank in zip(x, ranks, strict=True):
+        text = (at, values[order[rank]], names[order[rank]])
+        ax.text(*text, rotation="vertical", ha="center", va="bottom", fontsize="small")
+    if n_features < len(order):
+        ax.axvline(n_high, color=LIGHT, lw=1, ls="--")
+    shown = values[order[ranks]]
+    room = max(float(np.ptp(shown)), 1e-9)
+    ax.set(xlim=(-0.9, x[-1] + 0.9), ylim=(shown.min() - 0.1 * room, shown.max() + 0.45 * room))
+    step = max(1, n_features // 8)
+    ax.set_xticks(x[::step], [str(rank + 1) for rank in ranks[::step]])
+    ax.set(xlabel="rank of the feature", ylabel="loading")
+    despine(ax)

@@ -1,4 +1,4 @@
-"""Cells with the genes that pull them."""
+"""Cells with loadings as arrows."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
+from mudata import MuData
 
 from lucidvi._keys import Key
 from lucidvi._validation import near
+from lucidvi.get._stored import Names
 from lucidvi.pl._features import (
     chosen_dims,
     column,
@@ -23,53 +25,56 @@ from lucidvi.pl._style import finish
 
 
 def loadings_biplot(
-    adata: AnnData,
+    data: AnnData | MuData,
     color: str | None = None,
     *,
     basis: str = Key.X_SIVAE,
-    key: str = Key.LOADINGS,
     dims: Sequence[int] = (1, 2),
-    genes: Sequence[str] | None = None,
-    n_genes: int = 12,
+    features: Names = None,
+    n_features: int = 12,
+    key: str = Key.LOADINGS,
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Two latent dimensions of the cells, with loadings of genes as arrows on top.
+) -> Axes | None:
+    """Draw two latent dimensions of the cells with the loadings of features as arrows.
 
     Arrows start at the origin and share one scale, chosen so that the longest reaches into the cloud of cells: compare
     their directions and relative lengths.
 
     Parameters
     ----------
-    adata
-        Object with a cell embedding and loadings, see :func:`lucidvi.explain.loadings`.
+    data
+        AnnData or MuData with a cell embedding and a result of :func:`lucidvi.explain.loadings`.
     color
         Column of ``obs`` that colors the cells.
     basis
         Entry of ``obsm`` with the cell embedding.
-    key
-        Entry of ``varm`` with the loadings.
     dims
         Two dimensions, numbered from 1.
-    genes
-        Genes to draw; by default the ``n_genes`` with the largest loadings in these dimensions.
-    n_genes
-        Number of genes.
+    features
+        Names of features to draw as arrows; by default the ``n_features`` with the largest loadings.
+    n_features
+        Number of those features.
+    key
+        Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
     KeyError
-        If embedding, loadings or column are not there.
+        If the embedding, the loadings or the column are missing.
     ValueError
-        If dimensions are out of range or a gene is unknown.
+        If dimensions are out of range or a feature is unknown.
 
     Examples
     --------
@@ -82,10 +87,11 @@ def loadings_biplot(
         >>> model.train(max_epochs=60, enable_progress_bar=False)
         >>> lv.explain.loadings(model)
         >>> adata.obsm["X_sivae"] = model.get_latent_representation()
-        >>> ax = lv.pl.loadings_biplot(adata, n_genes=6)
+        >>> lv.pl.loadings_biplot(adata, n_features=6)
     """
     two_dims(dims)
-    table, index = read_loadings(adata, key, dims)
+    stored, table, index = read_loadings(data, key, dims, modality)
+    adata = stored.adata
     if basis not in adata.obsm:
         raise KeyError(
             f"No cell embedding under obsm[{basis!r}]. {near(basis, adata.obsm)} Store "
@@ -95,9 +101,7 @@ def loadings_biplot(
     cells = cells[:, chosen_dims(dims, cells.shape[1])]
     values = column(adata.obs, color, "obs")
     arrows = table[:, index]
-    chosen = largest(
-        np.linalg.norm(arrows, axis=1), adata.var_names, n_genes if genes is None else genes
-    )
+    chosen = largest(np.linalg.norm(arrows, axis=1), adata.var_names, features, n_features)
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
     scatter(ax, cells, values, adata, float(np.clip(20_000 / len(cells), 2, 20)))
@@ -110,5 +114,5 @@ def loadings_biplot(
     ax.update_datalim(tips)
     ax.autoscale_view()
     write_names(ax, tips, adata.var_names[chosen])
-    ax.set_title("Cells, and loadings of genes as arrows", loc="left", fontsize="medium")
+    ax.set_title("Cells, with loadings of features as arrows", loc="left", fontsize="medium")
     return finish(ax, show)

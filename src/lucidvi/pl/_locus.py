@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from mudata import MuData
 
 from lucidvi._keys import Key
+from lucidvi.get._stored import Names
 from lucidvi.pl._locus_data import GenePlace, gene_place, openness, peaks_between
 from lucidvi.pl._locus_marks import draw_gene, label_members
-from lucidvi.pl._result import Names, SubsetResult, read_result
 from lucidvi.pl._style import (
     GREY,
     VERMILION,
@@ -19,24 +19,25 @@ from lucidvi.pl._style import (
     panels,
     statement,
 )
+from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 
 def locus(
     data: AnnData | MuData,
-    gene: str | None = None,
-    group: Names = None,
+    target: str | None = None,
     *,
+    groups: Names = None,
     window: int | None = 200_000,
-    genes: pd.DataFrame | None = None,
+    coordinates: pd.DataFrame | None = None,
+    target_modality: str | None = None,
     key: str = Key.SUBSET_PERTURBATION,
     modality: str | None = None,
-    target_modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes | Figure:
-    """Peaks around a gene, how open they are in the group, and which belong to the set.
+) -> Axes | Figure | None:
+    """Draw the peaks around a gene, how open they are in the group, and which belong to the set.
 
-    Members of the set are coloured and carry their distance to the transcription start site
+    Members of the set are colored and labelled with their distance to the transcription start site
     (negative is upstream). Members that lie elsewhere are counted below the axis.
 
     Parameters
@@ -44,38 +45,38 @@ def locus(
     data
         MuData, or the AnnData of the explained modality, after
         :func:`lucidvi.explain.subset_perturbation`.
-    gene
+    target
         Name of the gene; by default that of the first set.
-    group
-        Names of groups, one panel each; by default all in which the gene was explained.
+    groups
+        One or several groups, with one panel each; by default all groups of the gene.
     window
         Base pairs shown on either side of the gene; None: as far as the members on the gene's
         chromosome reach.
-    genes
+    coordinates
         Coordinates of genes (index gene; ``chrom``, ``start``, ``end``, ``strand``). By default
         those in ``.var`` of the target modality, when ``data`` is a MuData. Without either the
         start site is inferred from the distances stored with the set.
-    key
-        Entry of ``uns`` that holds the result.
-    modality
-        Explained modality of a MuData; by default the first with a result under ``key``.
     target_modality
         Modality that holds the genes; by default the one stored in ``params``.
+    key
+        Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
-        Axes to draw one group on.
+        Axes to draw on, for one panel.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes, or the Figure when several groups are drawn.
+    ``None`` if the figure is shown, otherwise the Axes, or the Figure of several groups.
 
     Raises
     ------
     KeyError
-        If the result, the gene or a group is not found.
+        If there is no result under ``key``, or the coordinates lack the gene.
     ValueError
-        If the place of the gene is not known, or ``ax`` is given for several groups.
+        If the target or a group is unknown, the place of the gene is not known, or ``ax`` is given for several groups.
 
     Examples
     --------
@@ -89,17 +90,16 @@ def locus(
         >>> lv.explain.subset_perturbation(
         ...     model, "gene_0001", "cell_type", n_features=5, progress=False
         ... )
-        >>> ax = lv.pl.locus(mdata, "gene_0001", "type_0")
+        >>> lv.pl.locus(mdata, "gene_0001", groups="type_0")
     """
-    result = read_result(data, key, modality)
-    pairs = result.pairs(gene, group, "first")
-    if gene is None:
-        pairs = pairs[:1]
-    place = gene_place(result, pairs[0][0], genes, target_modality)
+    result = read_subsets(data, key, modality)
+    pairs = result.pairs(target, groups, "first")
+    pairs = [pair for pair in pairs if pair[0] == pairs[0][0]]
+    place = gene_place(result, pairs[0][0], coordinates, target_modality)
     colors = result.colors()
 
-    def draw(panel: Axes, gene: str, group: str) -> None:
-        _draw(panel, result, place, gene, group, window, colors.get(group, GREY))
+    def draw(panel: Axes, target: str, group: str) -> None:
+        _draw(panel, result, place, target, group, window, colors.get(group, GREY))
 
     return finish(panels(pairs, draw, ax=ax, size=(8.5, 3.6), n_columns=1), show)
 
@@ -108,12 +108,12 @@ def _draw(
     ax: Axes,
     result: SubsetResult,
     place: GenePlace,
-    gene: str,
+    target: str,
     group: str,
     window: int | None,
     color: str,
 ) -> None:
-    row, members = result.one(gene, group)
+    row, members = result.one(target, group)
     here = members[members["chrom"].astype(str).str.removeprefix("chr") == place.plain_chrom]
     low, high = _limits(place, here, window)
     peaks = peaks_between(result.adata, place.plain_chrom, low, high)
@@ -142,7 +142,7 @@ def _draw(
             label=label,
         )
     label_members(ax, inside, peaks, height, top, (low / 1e6, high / 1e6))
-    draw_gene(ax, place, gene, top)
+    draw_gene(ax, place, target, top)
     ax.set_xlim(low / 1e6, high / 1e6)
     ax.set_ylim(-0.3 * top, 1.42 * top)
     ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= 1.1 * top])

@@ -9,8 +9,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from lucidvi._genomics import gene_coordinates, peak_coordinates
-from lucidvi._validation import near
-from lucidvi.pl._result import SubsetResult
+from lucidvi._validation import check_names, near
+from lucidvi.pl._subset_result import SubsetResult
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,18 @@ class GenePlace:
 
 
 def gene_place(
-    result: SubsetResult, gene: str, genes: pd.DataFrame | None, target_modality: str | None
+    result: SubsetResult, gene: str, table: pd.DataFrame | None, target_modality: str | None
 ) -> GenePlace:
-    """Place of a gene from a table, from the target modality, or from the set's distances."""
-    if genes is None and result.mdata is not None:
+    """Return the place of a gene from a table, from the target modality, or from stored distances."""
+    if table is None and result.mdata is not None:
         target = target_modality or str(result.params.get("target_modality", "rna"))
-        if target not in result.mdata.mod:
-            raise KeyError(f"No modality {target!r}; the MuData has {list(result.mdata.mod)}.")
-        genes = result.mdata[target].var
-    if genes is not None:
-        if gene not in genes.index:
-            raise KeyError(f"No coordinates of {gene!r}. {near(gene, genes.index)}")
+        check_names([target], pd.Index(list(result.mdata.mod)), "Modality")
+        table = result.mdata[target].var
+    if table is not None:
+        if gene not in table.index:
+            raise KeyError(f"No coordinates of {gene!r}. {near(gene, table.index)}")
         try:
-            place = gene_coordinates(genes.loc[[gene]]).iloc[0]
+            place = gene_coordinates(table.loc[[gene]]).iloc[0]
         except KeyError:
             place = None
         if place is not None and place["chrom"]:
@@ -53,12 +52,12 @@ def gene_place(
 
 def _inferred(result: SubsetResult, gene: str) -> GenePlace:
     """Start site from the stored distances, which are known up to the strand."""
-    members = result.features[result.features["gene"].astype(str) == gene]
+    members = result.features[result.features["gene"] == gene]
     members = members[members["distance"].notna()].drop_duplicates("feature")
     if members.empty:
         raise ValueError(
             f"The place of {gene!r} is not known and no peak of its set lies on its chromosome. "
-            "Pass the MuData with 'chrom', 'start' and 'end' in .var of the genes, or genes=."
+            "Pass the MuData with 'chrom', 'start' and 'end' in .var of the genes, or coordinates=."
         )
     distance = members["distance"].to_numpy(float)
     start, end = members["start"].to_numpy(float), members["end"].to_numpy(float)
@@ -84,7 +83,7 @@ def peaks_between(adata: AnnData, plain_chrom: str, low: float, high: float) -> 
 def openness(
     result: SubsetResult, group: str, members: pd.DataFrame, names: pd.Index
 ) -> np.ndarray:
-    """Per cent of a group's cells with each peak open; NaN where it is not known."""
+    """Return the per cent of a group's cells with each peak open; NaN where it is not known."""
     cells = _cells_of(result, group)
     if cells is None or not cells.any():
         stored = members.drop_duplicates("feature").set_index("feature")["openness"]

@@ -23,7 +23,7 @@ def panel_curves(
     highlight: str = "ACE",
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
+) -> Axes | None:
     """Compare rankings of genes by a score at several panel sizes.
 
     One line per method, the mean over groups and repetitions, with bars of one standard error (:cite:p:`Lu2021`).
@@ -42,16 +42,16 @@ def panel_curves(
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
     KeyError
-        If a column is not there.
+        If a column is missing.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def panel_curves(
         ...         adata.X, adata.obs["group"], order, names=adata.var_names, sizes=[1, 2, 5]
         ...     )
         >>> table = pd.concat(tables, names=["method"]).reset_index("method")
-        >>> ax = lv.pl.panel_curves(table, "auroc", highlight="t-test")
+        >>> lv.pl.panel_curves(table, "auroc", highlight="t-test")
     """
     for name in ("size", value, method):
         if name not in table:

@@ -1,62 +1,70 @@
 """Signed gene panels as a dot plot."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
+from matplotlib.axes import Axes
+from mudata import MuData
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
-from lucidvi.pl._panel_result import read_panel
+from lucidvi.get._gene_panel import gene_panel
+from lucidvi.get._stored import GENE_PANEL, Names, find
+from lucidvi.pl._style import finish
 
 if TYPE_CHECKING:
     from scanpy.pl import DotPlot
 
 
 def panel_dotplot(
-    adata: AnnData,
-    groups: Sequence[str] | str | None = None,
+    data: AnnData | MuData,
     *,
+    groups: Names = None,
     n_genes: int = 6,
-    key: str = Key.GENE_PANEL,
     layer: str | None = None,
+    key: str = Key.GENE_PANEL,
+    modality: str | None = None,
+    ax: Axes | None = None,
     show: bool | None = None,
     **kwargs,
-) -> "DotPlot":
-    """First genes of each panel, those that mark a group by their presence (+) apart from those by their absence (-).
+) -> "DotPlot | None":
+    """Draw the first genes of each panel, those enriched in the group (+) apart from the depleted ones (-).
 
     Dots are drawn by :class:`scanpy.pl.DotPlot`: their size is the share of cells that express a gene, their color the
     difference between a group's mean and that of all cells, in the gene's standard deviations (:cite:p:`Lu2021`).
 
     Parameters
     ----------
-    adata
-        Object after :func:`lucidvi.explain.gene_panel`.
+    data
+        AnnData or MuData with a result of :func:`lucidvi.explain.gene_panel`.
     groups
-        Groups whose panels are drawn; all by default.
+        One or several groups; all by default.
     n_genes
-        Genes of each panel.
+        Largest number of genes per panel; the first ones by rank are drawn.
+    layer
+        Layer with the expression, best log-normalised; ``None`` is ``.X``.
     key
         Name of the result.
-    layer
-        Where the expression is; ``None`` is ``.X``. Color and size make most sense for log-normalised values.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
+    ax
+        Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
     **kwargs
         Passed to :class:`scanpy.pl.DotPlot`.
 
     Returns
     -------
-    The drawn plot.
+    ``None`` if the figure is shown, otherwise the plot.
 
     Raises
     ------
     KeyError
-        If the result is not there.
+        If there is no result under ``key``.
     ValueError
-        If a group is unknown.
+        If a group is unknown, or no panel holds a gene.
 
     Examples
     --------
@@ -68,21 +76,22 @@ def panel_dotplot(
         >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
         >>> model.train(max_epochs=20, enable_progress_bar=False)
         >>> lv.explain.gene_panel(model, "group", progress=False)
-        >>> plot = lv.pl.panel_dotplot(adata)
+        >>> lv.pl.panel_dotplot(adata)
     """
     import scanpy as sc  # heavy: only where it is needed
 
     check_integer(n_genes, 1, "n_genes")
-    result, wanted = read_panel(adata, key, groups)
-    column = result["params"]["groupby"]
+    stored = find(data, key, GENE_PANEL, modality)
+    adata, column = stored.adata, str(stored.value["params"]["groupby"])
+    table = gene_panel(data, key, groups, modality=modality)
+    table = table[table["rank"] <= n_genes]
     blocks: dict[str, list[str]] = {}
-    for group in wanted:
-        entered = result["scores"][group][:n_genes] > 0
-        names = np.asarray(result["names"][group][:n_genes])[entered]
-        signs = np.asarray(result["signs"][group][:n_genes])[entered]
+    for group, panel in table.groupby("group", sort=False):
         for sign, mark in ((1, "+"), (-1, "−")):
-            if (signs == sign).any():
-                blocks[f"{group} {mark}"] = list(names[signs == sign])
+            if (panel["signs"] == sign).any():
+                blocks[f"{group} {mark}"] = list(panel.loc[panel["signs"] == sign, "names"])
+    if not blocks:
+        raise ValueError("No panel holds a gene: all groups change without a perturbation.")
     genes = [gene for block in blocks.values() for gene in block]
     unique = list(dict.fromkeys(genes))
     values = sc.get.obs_df(adata, [column, *unique], layer=layer)
@@ -92,10 +101,8 @@ def panel_dotplot(
     limit = min(2.0, float(np.nanmax(np.abs(color.to_numpy()))))  # a rare group reaches far more
     options = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     drawn = sc.pl.DotPlot(
-        adata, blocks, column, layer=layer, dot_color_df=color[genes], var_group_rotation=90, **{**options, **kwargs}
+        adata, blocks, column, layer=layer, ax=ax, dot_color_df=color[genes], var_group_rotation=90, **{**options, **kwargs}
     )  # fmt: skip
     drawn.legend(colorbar_title="Mean against\nall cells (sd)", size_title="Cells that\nexpress it (%)")  # fmt: skip
     drawn.make_figure()
-    if show:
-        plt.show()
-    return drawn
+    return finish(drawn, show)

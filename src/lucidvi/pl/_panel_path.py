@@ -1,53 +1,55 @@
 """How many genes a panel takes to move a group."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
-import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
+from mudata import MuData
 
 from lucidvi._keys import Key
+from lucidvi.get._panels import read_panels
+from lucidvi.get._stored import GENE_PANEL, Names, chosen, find, tidy
 from lucidvi.pl._features import category_colors
-from lucidvi.pl._panel_result import read_panel
 from lucidvi.pl._style import despine, finish
 
 
 def panel_path(
-    adata: AnnData,
-    groups: Sequence[str] | str | None = None,
+    data: AnnData | MuData,
     *,
+    groups: Names = None,
     key: str = Key.GENE_PANEL,
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Share of a group's held-out cells that change group, against the number of genes that change.
+) -> Axes | None:
+    """Draw the share of held-out cells that change group against the number of genes that change.
 
-    One line per group, one point per step of the path (:cite:p:`Lu2021`). The dashed line is the flip rate that was
-    asked for. Lines that start high belong to groups whose cells lie near another group's centroid.
+    One line per group, one point per step of the path (:cite:p:`Lu2021`). The dashed line is the wanted
+    flip rate. A line that starts high belongs to a group whose cells lie near another group's centroid.
 
     Parameters
     ----------
-    adata
-        Object after :func:`lucidvi.explain.gene_panel`.
+    data
+        AnnData or MuData with a result of :func:`lucidvi.explain.gene_panel`.
     groups
-        Groups to draw; all by default.
+        One or several groups; all by default.
     key
         Name of the result.
+    modality
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
     KeyError
-        If the result is not there.
+        If there is no result under ``key``.
     ValueError
         If a group is unknown.
 
@@ -61,17 +63,18 @@ def panel_path(
         >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
         >>> model.train(max_epochs=20, enable_progress_bar=False)
         >>> lv.explain.gene_panel(model, "group", progress=False)
-        >>> ax = lv.pl.panel_path(adata)
+        >>> lv.pl.panel_path(adata)
     """
-    result, wanted = read_panel(adata, key, groups)
-    path, params = result["path"], result["params"]
-    column = params["groupby"]
-    values = adata.obs[column].astype(str) if column in adata.obs else pd.Series(wanted)
-    colors = category_colors(adata, column, values)
+    stored = find(data, key, GENE_PANEL, modality)
+    path, params, obs = tidy(stored.value["path"]), stored.value["params"], stored.adata.obs
+    wanted = chosen(read_panels(stored), group=groups)["group"]
+    column = str(params["groupby"])
+    values = obs[column].astype(str) if column in obs else wanted
+    colors = category_colors(stored.adata, column, values)
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     for group in wanted:
-        own = path[path["group"].astype(str) == group].sort_values("step")
+        own = path[path["group"] == group].sort_values("step")
         ax.plot(
             own["n_features"], own["flip_rate"], "o-", ms=4, color=colors.get(group), label=group
         )

@@ -1,5 +1,6 @@
 """Colors, words and figure handling that the plots share."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lucidvi.pl._result import SubsetResult
+from lucidvi.pl._subset_result import SubsetResult
 
 # Okabe and Ito's palette: told apart with every common colour vision deficiency.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -18,26 +19,26 @@ EXPRESSION = "predicted expression (normalised counts)"
 
 
 def panels(
-    pairs: Sequence[tuple[str, str]],
-    draw: Callable[[Axes, str, str], None],
+    items: Sequence[tuple],
+    draw: Callable[..., None],
     *,
     ax: Axes | None,
     size: tuple[float, float],
     n_columns: int = 3,
     sharex: bool = False,
 ) -> Axes | Figure:
-    """Draw one pair on an Axes, or several on a grid of small multiples."""
-    if len(pairs) == 1:
+    """Draw one item on an Axes, or several on a grid of small panels."""
+    if len(items) == 1:
         if ax is None:
             _, ax = plt.subplots(figsize=size, layout="constrained")
-        draw(ax, *pairs[0])
+        draw(ax, *items[0])
         return ax
     if ax is not None:
         raise ValueError(
-            f"ax takes one set but {len(pairs)} were asked for; name one gene and one group."
+            f"ax takes one panel but {len(items)} are to be drawn. Choose one of them, or omit ax."
         )
-    n_columns = min(n_columns, len(pairs))
-    n_rows = -(-len(pairs) // n_columns)
+    n_columns = min(n_columns, len(items))
+    n_rows = -(-len(items) // n_columns)
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
@@ -46,18 +47,22 @@ def panels(
         squeeze=False,
         sharex=sharex,
     )
-    for panel, pair in zip(axes.flat, pairs, strict=False):
-        draw(panel, *pair)
-    for panel in axes.flat[len(pairs) :]:
+    for panel, item in zip(axes.flat, items, strict=False):
+        draw(panel, *item)
+    for panel in axes.flat[len(items) :]:
         panel.remove()
     return figure
 
 
-def finish[T: (Axes, Figure, Axes | Figure)](drawn: T, show: bool | None) -> T:
-    """Show the figure if asked to, and hand the drawing back."""
-    if show:
-        plt.show()
-    return drawn
+def finish[T](drawn: T, show: bool | None) -> T | None:
+    """Show the figure, or return the drawing; as scanpy does, with its setting ``autoshow``."""
+    if show is None:
+        scanpy = sys.modules.get("scanpy")  # whose settings are as they were, if nobody imported it
+        show = True if scanpy is None else bool(scanpy.settings.autoshow)
+    if not show:
+        return drawn
+    plt.show()
+    return None
 
 
 def percent(share: float, *, signed: bool = False) -> str:

@@ -12,17 +12,18 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from lucidvi._keys import Key
-from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.get._stored import Names
 from lucidvi.pl._style import GREY, VERMILION, despine, finish, percent, population, statement
+from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 _MAX_POINTS = 200
 
 
 def subset_before_after(
     data: AnnData | MuData,
-    gene: Names = None,
-    group: Names = None,
+    target: Names = None,
     *,
+    groups: Names = None,
     kind: Literal["violin", "box"] = "violin",
     log: bool = False,
     max_sets: int = 12,
@@ -30,44 +31,44 @@ def subset_before_after(
     modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Distribution of predicted expression over test cells, before and after.
+) -> Axes | None:
+    """Draw the predicted expression of held-out cells before and after the perturbation.
 
-    Above each set stands the relative change of the mean; the mean is the white dot.
+    The white dots are means; the relative change of the mean is written above each set.
 
     Parameters
     ----------
     data
         MuData, or the AnnData of the explained modality, after
         :func:`lucidvi.explain.subset_perturbation`.
-    gene, group
-        Names of genes and groups; the sets found stand side by side. All sets by default.
+    target, groups
+        One or several targets and groups; all by default. Their sets are drawn side by side.
     kind
         Violins or boxes.
     log
         Draw ``log1p(e)`` instead of the normalised expression ``e``: for genes that
         are expressed at very different levels.
     max_sets
-        At most so many sets are drawn, the first ones.
+        Largest number of sets; the first ones are drawn.
     key
-        Entry of ``uns`` that holds the result.
+        Name of the result.
     modality
-        Explained modality of a MuData; by default the first with a result under ``key``.
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
     KeyError
-        If the result, its table of cells, a gene or a group is not found.
+        If there is no result under ``key``, or it has no table of cells.
     ValueError
-        If ``kind`` is unknown.
+        If ``kind``, a target or a group is unknown.
 
     Examples
     --------
@@ -81,12 +82,12 @@ def subset_before_after(
         >>> lv.explain.subset_perturbation(
         ...     model, ["gene_0001", "gene_0002", "gene_0003"], "cell_type", n_features=5, progress=False
         ... )
-        >>> figure = lv.pl.subset_before_after(mdata, group="type_0")
+        >>> lv.pl.subset_before_after(mdata, groups="type_0")
     """
     if kind not in ("violin", "box"):
         raise ValueError(f"kind must be 'violin' or 'box', not {kind!r}.")
-    result = read_result(data, key, modality)
-    pairs = result.pairs(gene, group, "all")
+    result = read_subsets(data, key, modality)
+    pairs = result.pairs(target, groups, "all")
     shown = pairs[:max_sets]
     table = _long_table(result, shown, log)
     if ax is None:
@@ -109,9 +110,9 @@ def subset_before_after(
 
 def _long_table(result: SubsetResult, pairs: list[tuple], log: bool) -> pd.DataFrame:
     tables = []
-    for gene, group in pairs:
-        cells = result.table("cells", gene, group)
-        label = f"{gene}\n{population(group, result.groupby)}\nn = {len(cells)} cells"
+    for target, group in pairs:
+        cells = result.table("cells", target, group)
+        label = f"{target}\n{population(group, result.groupby)}\nn = {len(cells)} cells"
         for state in ("before", "after"):
             value = cells[state].to_numpy(float)
             value = np.log1p(value) if log else value

@@ -8,23 +8,24 @@ from matplotlib.figure import Figure
 from mudata import MuData
 
 from lucidvi._keys import Key
-from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.get._stored import Names
 from lucidvi.pl._style import BLUE, GREY, LIGHT, despine, finish, panels, peak_label, statement
+from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 _MAX_NAMED = 20
 
 
 def subset_effects(
     data: AnnData | MuData,
-    gene: Names = None,
-    group: Names = None,
+    target: Names = None,
     *,
+    groups: Names = None,
     key: str = Key.SUBSET_PERTURBATION,
     modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes | Figure:
-    """Effect of each peak alone (bars) and of the peaks together (line).
+) -> Axes | Figure | None:
+    """Draw the effect of each peak alone (bars) and of the peaks together (line).
 
     Where the line leaves the dashed sum of the single effects, the peaks back each other up
     (line further from 0) or need each other (line nearer to 0). The grey band is what random
@@ -35,28 +36,28 @@ def subset_effects(
     data
         MuData, or the AnnData of the explained modality, after
         :func:`lucidvi.explain.subset_perturbation`.
-    gene, group
-        Names of genes and groups; one panel for each set found. With ``group=None`` all groups
-        of the gene; with neither, the first set.
+    target, groups
+        One or several targets and groups, with one panel per set. By default all groups of the
+        target; if neither is given, the first set.
     key
-        Entry of ``uns`` that holds the result.
+        Name of the result.
     modality
-        Explained modality of a MuData; by default the first with a result under ``key``.
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
-        Axes to draw one set on.
+        Axes to draw on, for one panel.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes, or the Figure when several sets are drawn.
+    ``None`` if the figure is shown, otherwise the Axes, or the Figure of several sets.
 
     Raises
     ------
     KeyError
-        If the result, a gene or a group is not found.
+        If there is no result under ``key``.
     ValueError
-        If ``ax`` is given for several sets.
+        If a target or group is unknown, or ``ax`` is given for several sets.
 
     Examples
     --------
@@ -70,20 +71,20 @@ def subset_effects(
         >>> lv.explain.subset_perturbation(
         ...     model, "gene_0001", "cell_type", n_features=5, progress=False
         ... )
-        >>> ax = lv.pl.subset_effects(mdata, "gene_0001", "type_0")
+        >>> lv.pl.subset_effects(mdata, "gene_0001", groups="type_0")
     """
-    result = read_result(data, key, modality)
-    pairs = result.pairs(gene, group, "first")
+    result = read_subsets(data, key, modality)
+    pairs = result.pairs(target, groups, "first")
     colors = result.colors()
 
-    def draw(panel: Axes, gene: str, group: str) -> None:
-        _draw(panel, result, gene, group, colors.get(group, BLUE))
+    def draw(panel: Axes, target: str, group: str) -> None:
+        _draw(panel, result, target, group, colors.get(group, BLUE))
 
     return finish(panels(pairs, draw, ax=ax, size=(8, 4.4), n_columns=2), show)
 
 
-def _draw(ax: Axes, result: SubsetResult, gene: str, group: str, color: str) -> None:
-    row, members = result.one(gene, group)
+def _draw(ax: Axes, result: SubsetResult, target: str, group: str, color: str) -> None:
+    row, members = result.one(target, group)
     rank = members["rank"].to_numpy(float)
     single = members["single_effect"].to_numpy(float)
     joint = members["joint_effect"].to_numpy(float)

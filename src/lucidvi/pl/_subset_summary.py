@@ -8,23 +8,24 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from lucidvi._keys import Key
-from lucidvi.pl._result import Names, SubsetResult, read_result
+from lucidvi.get._stored import Names
 from lucidvi.pl._style import LIGHT, despine, finish
+from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 
 def subset_summary(
     data: AnnData | MuData,
-    gene: Names = None,
-    group: Names = None,
+    target: Names = None,
     *,
+    groups: Names = None,
     sort: bool = True,
     cmap: str = "cividis",
     key: str = Key.SUBSET_PERTURBATION,
     modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes:
-    """Relative effect of every set, next to random sets, coloured by its cis share.
+) -> Axes | None:
+    """Draw the relative effect of every set, compared with random sets and colored by its cis share.
 
     Grey bars are random sets of equally open peaks, mean and two standard deviations; one to
     three stars say that ``p_value``, the association with measured expression, is below 0.05, 0.01
@@ -35,29 +36,31 @@ def subset_summary(
     data
         MuData, or the AnnData of the explained modality, after
         :func:`lucidvi.explain.subset_perturbation`.
-    gene, group
-        Names of genes and groups to show; all by default.
+    target, groups
+        One or several targets and groups; all by default.
     sort
-        Order the sets of each group by effect; otherwise as stored.
+        Order the sets of each group by effect; otherwise they are drawn as stored.
     cmap
         Color map of the cis share.
     key
-        Entry of ``uns`` that holds the result.
+        Name of the result.
     modality
-        Explained modality of a MuData; by default the first with a result under ``key``.
+        Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
         Axes to draw on.
     show
-        Whether to call :func:`matplotlib.pyplot.show`.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
-    The Axes.
+    ``None`` if the figure is shown, otherwise the Axes.
 
     Raises
     ------
     KeyError
-        If the result, a gene or a group is not found.
+        If there is no result under ``key``.
+    ValueError
+        If a target or group is unknown.
 
     Examples
     --------
@@ -71,16 +74,16 @@ def subset_summary(
         >>> lv.explain.subset_perturbation(
         ...     model, ["gene_0001", "gene_0002", "gene_0003"], "cell_type", n_features=5, progress=False
         ... )
-        >>> ax = lv.pl.subset_summary(mdata)
+        >>> lv.pl.subset_summary(mdata)
     """
-    result = read_result(data, key, modality)
-    pairs = result.pairs(gene, group, "all")
+    result = read_subsets(data, key, modality)
+    pairs = result.pairs(target, groups, "all")
     sets = pd.DataFrame([result.one(*pair)[0] for pair in pairs]).reset_index(drop=True)
     if sort:
-        groups = pd.Categorical(sets["group"].astype(str), pd.unique(sets["group"].astype(str)))
+        group = pd.Categorical(sets["group"], pd.unique(sets["group"]))
         up = str(result.params.get("direction", "down")) == "up"
         effect = sets["rel_delta"].astype(float) * (-1 if up else 1)
-        sets = sets.iloc[np.lexsort([effect, groups.codes])].reset_index(drop=True)
+        sets = sets.iloc[np.lexsort([effect, group.codes])].reset_index(drop=True)
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 2.1 + 0.27 * len(sets)), layout="constrained")
     _draw(ax, sets, cmap)
@@ -140,8 +143,8 @@ def _draw(ax: Axes, sets: pd.DataFrame, cmap: str) -> None:
 
 
 def _label(ax: Axes, sets: pd.DataFrame, result: SubsetResult) -> None:
-    genes, groups = sets["gene"].astype(str), sets["group"].astype(str)
-    names = genes if result.groupby is None else genes + " | " + groups
+    targets, groups = sets["gene"], sets["group"]
+    names = targets if result.groupby is None else targets + " | " + groups
     ax.set_yticks(range(len(sets)), names)
     ax.set_ylim(len(sets) + 0.9, -0.6)  # a row and a half for the legend
     ax.margins(x=0.1)

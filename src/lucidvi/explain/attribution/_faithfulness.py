@@ -18,7 +18,7 @@ from lucidvi.adapters import Target, adapter
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
 from lucidvi.explain._results import opened, write
 from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
-from lucidvi.metrics import (
+from lucidvi.metrics.faithfulness import (
     attribution_agreement,
     attribution_stability,
     bootstrap_means,

@@ -1,0 +1,106 @@
+"""How much of a model's output the features that an explanation names bring back alone."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from lucidvi.metrics.faithfulness._feature_order import Effect
+from lucidvi.metrics.faithfulness._perturbation_curve import perturbation_curve
+
+
+def insertion_curve(
+    function: Callable[[np.ndarray], ArrayLike],
+    x: ArrayLike | sp.sparray | sp.spmatrix,
+    ranking: ArrayLike | sp.sparray | sp.spmatrix,
+    *,
+    baseline: ArrayLike | sp.sparray | sp.spmatrix = 0.0,
+    effect: Effect = "raise",
+    steps: Iterable[int] | int = 20,
+    n_random: int = 20,
+    match: ArrayLike | sp.sparray | sp.spmatrix | None = None,
+    n_neighbors: int = 50,
+    relative: bool = True,
+    batch_size: int = 256,
+    seed: int | None = 0,
+) -> pd.DataFrame:
+    """Compute the output of a model while the top features are restored on a baseline one by one.
+
+    The insertion game of Petsiuk et al. (2018), the counterpart of :func:`deletion_curve`: it
+    starts where that one ends. A faithful ranking of features that *raise* the output brings it
+    back fast, so its curve lies above those of random rankings and its area is large. Deletion
+    asks which features are needed, insertion which suffice; where features replace one
+    another, the answers differ.
+
+    Parameters
+    ----------
+    function
+        Maps cells x features (float32, dense, at most ``batch_size`` cells) to one number per
+        cell, shape ``(cells,)``. A cell's number may depend on its own row only.
+    x
+        Unperturbed cells, cells x features; dense or sparse.
+    ranking
+        Positions (integers), scores (floats) or scores per cell; see :func:`deletion_curve`.
+    baseline
+        Where features start: a number, one per feature, or cells x features.
+    effect
+        Expected effect of the first features on the output, ``"raise"``, ``"lower"`` or
+        ``"any"``; see :func:`deletion_curve`.
+    steps
+        Numbers of features at which the output is read: how many (log-spaced, up to all ranked
+        features), or which. 0 is always added.
+    n_random
+        Number of random rankings.
+    match
+        Values, per feature or cells x features, in which random rankings resemble ``ranking``
+        place by place; with scores per cell give ``x`` itself.
+    n_neighbors
+        Among how many features of similar value random ones are drawn, with ``match``.
+    relative
+        Divide by the mean output of the unperturbed cells, which must be above 0.
+    batch_size
+        Cells per call of ``function``. No more are ever dense.
+    seed
+        Seed of the random rankings; the same ones in :func:`deletion_curve`.
+
+    Returns
+    -------
+    One row per number of features, ascending: ``curve`` (``"insertion"``), ``effect``,
+    ``n_features``, ``value`` (mean over cells), ``random_mean``, ``random_low`` and
+    ``random_high`` (mean, 5 % and 95 % quantile over random rankings; NaN without any), and
+    ``random_1``, ``random_2``, ..., the values of each.
+
+    Raises
+    ------
+    TypeError
+        If ``function`` is not callable, or an array is not of numbers or of the wrong kind.
+    ValueError
+        If shapes do not match, there is NaN, positions repeat or are out of range, an option is
+        out of range, or ``relative`` is true and the mean output is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lucidvi.metrics.faithfulness import insertion_curve
+    >>> weights = np.array([1, 5, 3, 1])
+    >>> table = insertion_curve(lambda x: x @ weights, np.ones((8, 4)), weights.astype(float))
+    >>> table[["n_features", "value"]].T.values.tolist()
+    [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 0.5, 0.8, 0.9, 1.0]]
+    """
+    return perturbation_curve(
+        "insertion",
+        function,
+        x,
+        ranking,
+        baseline=baseline,
+        effect=effect,
+        steps=steps,
+        n_random=n_random,
+        match=match,
+        n_neighbors=n_neighbors,
+        relative=relative,
+        batch_size=batch_size,
+        seed=seed,
+    )
