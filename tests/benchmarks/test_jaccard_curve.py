@@ -107,7 +107,7 @@ def test_one_cell_that_many_others_tie_with():
         ({"n_neighbors": 90}, ValueError, "`n_neighbors` must be .* between 1 and 89"),
         ({"n_neighbors": 0}, ValueError, "`n_neighbors`"),
         ({"n_neighbors": 1.5}, ValueError, "`n_neighbors`"),
-        ({"sizes": 13}, ValueError, "top 13 genes are asked for, but `x` has 12"),
+        ({"sizes": 13}, ValueError, "top 13 genes are wanted, but `x` has 12"),
         ({"rankings": {"a": NAMES, "b": NAMES}}, KeyError, r"lacks groups of cells: \['c'\]"),
         ({"groups": ["a"]}, ValueError, "`groups` must hold 90 values"),
         ({"x": np.full((90, 12), np.nan)}, ValueError, "`x` holds NaN"),
@@ -120,5 +120,5 @@ def test_errors(cells, kwargs, error, message):
 
 
 def test_default_sizes_need_enough_genes(cells):
-    with pytest.raises(ValueError, match="top 60 genes are asked for, but `x` has 12"):
+    with pytest.raises(ValueError, match="top 60 genes are wanted, but `x` has 12"):
         jaccard_curve(*cells, names=NAMES)
