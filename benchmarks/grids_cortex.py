@@ -60,7 +60,7 @@ def surrogate_table(mdata: mudata.MuData, models: dict, multivi_epochs: int) -> 
     return pd.DataFrame(rows).T[keep]
 
 
-def specificity(model: lv.model.GRIDS, result: dict, n_random: int = 200) -> dict:
+def specificity(model: lv.model.GRIDS, result: dict, n_null: int = 200) -> dict:
     """Overlap of sets between genes, cis share, linked peaks and hits next to matched random sets."""
     mdata, sets, features = model.adata, result["sets"], result["features"]
     peaks, genes = peak_coordinates(mdata["atac"].var), gene_coordinates(mdata["rna"].var)
@@ -78,7 +78,7 @@ def specificity(model: lv.model.GRIDS, result: dict, n_random: int = 200) -> dic
         inside = nearby[surrogate.features.get_indexer(members["feature"])]
         own = surrogate.features.get_indexer(members["feature"])[inside].tolist()
         if own:
-            drawn = matched_random_sets(own, openness, nearby & (openness > 0), n_random, rng)
+            drawn = matched_random_sets(own, openness, nearby & (openness > 0), n_null, rng)
             random.append((linked.to_numpy()[drawn] == gene).sum(1).mean() / len(members))
         else:
             random.append(0.0)

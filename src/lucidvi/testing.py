@@ -2,9 +2,9 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager as _contextmanager
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
+from unittest.mock import patch as _patch
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from mudata import MuData
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
-from lucidvi.adapters import Adapter, adapter
+from lucidvi.adapters import Adapter
+from lucidvi.adapters import adapter as _adapter
 
 __all__ = ["check_adapter"]
 
@@ -59,14 +60,14 @@ def check_adapter(
     >>> model.train(2, enable_progress_bar=False)
     >>> lv.testing.check_adapter(model, save=False)
     """
-    names = list(adapter(model).inputs()) if modality is None else [modality]
+    names = list(_adapter(model).inputs()) if modality is None else [modality]
     for name in names:
-        function = adapter(model, modality=name)
+        function = _adapter(model, modality=name)
         rng = np.random.default_rng(seed)
         cells = rng.permutation(len(function.cells))[:_N_CELLS]
         for kind in function.kinds:
             where = f"{function.model_name}, {kind}" + (f" by {name}" if name else "")
-            expected = outputs(function, cells, kind)
+            expected = _outputs(function, cells, kind)
             _check(bool(np.isfinite(expected).all()), f"{where}: values that are not finite")
             _check_public(function, cells, kind, expected, where)
             _check_repeated(function, cells, kind, expected, where)
@@ -78,7 +79,7 @@ def check_adapter(
 
 
 @torch.no_grad()
-def outputs(function: Adapter, cells: np.ndarray, kind: str) -> np.ndarray:
+def _outputs(function: Adapter, cells: np.ndarray, kind: str) -> np.ndarray:
     """Return all outputs of a kind of some cells, given by position."""
     tensors = function.minibatch(cells)
     return function.evaluate(function.values(tensors), tensors, kind).cpu().numpy()
@@ -97,7 +98,7 @@ def _check_same(found: np.ndarray, expected: np.ndarray, tolerance: float, what:
 
 
 def _check_public(function: Adapter, cells: np.ndarray, kind: str, expected: np.ndarray, where: str) -> None:  # fmt: skip
-    with drawing_means():
+    with _drawing_means():
         public = function.public(kind, cells)
     if public is not None:
         _check_same(expected, public, _SAME, f"{where}: adapter and public method")
@@ -105,11 +106,11 @@ def _check_public(function: Adapter, cells: np.ndarray, kind: str, expected: np.
 
 def _check_repeated(function: Adapter, cells: np.ndarray, kind: str, expected: np.ndarray, where: str) -> None:  # fmt: skip
     state = torch.get_rng_state()
-    again = outputs(function, cells, kind)
+    again = _outputs(function, cells, kind)
     _check(np.array_equal(again, expected), f"{where}: another answer the second time")
     _check(torch.equal(state, torch.get_rng_state()), f"{where}: moves the random state")
     for others in (cells[:1], cells[::-1], np.concatenate([cells, cells[:2], [0, 1]])):
-        found = outputs(function, others, kind)
+        found = _outputs(function, others, kind)
         place = [list(cells).index(c) for c in others if c in cells]
         kept = np.isin(others, cells)
         _check_same(found[kept], expected[place], 1e-4, f"{where}: depends on the minibatch")
@@ -156,7 +157,7 @@ def _check_cut(function: Adapter, cells: np.ndarray, kind: str, where: str) -> N
         cut = function.cut(kind)
     except TypeError:
         return
-    expected = outputs(function, cells, kind)
+    expected = _outputs(function, cells, kind)
     x, own = cut.read(function, cells)
     with torch.no_grad():
         found = cut(cut.affine.apply(x), own).cpu().numpy()
@@ -179,8 +180,8 @@ def _check_data(
         "features in another order": _features_reversed(data),
     }
     for what, other in versions.items():
-        again = adapter(model, other, modality=name)
-        found = outputs(again, again.cells.get_indexer(names), kind)
+        again = _adapter(model, other, modality=name)
+        found = _outputs(again, again.cells.get_indexer(names), kind)
         _check_same(found, expected, 1e-4, f"{where}: {what}")
 
 
@@ -200,14 +201,14 @@ def _check_saved(
         warnings.simplefilter("ignore")  # of scvi-tools, about devices and back ends
         model.save(f"{folder}/model")
         loaded = type(model).load(f"{folder}/model", adata=function.registered.copy())
-        again = adapter(loaded, modality=name)
-        _check_same(outputs(again, cells, kind), expected, 1e-4, f"{where}: saved and loaded")
+        again = _adapter(loaded, modality=name)
+        _check_same(_outputs(again, cells, kind), expected, 1e-4, f"{where}: saved and loaded")
         held_out = [f.cells[f.held_out_cells].tolist() for f in (function, again)]
         _check(held_out[0] == held_out[1], f"{where}: other held-out cells after loading")
 
 
-@contextmanager
-def drawing_means() -> Iterator[None]:
+@_contextmanager
+def _drawing_means() -> Iterator[None]:
     """Let normal distributions draw their means, so that public methods that draw can be compared."""
 
     def mean_of(normal: torch.distributions.Normal, shape: tuple = ()) -> Tensor:
@@ -217,8 +218,8 @@ def drawing_means() -> Iterator[None]:
         return torch.full(size, mean, **options)  # type: ignore[call-overload]
 
     with (
-        patch.object(torch.distributions.Normal, "sample", mean_of),
-        patch.object(torch.distributions.Normal, "rsample", mean_of),
-        patch.object(torch, "normal", mean_alone),
+        _patch.object(torch.distributions.Normal, "sample", mean_of),
+        _patch.object(torch.distributions.Normal, "rsample", mean_of),
+        _patch.object(torch, "normal", mean_alone),
     ):
         yield

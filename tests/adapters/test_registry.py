@@ -247,3 +247,19 @@ def test_a_model_from_outside():
 def test_register_checks_both(given, match):
     with pytest.raises(TypeError, match=match):
         lv.adapters.register(*given)
+
+
+def test_what_an_adapter_says_of_its_model(fitted):
+    """Inputs, outputs, targets and the cut are public."""
+    function = lv.adapters.adapter(fitted("MULTIVI"), modality="atac")
+    assert isinstance(function.input, lv.adapters.Input) and function.input.kind == "peaks"
+    output = function.output("expression")
+    assert isinstance(output, lv.adapters.Output) and output.is_share and output.modality == "rna"
+    chosen = function.target({"latent": [2, "latent 0"]})
+    assert isinstance(chosen, lv.adapters.Target)
+    assert chosen.names == ("2", "0") and chosen.columns == (2, 0)
+    assert isinstance(function.cut("expression"), lv.adapters.Cut)
+    with pytest.raises(
+        TypeError, match="MULTIVI that reads 'atac' has no label to explain. It has: latent"
+    ):
+        function.target("label") if "label" in function.kinds else function.target({"label": "B"})

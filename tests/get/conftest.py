@@ -68,6 +68,13 @@ def attributions(adata, key="attributions"):
     adata.uns[key] = {"params": {"target": "label"}, "columns": columns}
 
 
+def cross_effect(adata, key="cross_effect"):
+    rows = [("gene ü", found, group) for found in GROUPS for group in GROUPS]
+    effects = pd.DataFrame(rows, columns=["gene", "group", "in_group"])
+    effects["effect"] = np.arange(len(rows)) / 10 - 0.4
+    adata.uns[key] = {"params": {"relative": True, "output": "expression"}, "effects": effects}
+
+
 def faithfulness(adata, key="faithfulness"):
     summary = pd.DataFrame(
         [("saliency", group, "deletion_area", 0.3, 0.7) for group in GROUPS],
@@ -94,7 +101,7 @@ def make_adata():
     adata.var_names = FEATURES
     adata.varm["loadings"] = rng.standard_normal((len(FEATURES), 3)).astype(np.float32)
     adata.uns["loadings"] = {"params": {"kind": "decoder weights"}}
-    for store in (panel, subsets, attributions, faithfulness, graph):
+    for store in (panel, subsets, attributions, cross_effect, faithfulness, graph):
         store(adata)
     return adata
 

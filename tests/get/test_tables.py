@@ -146,3 +146,12 @@ def test_categories_of_other_types(adata):
     sets["group"] = pd.Categorical([0, 1, 2, 3] * 2)
     assert lv.get.subset_sets(adata, group=1)["group"].tolist() == ["1", "1"]
     assert lv.get.subset_sets(adata, group="1")["group"].dtype == STRINGS
+
+
+def test_cross_effect(adata):
+    """Sets by groups, in the stored order, with what the numbers are."""
+    table = lv.get.cross_effect(adata)
+    assert list(table.columns) == GROUPS
+    assert list(table.index) == [f"gene ü | {group}" for group in GROUPS]
+    np.testing.assert_allclose(table, np.arange(16).reshape(4, 4) / 10 - 0.4)
+    assert table.attrs == {"relative": True, "output": "expression"}

@@ -149,7 +149,7 @@ def test_output_as_it_is():
 def test_tables_of_the_metrics():
     weights = np.arange(40.0)
     given = (lambda x: x @ weights, np.ones((4, 40)), weights)
-    tables = [deletion_curve(*given), insertion_curve(*given, n_random=0)]
+    tables = [deletion_curve(*given), insertion_curve(*given, n_null=0)]
     axes = faithfulness(pd.concat(tables))
     area = curve_area(tables[0])
     expected = [f"area {area['area']:.2f}"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import lucidvi as lv
 
-TABLES = {"attribution_share", "cross_effect", "fssf", "panel_curves"}
+TABLES = {"attribution_share", "fssf", "panel_curves"}
 SEVERAL_PANELS = {"image_changes"}  # has no single Axes to draw on
 WORDS = {"gene", "genes", "gene_sets", "keys", "bases", "axes", "save", "label"}
 DEFAULTS = {

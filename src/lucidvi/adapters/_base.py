@@ -48,6 +48,14 @@ class Scale:
         Standard scores are clipped at this value.
     shift
         Constant that the first layer reads in addition.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import torch
+    >>> scale = lv.adapters.Scale(log=1.0)
+    >>> scale.back(scale.of(torch.tensor([0.0, 3.0])))
+    tensor([0., 3.])
     """
 
     log: float = 0.0
@@ -102,6 +110,13 @@ class Input:
         Modality of a MuData that holds them; ``None`` for an AnnData.
     scale
         How data become values.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import pandas as pd
+    >>> lv.adapters.Input("X", pd.Index(["CD8A", "MS4A1"])).kind
+    'genes'
     """
 
     key: str
@@ -124,6 +139,13 @@ class Output:
         ``"value"`` (any number).
     modality
         Modality of a MuData whose features the outputs are; ``None`` for an AnnData and where they are no features.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import pandas as pd
+    >>> lv.adapters.Output(pd.Index(["CD8A", "MS4A1"]), "share").is_share
+    True
     """
 
     names: pd.Index
@@ -138,7 +160,21 @@ class Output:
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained: some outputs of one kind."""
+    """What is explained: some outputs of one kind.
+
+    Parameters
+    ----------
+    kind
+        Kind of output.
+    names, columns
+        Names of the outputs, and their positions among all of the kind.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> lv.adapters.Target("latent", ("0", "2"), (0, 2)).one(1).names
+    ('2',)
+    """
 
     kind: str
     names: tuple[str, ...]

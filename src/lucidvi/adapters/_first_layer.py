@@ -2,7 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ CellLoss = Callable[[Tensor, Tensor], Tensor]
 class Cut(ABC):
     """Outputs of one kind as a function of an affine map of the features.
 
-    Holds no data, can be used by several threads, and can be sent to other processes.
+    An adapter returns it from :meth:`Adapter.cut`. It holds no data, can be used by several threads, and can be sent to other processes.
 
     Attributes
     ----------
@@ -33,13 +33,29 @@ class Cut(ABC):
         The same as a dense matrix, shape ``(n_features, n_columns)``, where it is one for all cells.
     has_cis
         Whether the output has a part that is due to a target's own neighbourhood.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> import scvi
+    >>> adata = scvi.data.synthetic_iid()
+    >>> scvi.model.SCVI.setup_anndata(adata)
+    >>> model = scvi.model.SCVI(adata, n_latent=5, n_hidden=16)
+    >>> model.train(2, enable_progress_bar=False)
+    >>> function = lv.adapters.adapter(model)
+    >>> cut = function.cut("latent")
+    >>> values, own = cut.read(function, range(3))
+    >>> cut(cut.affine.apply(values), own).shape
+    torch.Size([3, 5])
     """
 
     affine: AffineMap
     affine_weight: Tensor | None = None
     has_cis: bool = False
 
-    def read(self, adapter: "Adapter", cells: np.ndarray) -> tuple[sp.csr_matrix, Tensors]:
+    def read(
+        self, adapter: "Adapter", cells: Sequence[int] | np.ndarray
+    ) -> tuple[sp.csr_matrix, Tensors]:
         """Return the values of some cells, sparse, and what :meth:`own_values` returns of them."""
         values, own = [], []
         for i in range(0, max(len(cells), 1), CHUNK):

@@ -65,13 +65,11 @@ def register(model_class: type, adapter_class: type[Adapter]) -> None:
     --------
     >>> import lucidvi as lv
     >>> import scvi
-    >>> class OtherSCVI(scvi.model.SCVI):
-    ...     pass
     >>> adata = scvi.data.synthetic_iid()
-    >>> OtherSCVI.setup_anndata(adata)
-    >>> model = OtherSCVI(adata, n_latent=5)
+    >>> scvi.model.SCVI.setup_anndata(adata)
+    >>> model = scvi.model.SCVI(adata, n_latent=5)
     >>> model.train(2, enable_progress_bar=False)
-    >>> lv.adapters.register(OtherSCVI, type(lv.adapters.adapter(model)))
+    >>> lv.adapters.register(scvi.model.SCVI, type(lv.adapters.adapter(model)))
     """
     if not (isinstance(model_class, type) and issubclass(model_class, BaseModelClass)):
         raise TypeError(f"model_class={model_class!r} is not a class of scvi-tools models.")

@@ -19,12 +19,12 @@ _SEPARATOR = " | "
 def cross_effect(
     data: AnnData | MuData | pd.DataFrame,
     *,
-    key: str = Key.CROSS_EFFECT,
-    modality: str | None = None,
     direction: str = "down",
     annotate: bool | None = None,
     sort: bool = True,
     cmap: str = "RdBu_r",
+    key: str = Key.CROSS_EFFECT,
+    modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:

@@ -90,7 +90,7 @@ def faithfulness(
         >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
         >>> model.train(max_epochs=20, enable_progress_bar=False)
         >>> lv.explain.faithfulness(
-        ...     model, {"label": "group_1"}, groupby="group", groups="group_1", n_random=20, progress=False
+        ...     model, {"label": "group_1"}, groupby="group", groups="group_1", n_null=20, progress=False
         ... )
         >>> lv.pl.faithfulness(adata)
     """

@@ -43,8 +43,8 @@ def test_against_random(curve, effect, p_value, sign):
     assert area["z"] == pytest.approx(sign * (np.mean(random) - 0.2) / np.std(random, ddof=1))
     assert area["random_mean"] == pytest.approx(np.mean(random))
     assert area["random_sd"] == pytest.approx(np.std(random, ddof=1))
-    assert area["n_random"] == 5
-    assert area.index.tolist() == ["area", "random_mean", "random_sd", "z", "p_value", "n_random"]
+    assert area["n_null"] == 5
+    assert area.index.tolist() == ["area", "random_mean", "random_sd", "z", "p_value", "n_null"]
 
 
 def test_either_direction():
@@ -64,12 +64,12 @@ def test_ties_count_against_the_ranking():
 
 def test_too_few_random_rankings():
     none, one = curve_area(make(0.2, [])), curve_area(make(0.2, [0.5]))
-    assert none.drop(["area", "n_random"]).isna().all() and none["n_random"] == 0
+    assert none.drop(["area", "n_null"]).isna().all() and none["n_null"] == 0
     assert one["p_value"] == 0.5 and one[["random_sd", "z"]].isna().all()
     joined = pd.concat([make(0.2, [0.5]), make(0.2, [0.1, 0.5, 0.9], "insertion")])
     areas = {kind: curve_area(part) for kind, part in joined.groupby("curve")}
     pd.testing.assert_series_equal(areas["deletion"], one)
-    assert areas["insertion"]["n_random"] == 3
+    assert areas["insertion"]["n_null"] == 3
 
 
 def test_p_values_of_random_rankings_are_uniform():
@@ -77,7 +77,7 @@ def test_p_values_of_random_rankings_are_uniform():
     weights, x = rng.gamma(0.5, size=40), np.ones((2, 40))
     own = [
         curve_area(
-            curve(lambda x: x @ weights, x, rng.permutation(40), n_random=9, seed=seed, match=match)
+            curve(lambda x: x @ weights, x, rng.permutation(40), n_null=9, seed=seed, match=match)
         )["p_value"]
         for seed in range(50)
         for curve in (deletion_curve, insertion_curve)
@@ -97,7 +97,7 @@ def test_scores_of_cells_that_know_nothing_of_the_model():
         for name, match in (("loose", None), ("matched", x)):
             table = deletion_curve(
                 lambda x, w=weights: x @ w, x, x * others,
-                match=match, n_random=9, n_neighbors=10, steps=8, seed=seed,
+                match=match, n_null=9, n_neighbors=10, steps=8, seed=seed,
             )  # fmt: skip
             p_values[name].append(curve_area(table)["p_value"])
     assert np.mean(p_values["loose"]) < 0.15

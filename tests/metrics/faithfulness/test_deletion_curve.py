@@ -29,7 +29,7 @@ def x():
 
 
 def test_by_hand():
-    table = deletion_curve(linear, ONES, W, relative=False, n_random=0)
+    table = deletion_curve(linear, ONES, W, relative=False, n_null=0)
     assert table["n_features"].tolist() == [0, 1, 2, 3, 4, 5]
     np.testing.assert_allclose(table["value"], [8, 4, 1, -1, -1, 0])
     assert table["curve"].unique().tolist() == ["deletion"]
@@ -50,7 +50,7 @@ def test_positions_are_the_same_as_their_scores(x):
 
 
 def test_some_features_only():
-    table = deletion_curve(linear, ONES, [2, 4], relative=False, n_random=4)
+    table = deletion_curve(linear, ONES, [2, 4], relative=False, n_null=4)
     np.testing.assert_allclose(table["value"], [8, 4, 1])
     # Random rankings are drawn from all features, not only from those that are ranked.
     assert table.loc[2, "random_1":].nunique() > 1
@@ -58,13 +58,13 @@ def test_some_features_only():
 
 def test_the_exact_ranking_is_the_best_of_all(x):
     mean = W * x.mean(axis=0)
-    own = curve_area(deletion_curve(linear, x, mean, n_random=0))["area"]
+    own = curve_area(deletion_curve(linear, x, mean, n_null=0))["area"]
     areas = [
-        curve_area(deletion_curve(linear, x, list(order), n_random=0))["area"]
+        curve_area(deletion_curve(linear, x, list(order), n_null=0))["area"]
         for order in permutations(range(5))
     ]
     assert own == pytest.approx(min(areas))
-    lower = curve_area(deletion_curve(linear, x, mean, n_random=0, effect="lower"))["area"]
+    lower = curve_area(deletion_curve(linear, x, mean, n_null=0, effect="lower"))["area"]
     assert lower == pytest.approx(max(areas))
 
 
@@ -72,7 +72,7 @@ def test_the_exact_ranking_is_the_best_of_all(x):
 def test_each_cell_has_its_own_ranking(kind):
     x = np.array([[1.0, 2.0, 0.0], [3.0, 0.0, 1.0]])
     scores = kind([[1.0, 2.0, 0.0], [3.0, 0.0, 1.0]])
-    table = deletion_curve(lambda x: x.sum(axis=1), x, scores, relative=False, n_random=5)
+    table = deletion_curve(lambda x: x.sum(axis=1), x, scores, relative=False, n_null=5)
     np.testing.assert_allclose(table["value"], [7 / 2, 2 / 2, 0, 0])
     table = deletion_curve(
         lambda x: x.sum(axis=1), x, scores, relative=False, effect="lower", batch_size=1
@@ -140,24 +140,24 @@ def test_the_function_sees_small_dense_batches_of_its_own(x):
 
 
 def test_random_rankings(x):
-    table = deletion_curve(nonlinear, x, W, n_random=7, seed=3)
+    table = deletion_curve(nonlinear, x, W, n_null=7, seed=3)
     random = table[[f"random_{i}" for i in range(1, 8)]].to_numpy()
     np.testing.assert_allclose(table["random_mean"], random.mean(axis=1))
     low, high = np.quantile(random, [0.05, 0.95], axis=1)
     np.testing.assert_allclose(table[["random_low", "random_high"]], np.c_[low, high])
-    pd.testing.assert_frame_equal(table, deletion_curve(nonlinear, x, W, n_random=7, seed=3))
-    other = deletion_curve(nonlinear, x, W, n_random=7, seed=4)
+    pd.testing.assert_frame_equal(table, deletion_curve(nonlinear, x, W, n_null=7, seed=3))
+    other = deletion_curve(nonlinear, x, W, n_null=7, seed=4)
     assert not np.allclose(other["random_mean"], table["random_mean"])
     # All curves start and end at the same places.
     assert np.ptp(random[[0, -1]], axis=1).max() < 1e-12
     # Another ranking meets the same random ones.
     pd.testing.assert_series_equal(
-        deletion_curve(nonlinear, x, -W, n_random=7, seed=3)["random_5"], table["random_5"]
+        deletion_curve(nonlinear, x, -W, n_null=7, seed=3)["random_5"], table["random_5"]
     )
 
 
 def test_random_rankings_are_unbiased():
-    table = deletion_curve(linear, ONES, W, n_random=4000, relative=False)
+    table = deletion_curve(linear, ONES, W, n_null=4000, relative=False)
     expected = 8 * (1 - np.arange(6) / 5)
     np.testing.assert_allclose(table["random_mean"], expected, atol=0.15)
 
@@ -168,7 +168,7 @@ def test_matched_rankings_delete_features_like_those_of_the_ranking():
     is_open = rng.permutation(np.repeat([True, False], [40, 160]))
     x = np.where(is_open, rng.uniform(0.9, 1.1, (10, 200)), 0.0)
     ranking = np.r_[np.flatnonzero(is_open), np.flatnonzero(~is_open)]
-    options = {"steps": [1, 20, 40], "n_random": 30}
+    options = {"steps": [1, 20, 40], "n_null": 30}
     total = lambda x: x.sum(axis=1)
     loose = deletion_curve(total, x, ranking, **options)
     matched = deletion_curve(total, x, ranking, match=is_open, **options, n_neighbors=5)
@@ -198,10 +198,10 @@ def test_rankings_of_cells_matched_within_cells(batch_size):
 def test_steps():
     x, scores = np.ones((2, 3000)), np.arange(3000.0)
     total = lambda x: x.sum(axis=1)
-    sizes = deletion_curve(total, x, scores, n_random=0)["n_features"].to_numpy()
+    sizes = deletion_curve(total, x, scores, n_null=0)["n_features"].to_numpy()
     assert sizes[0] == 0 and sizes[1] == 1 and sizes[-1] == 3000 and 15 < len(sizes) <= 21
     assert np.ptp(np.diff(np.log(sizes[-8:]))) < 0.02
-    chosen = lambda steps: deletion_curve(total, x, scores, n_random=0, steps=steps)
+    chosen = lambda steps: deletion_curve(total, x, scores, n_null=0, steps=steps)
     assert chosen(1)["n_features"].tolist() == [0, 3000]
     assert chosen(2)["n_features"].tolist() == [0, 1, 3000]
     assert chosen([50, 10, 0])["n_features"].tolist() == [0, 10, 50]
@@ -241,7 +241,7 @@ def test_steps():
         ({"steps": [0]}, ValueError, "`steps` must be"),
         ({"steps": [1, 6]}, ValueError, "sizes of up to 5"),
         ({"steps": [1.0]}, ValueError, "`steps` must be"),
-        ({"n_random": -1}, ValueError, "n_random=-1"),
+        ({"n_null": -1}, ValueError, "n_null=-1"),
         ({"match": np.ones(4)}, ValueError, "`match` must be 5 finite numbers"),
         ({"match": list("abcde")}, TypeError, "`match` must hold numbers"),
         ({"match": np.full(5, np.inf)}, ValueError, "5 not finite"),

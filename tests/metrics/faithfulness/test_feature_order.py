@@ -7,9 +7,9 @@ from lucidvi.metrics.faithfulness._feature_order import RandomOrders
 ALL = slice(None)
 
 
-def stand_ins(n_random, match, n_neighbors, shape, order=None):
+def stand_ins(n_null, match, n_neighbors, shape, order=None):
     """What takes the place of each feature, (rankings, features) or (rankings, cells, features)."""
-    orders = RandomOrders(n_random, match, n_neighbors, shape, np.random.default_rng(0))
+    orders = RandomOrders(n_null, match, n_neighbors, shape, np.random.default_rng(0))
     order = np.arange(shape[1]) if order is None else order
     return np.array(list(orders.like(order, ALL)))
 
@@ -100,7 +100,7 @@ def test_without_match_all_orders_are_as_likely():
 def test_bad_input():
     with pytest.raises(ValueError, match="n_neighbors=1"):
         stand_ins(3, None, 1, (1, 50))
-    with pytest.raises(TypeError, match="n_random=1.5"):
+    with pytest.raises(TypeError, match="n_null=1.5"):
         stand_ins(1.5, None, 5, (1, 50))
     with pytest.raises(ValueError, match=r"`match` must be of shape \(3, 50\)"):
         stand_ins(1, np.ones((2, 50)), 5, (3, 50))

@@ -28,10 +28,10 @@ def x():
 
 
 def test_by_hand():
-    table = insertion_curve(linear, ONES, W, relative=False, n_random=0)
+    table = insertion_curve(linear, ONES, W, relative=False, n_null=0)
     assert table["curve"].unique().tolist() == ["insertion"]
     np.testing.assert_allclose(table["value"], [0, 4, 7, 9, 9, 8])
-    lower = insertion_curve(linear, ONES, W, effect="lower", n_random=0)
+    lower = insertion_curve(linear, ONES, W, effect="lower", n_null=0)
     np.testing.assert_allclose(lower["value"], np.array([0, -1, -1, 1, 4, 8]) / 8)
     part = insertion_curve(linear, ONES, [4], baseline=2 * W / W.max(), relative=False)
     start = (2 * W / W.max()) @ W
@@ -54,9 +54,9 @@ def test_mirror_of_deletion(x):
 
 
 def test_the_exact_ranking_is_the_best_of_all(x):
-    own = curve_area(insertion_curve(linear, x, W * x.mean(axis=0), n_random=0))["area"]
+    own = curve_area(insertion_curve(linear, x, W * x.mean(axis=0), n_null=0))["area"]
     areas = [
-        curve_area(insertion_curve(linear, x, list(order), n_random=0))["area"]
+        curve_area(insertion_curve(linear, x, list(order), n_null=0))["area"]
         for order in permutations(range(5))
     ]
     assert own == pytest.approx(max(areas))

@@ -100,10 +100,10 @@ def faithfulness(
 
     ``.uns[key_added]["summary"]``
         One row per ``method``, ``group`` and ``measure``: ``value``, ``random`` (what an unrelated ranking gives) and
-        ``p_value``. Measures: ``deletion_area``, ``insertion_area`` (:func:`lucidvi.metrics.curve_area`),
+        ``p_value``. Measures: ``deletion_area``, ``insertion_area`` (:func:`lucidvi.metrics.faithfulness.curve_area`),
         ``completeness_gap`` (mean, as a share of the difference), ``randomization_...``
-        (:func:`lucidvi.metrics.randomization_similarity`), ``stability_...``
-        (:func:`lucidvi.metrics.attribution_stability`), and with several methods ``agreement_<method>``, the rank
+        (:func:`lucidvi.metrics.faithfulness.randomization_similarity`), ``stability_...``
+        (:func:`lucidvi.metrics.faithfulness.attribution_stability`), and with several methods ``agreement_<method>``, the rank
         correlation with another one.
     ``.uns[key_added]["curves"]``
         ``method``, ``group``, ``curve``, ``n_features``, ``value``, ``random_mean``, ``random_low``, ``random_high``.
@@ -154,7 +154,7 @@ def faithfulness(
                 a, x, gap = attribute(run, members, chosen)
                 means[method] = a.mean(0)
                 read = _reader(run, members, chosen)
-                options: dict[str, Any] = {"baseline": run.point.cpu().numpy(), "n_random": n_null, "match": x.mean(0), "seed": seed,
+                options: dict[str, Any] = {"baseline": run.point.cpu().numpy(), "n_null": n_null, "match": x.mean(0), "seed": seed,
                            "relative": function.output(chosen.kind).is_share, "batch_size": len(members)}  # fmt: skip
                 name = {"method": method, "group": group}
                 for curve in (deletion_curve, insertion_curve):

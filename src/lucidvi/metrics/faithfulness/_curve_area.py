@@ -31,7 +31,7 @@ def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -
     Series with ``area``; ``random_mean`` and ``random_sd`` of the areas of random rankings;
     ``z``, the distance from their mean in standard deviations; ``p_value``, the share of
     rankings at least as good, the own one among them, :math:`(1 + b) / (1 + n)`; and
-    ``n_random``, :math:`n`. Unknown values are NaN.
+    ``n_null``, :math:`n`. Unknown values are NaN.
 
     Good is, for an ``effect`` of ``"raise"``, a small area under deletion and a large one under
     insertion; for ``"lower"`` the reverse; for ``"any"`` a large distance from the mean to either
@@ -88,7 +88,7 @@ def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -
             "random_sd": sd,
             "z": float(distance / sd) if sd > slack else np.nan,
             "p_value": float((good >= good[0] - slack).mean()) if n else np.nan,
-            "n_random": n,
+            "n_null": n,
         }
     )
 

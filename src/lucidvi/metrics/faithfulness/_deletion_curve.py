@@ -19,7 +19,7 @@ def deletion_curve(
     baseline: ArrayLike | sp.sparray | sp.spmatrix = 0.0,
     effect: Effect = "raise",
     steps: Iterable[int] | int = 20,
-    n_random: int = 20,
+    n_null: int = 20,
     match: ArrayLike | sp.sparray | sp.spmatrix | None = None,
     n_neighbors: int = 50,
     relative: bool = True,
@@ -58,7 +58,7 @@ def deletion_curve(
     steps
         Numbers of features at which the output is read: how many (log-spaced, up to all ranked
         features), or which. 0 is always added.
-    n_random
+    n_null
         Number of random rankings. They rank as many features, drawn from all. Unless matched, they
         are the same in all cells and depend on ``seed`` only, so that methods are compared with
         the same ones.
@@ -111,7 +111,7 @@ def deletion_curve(
         baseline=baseline,
         effect=effect,
         steps=steps,
-        n_random=n_random,
+        n_null=n_null,
         match=match,
         n_neighbors=n_neighbors,
         relative=relative,

@@ -99,7 +99,7 @@ class RandomOrders:
 
     Parameters
     ----------
-    n_random
+    n_null
         Number of rankings.
     match
         Values to match, ``(features,)`` or cells x features, or ``None``.
@@ -113,17 +113,17 @@ class RandomOrders:
 
     def __init__(
         self,
-        n_random: int,
+        n_null: int,
         match: Any,
         n_neighbors: int,
         shape: tuple[int, int],
         rng: np.random.Generator,
     ):
-        check_integer(n_random, 0, "n_random")
+        check_integer(n_null, 0, "n_null")
         check_integer(n_neighbors, 2, "n_neighbors")
         self.n_neighbors = n_neighbors
-        self.edges = rng.integers(n_neighbors, size=n_random)
-        self.keys = rng.random((n_random, shape[1]))
+        self.edges = rng.integers(n_neighbors, size=n_null)
+        self.keys = rng.random((n_null, shape[1]))
         self.match = None if match is None else _read_match(match, shape)
 
     def like(self, order: np.ndarray, cells: slice) -> Iterator[np.ndarray]:

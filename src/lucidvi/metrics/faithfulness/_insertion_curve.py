@@ -19,7 +19,7 @@ def insertion_curve(
     baseline: ArrayLike | sp.sparray | sp.spmatrix = 0.0,
     effect: Effect = "raise",
     steps: Iterable[int] | int = 20,
-    n_random: int = 20,
+    n_null: int = 20,
     match: ArrayLike | sp.sparray | sp.spmatrix | None = None,
     n_neighbors: int = 50,
     relative: bool = True,
@@ -51,7 +51,7 @@ def insertion_curve(
     steps
         Numbers of features at which the output is read: how many (log-spaced, up to all ranked
         features), or which. 0 is always added.
-    n_random
+    n_null
         Number of random rankings.
     match
         Values, per feature or cells x features, in which random rankings resemble ``ranking``
@@ -97,7 +97,7 @@ def insertion_curve(
         baseline=baseline,
         effect=effect,
         steps=steps,
-        n_random=n_random,
+        n_null=n_null,
         match=match,
         n_neighbors=n_neighbors,
         relative=relative,

@@ -24,7 +24,7 @@ def perturbation_curve(
     baseline: Any,
     effect: str,
     steps: Iterable[int] | int,
-    n_random: int,
+    n_null: int,
     match: Any,
     n_neighbors: int,
     relative: bool,
@@ -39,9 +39,9 @@ def perturbation_curve(
     order_of, n_ranked = read_ranking(ranking, effect, cells.shape)
     sizes = _sizes(steps, n_ranked)
     rng = np.random.default_rng(seed)
-    random = RandomOrders(n_random, match, n_neighbors, cells.shape, rng)
+    random = RandomOrders(n_null, match, n_neighbors, cells.shape, rng)
     scale = _unperturbed(function, cells, batch_size, relative)
-    sums = np.zeros((1 + n_random, len(sizes)))
+    sums = np.zeros((1 + n_null, len(sizes)))
     for batch in cells.batches(batch_size):
         start, end = cells.read(batch), removed(batch)
         if curve == "insertion":

@@ -146,9 +146,11 @@ class GRIDSCut(Cut):
         self._folded = FoldedSurrogate(adapter.module)
         self.affine = self._folded.affine
 
-    def read(self, adapter: Adapter, cells: np.ndarray) -> tuple[sp.csr_matrix, Tensors]:
+    def read(
+        self, adapter: Adapter, cells: Sequence[int] | np.ndarray
+    ) -> tuple[sp.csr_matrix, Tensors]:
         """Return the open peaks and the batch of cells."""
-        grids = cast("GRIDSAdapter", adapter)
+        grids, cells = cast("GRIDSAdapter", adapter), np.asarray(cells)
         batch = grids.multiome.batch[grids.cell_of_row[cells]].astype(np.int64)
         return grids.multiome.open_peaks(cells), {BATCH: torch.from_numpy(batch).to(grids.device)}
 
