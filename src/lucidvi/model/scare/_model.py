@@ -12,6 +12,7 @@ from scvi.model import SCVI
 
 from lucidvi._logging import logger
 from lucidvi._validation import check_not_view
+from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
 from lucidvi.model.scare._feature_sets import (
     PER_CELL,
     FeatureSetField,
@@ -103,6 +104,8 @@ class SCARE(AttributionMixin, SCVI):
 
     _module_cls = SCAREModule
     _training_plan_cls = SCARETrainingPlan
+    _data_splitter_cls = WithoutLastCell
+    _train_runner_cls = ModelTrainRunner
 
     _model_summary_string: str
 

@@ -145,6 +145,14 @@ class SIVAEModule(BaseModuleClass):
             return self.weight if features is None else self.weight[features]
         return self.decode_features(self.feature_posterior(features).mean)
 
+    @torch.no_grad()
+    def release_weights(self) -> None:
+        """Return from the joint stage: the output weights that the features decode to become free parameters."""
+        if self.joint:
+            self.weight.copy_(self.feature_weights())
+            self.joint.fill_(False)
+            self.weight.requires_grad_(True)
+
     # ---- both ----------------------------------------------------------------------------------------------------
 
     def _get_generative_input(
