@@ -135,6 +135,8 @@ class GRIDSTrainingPlan(TrainingPlan):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the networks, and now and then the discriminators."""
         batch = _without_single_cells(batch)
+        if not len(batch["rna_cell"]) and not len(batch["atac_cell"]):
+            return
         main, judge = cast("list[LightningOptimizer]", self.optimizers())
         inferred, output = self._forward(batch)
         main.zero_grad()
