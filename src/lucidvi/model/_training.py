@@ -114,6 +114,7 @@ class ModelTrainRunner(TrainRunner):
         before = Snapshot(self.model)
         try:
             if isinstance(self.data_splitter, SplitOnce):
+                self.model._validate_anndata()
                 self.data_splitter.setup()
             self.prepare()
             super().__call__()

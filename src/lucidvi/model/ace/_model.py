@@ -8,13 +8,13 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin
 from sklearn.cluster import KMeans
 
 from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
+from lucidvi.model._features import FeatureManager, QueryMixin
 from lucidvi.model._matrix import check_matrix, check_scale
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable
@@ -23,7 +23,7 @@ from lucidvi.model.ace._reading import ReadingMixin
 from lucidvi.model.ace._trainingplan import ACETrainingPlan, ACETrainRunner
 
 
-class ACE(ReadingMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
 
     A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
@@ -94,7 +94,8 @@ class ACE(ReadingMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if not 0 <= input_dropout < 1:
             raise ValueError(f"input_dropout={input_dropout} must be at least 0 and below 1.")
-        check_scale(self._values(), False, adata.var_names)
+        if not self.adata_manager.of_trained_model:
+            check_scale(self._values(), False, adata.var_names)
         self.n_groups = n_groups
         self.module = ACEModule(
             n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), n_selected, input_dropout
@@ -144,7 +145,7 @@ class ACE(ReadingMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
@@ -204,12 +205,12 @@ class ACE(ReadingMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Embed new cells, also of new batches, with a trained model.
 
         The encoder holds nothing that belongs to a batch, so that the model needs no further training: latent positions
-        and groups are those of the reference. Genes are brought in line by :meth:`prepare_query_anndata`.
+        and groups are those of the reference.
 
         Parameters
         ----------
         adata
-            New cells with the genes of the reference.
+            New cells. Genes are matched by name; those that are missing are filled with 0.
         reference_model
             Trained model, or the folder where it was saved.
         **kwargs

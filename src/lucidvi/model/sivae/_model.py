@@ -10,6 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin, VAEMixin
 
 from lucidvi._validation import check_integer
+from lucidvi.model._features import FeaturesMixin
 from lucidvi.model._matrix import check_scale
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
@@ -20,7 +21,9 @@ from lucidvi.model.sivae._setup import SetupMixin
 from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, SIVAETrainRunner, epochs_of
 
 
-class SIVAE(SetupMixin, ReadingMixin, VAEMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class SIVAE(
+    SetupMixin, ReadingMixin, FeaturesMixin, VAEMixin, UnsupervisedTrainingMixin, BaseModelClass
+):
     """Interpretable variational autoencoder, siVAE :cite:p:`Choi2023`.
 
     A cell-wise and a feature-wise encoder-decoder: the value of feature ``f`` in cell ``c`` is explained by the product
@@ -101,8 +104,10 @@ class SIVAE(SetupMixin, ReadingMixin, VAEMixin, UnsupervisedTrainingMixin, BaseM
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if gamma is not None and gamma < 0:
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
-        choice = ", or use gene_likelihood='nb'"
-        check_scale(self._values(), gene_likelihood == "nb", self._feature_names(), choice)
+        if not self.adata_manager.of_trained_model:
+            choice = ", or use gene_likelihood='nb'"
+            check_scale(self._values(), gene_likelihood == "nb", self._feature_names(), choice)
+            n_feature_input = min(n_feature_input, n_features - 1, n_cells - 1)
         if gamma is None:
             gamma = 3.0 if n_latent >= 10 else 0.05
         self.gamma, self.feature_input = gamma, feature_input
@@ -111,7 +116,7 @@ class SIVAE(SetupMixin, ReadingMixin, VAEMixin, UnsupervisedTrainingMixin, BaseM
             n_latent=n_latent,
             n_batch=self.summary_stats["n_batch"],
             hidden=tuple(hidden),
-            n_feature_input=min(n_feature_input, n_features - 1, n_cells - 1),
+            n_feature_input=n_feature_input,
             gene_likelihood=gene_likelihood,
             linear=linear,
         )

@@ -15,6 +15,7 @@ from scvi.data.fields import (
 )
 
 from lucidvi._validation import check_modality, check_not_view
+from lucidvi.model._features import FeatureManager
 from lucidvi.model._matrix import check_matrix
 
 
@@ -63,7 +64,7 @@ class SetupMixin:
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
@@ -120,6 +121,6 @@ class SetupMixin:
             MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, **options),
             MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, **options),
         ]
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
