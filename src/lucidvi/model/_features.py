@@ -256,6 +256,13 @@ class FeaturesMixin:
 class QueryMixin(FeaturesMixin):
     """Load new data into a trained model; features are matched by name, and filled with 0 where they are missing."""
 
+    if TYPE_CHECKING:  # of the model's other bases
+        module: torch.nn.Module
+        is_trained_: bool
+        train_indices_: np.ndarray
+        validation_indices_: np.ndarray
+        test_indices_: np.ndarray
+
     @classmethod
     def load_query_data(
         cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
@@ -279,3 +286,11 @@ class QueryMixin(FeaturesMixin):
             adata = adata if registry is None else cls._match(adata, registry, pad=True)
         query = super().load_query_data  # type: ignore[misc]
         return query(adata, reference_model, *args, **kwargs)
+
+    def _read_as_reference(self) -> None:
+        """Be a trained model that has learned from none of its cells."""
+        self.module.requires_grad_(True)
+        self.is_trained_ = True
+        none = np.array([], dtype=np.int64)
+        self.train_indices_, self.validation_indices_ = none, none
+        self.test_indices_ = np.arange(self.adata.n_obs)

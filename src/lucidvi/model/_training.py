@@ -10,6 +10,7 @@ from scvi.dataloaders import DataSplitter
 from scvi.train import TrainingPlan, TrainRunner
 
 from lucidvi._validation import near
+from lucidvi.model._split import remember_split
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
@@ -119,10 +120,17 @@ class ModelTrainRunner(TrainRunner):
             self.prepare()
             super().__call__()
             self.finish()
+            self._remember_split()
         except BaseException:
-            if not self.keep():
+            if self.keep():
+                self._remember_split()
+            else:
                 before.restore()
             raise
+
+    def _remember_split(self) -> None:
+        if self.model.adata is not None:
+            remember_split(self.model)
 
 
 def _refuse_validation(argument: str, metric: str) -> None:

@@ -217,9 +217,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
         """
         model = super().load_query_data(adata, reference_model, **kwargs)
-        model.module.requires_grad_(True)
-        model.is_trained_ = True
-        model.train_indices_ = np.array([], dtype=int)  # none of these cells has been learned from
+        model._read_as_reference()
         return model
 
     def _values(self) -> sp.spmatrix | np.ndarray:

@@ -7,13 +7,14 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin, VAEMixin
+from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin, VAEMixin
 
 from lucidvi._validation import check_integer
-from lucidvi.model._features import FeaturesMixin
+from lucidvi.model._features import QueryMixin, saved_registry
 from lucidvi.model._matrix import check_scale
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
+from lucidvi.model.sivae._counts import CountsMixin
 from lucidvi.model.sivae._feature_input import set_statistics
 from lucidvi.model.sivae._module import SIVAEModule
 from lucidvi.model.sivae._reading import ReadingMixin
@@ -22,7 +23,7 @@ from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, SIVAETrainRunne
 
 
 class SIVAE(
-    SetupMixin, ReadingMixin, FeaturesMixin, VAEMixin, UnsupervisedTrainingMixin, BaseModelClass
+    SetupMixin, ReadingMixin, CountsMixin, QueryMixin, VAEMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass
 ):
     """Interpretable variational autoencoder, siVAE :cite:p:`Choi2023`.
 
@@ -68,6 +69,9 @@ class SIVAE(
     (300, 300)
     >>> model.sample(10).shape
     (10, 300)
+    >>> query = lv.datasets.hub_network(n_cells=50)
+    >>> lv.model.SIVAE.load_query_data(query, model).get_latent_representation().shape
+    (50, 2)
     """
 
     _training_plan_cls = SIVAETrainingPlan
@@ -193,3 +197,28 @@ class SIVAE(
         set_statistics(
             self.module, self._values(), train_idx, self.feature_input, labels, first=first
         )
+
+    @classmethod
+    def load_query_data(cls, adata: Any = None, reference_model: Any = None, **kwargs: Any) -> "SIVAE":
+        """Read new cells, also of new batches, with a trained model.
+
+        The encoder and the features hold nothing that belongs to a batch: latent positions and loadings are those of
+        the reference, without further training. The decoder gives new batches the mean effect of the known ones.
+
+        Parameters
+        ----------
+        adata
+            New cells. Features are matched by name; those that are missing are filled with 0.
+        reference_model
+            Trained model, or the folder where it was saved.
+        **kwargs
+            As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+        """
+        saved = isinstance(reference_model, str)
+        model = super().load_query_data(adata, reference_model, **kwargs)
+        registry = saved_registry(reference_model) if saved else reference_model.registry_
+        batches = (registry or {})["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+        model.module.add_batches(len(batches["categorical_mapping"]))
+        model._read_as_reference()
+        model.module.weight.requires_grad_(not model.module.joint)
+        return model
