@@ -142,7 +142,9 @@ def test_changed_values_are_read_anew(case):
 def test_missing_features_are_named(case):
     model, _ = case
     data = edit(model.adata, lambda a: a[:, 2:].copy())
-    with pytest.raises(ValueError, match=r"lack 2 of the \d+ features.*such as 'gene_0.*', 'gene_0*\d'\. Add"):
+    with pytest.raises(
+        ValueError, match=r"lack 2 of the \d+ features.*such as 'gene_0.*', 'gene_0*\d'\. Add"
+    ):
         model.get_latent_representation(data)
 
 

@@ -95,7 +95,11 @@ def test_losses_are_logged_under_the_names_of_scvi_tools(fresh):
     ["elbo_validation", "reconstruction_loss_validation", "validation_loss", "train_loss"],
 )
 def test_early_stopping(fresh, monitor):
-    options = {"early_stopping": True, "early_stopping_monitor": monitor, "early_stopping_patience": 1}
+    options = {
+        "early_stopping": True,
+        "early_stopping_monitor": monitor,
+        "early_stopping_patience": 1,
+    }
     fit(fresh, 60, early_stopping_min_delta=1e9, **options)
     n_epochs = len(fresh.history["validation_loss"])
     assert n_epochs < 40
@@ -105,7 +109,9 @@ def test_early_stopping(fresh, monitor):
         assert fresh.get_feature_embedding().shape == (12, 3)
 
 
-@pytest.mark.parametrize("options", [{"early_stopping": True}, {"plan_kwargs": {"reduce_lr_on_plateau": True}}])
+@pytest.mark.parametrize(
+    "options", [{"early_stopping": True}, {"plan_kwargs": {"reduce_lr_on_plateau": True}}]
+)
 def test_nothing_to_follow_without_validation_cells(fresh, options):
     if type(fresh).__name__ == "GRIDS":
         options = {k: v for k, v in options.items() if k != "early_stopping"} or None
@@ -114,7 +120,9 @@ def test_nothing_to_follow_without_validation_cells(fresh, options):
         assert len(fresh.validation_indices) == 0
         return
     before = state(fresh)
-    with pytest.raises(ValueError, match="follows '.*', but there are no validation cells. Hold some out"):
+    with pytest.raises(
+        ValueError, match="follows '.*', but there are no validation cells. Hold some out"
+    ):
         fit(fresh, train_size=1.0, **options)
     assert_same_state(before, state(fresh))
 
@@ -126,7 +134,13 @@ def test_learning_rate_on_a_plateau(fresh):
         def on_train_epoch_end(self, trainer, plan):
             seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    plan = {"reduce_lr_on_plateau": True, "lr_patience": 0, "lr_threshold": 1e9, "lr": 1e-2, "lr_factor": 0.1}
+    plan = {
+        "reduce_lr_on_plateau": True,
+        "lr_patience": 0,
+        "lr_threshold": 1e9,
+        "lr": 1e-2,
+        "lr_factor": 0.1,
+    }
     fit(fresh, 12, plan_kwargs=plan, callbacks=[Rates()])
     assert seen[0] == pytest.approx(1e-2)
     assert seen[-1] < 2e-3
@@ -167,14 +181,19 @@ def test_grids_cannot_be_compiled(make):
 def test_datasplitter_kwargs(fresh):
     order = np.random.default_rng(0).permutation(N_CELLS)
     parts = [order[:41], order[41:60], order[60:]]
-    fit(fresh, datasplitter_kwargs={"external_indexing": [p.copy() for p in parts], "drop_last": True})
+    fit(
+        fresh,
+        datasplitter_kwargs={"external_indexing": [p.copy() for p in parts], "drop_last": True},
+    )
     given = (fresh.train_indices, fresh.validation_indices, fresh.test_indices)
     for a, b in zip(given, parts, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_external_indexing_of_training_cells_alone(fresh):
-    fit(fresh, early_stopping=False, datasplitter_kwargs={"external_indexing": [np.arange(N_CELLS)]})
+    fit(
+        fresh, early_stopping=False, datasplitter_kwargs={"external_indexing": [np.arange(N_CELLS)]}
+    )
     for part in (fresh.validation_indices, fresh.test_indices):
         assert len(part) == 0
         assert part.dtype.kind == "i"  # positions, although there are none
@@ -207,7 +226,9 @@ def test_load_sparse_tensor_changes_nothing(make):
 def test_unknown_plan_arguments(fresh):
     if type(fresh).__name__ == "SCARE":
         pytest.skip("as in scvi-tools")
-    with pytest.raises(TypeError, match="plan_kwargs holds 'weight_decai'.*Did you mean 'weight_decay'"):
+    with pytest.raises(
+        TypeError, match="plan_kwargs holds 'weight_decai'.*Did you mean 'weight_decay'"
+    ):
         fit(fresh, plan_kwargs={"weight_decai": 0.1})
 
 

@@ -17,7 +17,7 @@ from scvi.data import AnnDataManager
 from lucidvi._logging import logger
 from lucidvi._validation import check_modality, check_unique
 
-Data = AnnData | MuData
+type Data = AnnData | MuData
 
 
 class FeatureManager(AnnDataManager):
@@ -155,7 +155,7 @@ def _some(names: pd.Index) -> str:
 def _padded(data: AnnData, missing: pd.Index) -> AnnData:
     """Add features that are 0 in all cells, as scvi-tools' ``prepare_query_anndata`` does."""
     zeros = sp.csr_matrix((data.n_obs, len(missing)), dtype=np.float32)
-    layers = {str(name): zeros.copy() for name in data.layers if name is not None}
+    layers = {str(name): zeros.copy() for name in data.layers.keys() if name is not None}
     empty = AnnData(zeros, layers=layers, obs=pd.DataFrame(index=data.obs_names))
     empty.var_names = missing
     return anndata.concat([data, empty], axis="var", join="outer", merge="unique")
@@ -198,7 +198,8 @@ class FeaturesMixin:
             return validate(adata, copy_if_view)
         copies: list[tuple[weakref.ref, str]] = vars(self).setdefault("_copies", [])
         out = validate(
-            self._prepared(adata, say=not any(given() is adata for given, _ in copies)), copy_if_view
+            self._prepared(adata, say=not any(given() is adata for given, _ in copies)),
+            copy_if_view,
         )
         vars(self)["_copies"] = []
         for given, copied in copies:  # scvi-tools keeps data for as long as they are registered
@@ -246,7 +247,7 @@ class FeaturesMixin:
         >>> bool(again.adata.var_names.equals(adata.var_names))
         True
         """
-        registry = saved_registry(dir_path, prefix) if isinstance(adata, Data) else None
+        registry = saved_registry(dir_path, prefix) if isinstance(adata, AnnData | MuData) else None
         if registry is not None:
             adata = cls._match(adata, registry)
         load = super().load  # type: ignore[misc]
@@ -278,7 +279,7 @@ class QueryMixin(FeaturesMixin):
         *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
         """
-        if isinstance(adata, Data) and reference_model is not None:
+        if isinstance(adata, AnnData | MuData) and reference_model is not None:
             if isinstance(reference_model, str):
                 registry = saved_registry(reference_model)
             else:

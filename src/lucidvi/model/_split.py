@@ -13,7 +13,7 @@ from pandas.util import hash_array
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
 
-Data = AnnData | MuData
+type Data = AnnData | MuData
 PARTS = ("train", "validation", "test")
 
 
@@ -54,7 +54,9 @@ def remember_split(model: "BaseModelClass") -> None:
         The model has no data or no split.
     """
     if model.adata is None or model.train_indices is None:
-        raise ValueError("The model has no data or no split. Train it on an AnnData or MuData object.")
+        raise ValueError(
+            "The model has no data or no split. Train it on an AnnData or MuData object."
+        )
     model.split_ = _hashed(model)
 
 

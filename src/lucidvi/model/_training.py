@@ -24,7 +24,11 @@ class SplitOnce(DataSplitter):
         if hasattr(self, "train_idx"):
             return
         super().setup(stage)
-        for name in ("train_idx", "val_idx", "test_idx"):  # scvi-tools leaves an empty part as floats
+        for name in (
+            "train_idx",
+            "val_idx",
+            "test_idx",
+        ):  # scvi-tools leaves an empty part as floats
             setattr(self, name, np.asarray(getattr(self, name)).astype(np.int64))
 
 
@@ -158,7 +162,9 @@ def check_trainable(model: "BaseModelClass", datamodule: object) -> int:
             "up an AnnData or MuData object instead; it may be backed by a file."
         )
     if model.adata is None:
-        raise ValueError(f"The model has no data to train on. Load it with {name}.load(folder, adata=...).")
+        raise ValueError(
+            f"The model has no data to train on. Load it with {name}.load(folder, adata=...)."
+        )
     return model._validate_anndata().n_obs
 
 

@@ -201,7 +201,9 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         )  # fmt: skip
 
     @classmethod
-    def load_query_data(cls, adata: AnnData, reference_model: "str | ACE", **kwargs) -> "ACE":
+    def load_query_data(
+        cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
+    ) -> "ACE":
         """Embed new cells, also of new batches, with a trained model.
 
         The encoder holds nothing that belongs to a batch, so that the model needs no further training: latent positions
@@ -213,10 +215,10 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             New cells. Genes are matched by name; those that are missing are filled with 0.
         reference_model
             Trained model, or the folder where it was saved.
-        **kwargs
+        *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
         """
-        model = super().load_query_data(adata, reference_model, **kwargs)
+        model = super().load_query_data(adata, reference_model, *args, **kwargs)
         model._read_as_reference()
         return model
 

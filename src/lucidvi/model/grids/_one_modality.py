@@ -31,7 +31,11 @@ def completed(mdata: MuData, registry: dict) -> MuData:
         column = obs_column(mdata, setup["batch_key"], there, "batch_key")
         out.obs[setup["batch_key"]] = column.reindex(out.obs_names)
     if setup["labels_key"] is not None:
-        column = obs_column(mdata, setup["labels_key"], there, "labels_key") if labels is None else labels
+        column = (
+            obs_column(mdata, setup["labels_key"], there, "labels_key")
+            if labels is None
+            else labels
+        )
         out.obs[setup["labels_key"]] = column.reindex(out.obs_names)
     return out
 
@@ -55,9 +59,10 @@ def _labels(
 def _empty(registry: dict, modality: str | None) -> AnnData:
     """A modality without cells."""
     names = registered_features(registry)[modality]
-    data = AnnData(sp.csr_matrix((0, len(names)), dtype=np.float32), var=pd.DataFrame(index=names))
+    none = sp.csr_matrix((0, len(names)), dtype=np.float32)
+    data = AnnData(none, var=pd.DataFrame(index=names))
     for field in registry["field_registries"].values():
         place = field["data_registry"]
         if place.get("mod_key") == modality and place["attr_name"] == "layers":
-            data.layers[place["attr_key"]] = data.X.copy()
+            data.layers[place["attr_key"]] = none.copy()
     return data

@@ -21,13 +21,17 @@ class GRIDSTrainRunner(ModelTrainRunner):
         As in :class:`~scvi.train.TrainRunner`.
     """
 
-    def __init__(self, *args, data_splitter, n_neighbors: int | None = None, trainer_config: dict, **kwargs):
+    def __init__(
+        self, *args, data_splitter, n_neighbors: int | None = None, trainer_config: dict, **kwargs
+    ):
         options = trainer_config | kwargs
         if data_splitter.n_val == 0 and "valid" in options["early_stopping_monitor"]:
             kwargs["early_stopping"] = False
         if data_splitter.n_val > 0 and options.get("check_val_every_n_epoch") is None:
             kwargs["check_val_every_n_epoch"] = 1
-        super().__init__(*args, data_splitter=data_splitter, trainer_config=trainer_config, **kwargs)
+        super().__init__(
+            *args, data_splitter=data_splitter, trainer_config=trainer_config, **kwargs
+        )
         self.n_neighbors = n_neighbors
 
     def prepare(self) -> None:

@@ -25,9 +25,13 @@ class CountsMixin:
     def _check_counts(self, what: str, weights: str | None = None) -> None:
         self._check_if_trained(warn=False)
         if isinstance(self.adata, MuData):
-            raise ValueError(f"{what} is for models of AnnData. Pass the modality to setup_anndata.")
+            raise ValueError(
+                f"{what} is for models of AnnData. Pass the modality to setup_anndata."
+            )
         if weights == "importance":
-            raise ValueError("weights='importance' is not supported. Leave it out, or pass 'uniform'.")
+            raise ValueError(
+                "weights='importance' is not supported. Leave it out, or pass 'uniform'."
+            )
         if not self.module.counts:
             raise ValueError(
                 f"{what} is for counts. Set up raw counts and create the model with gene_likelihood='nb'."

@@ -23,7 +23,14 @@ from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, SIVAETrainRunne
 
 
 class SIVAE(
-    SetupMixin, ReadingMixin, CountsMixin, QueryMixin, VAEMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass
+    SetupMixin,
+    ReadingMixin,
+    CountsMixin,
+    QueryMixin,
+    VAEMixin,
+    ArchesMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
 ):
     """Interpretable variational autoencoder, siVAE :cite:p:`Choi2023`.
 
@@ -199,7 +206,9 @@ class SIVAE(
         )
 
     @classmethod
-    def load_query_data(cls, adata: Any = None, reference_model: Any = None, **kwargs: Any) -> "SIVAE":
+    def load_query_data(
+        cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
+    ) -> "SIVAE":
         """Read new cells, also of new batches, with a trained model.
 
         The encoder and the features hold nothing that belongs to a batch: latent positions and loadings are those of
@@ -211,11 +220,11 @@ class SIVAE(
             New cells. Features are matched by name; those that are missing are filled with 0.
         reference_model
             Trained model, or the folder where it was saved.
-        **kwargs
+        *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
         """
         saved = isinstance(reference_model, str)
-        model = super().load_query_data(adata, reference_model, **kwargs)
+        model = super().load_query_data(adata, reference_model, *args, **kwargs)
         registry = saved_registry(reference_model) if saved else reference_model.registry_
         batches = (registry or {})["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
         model.module.add_batches(len(batches["categorical_mapping"]))

@@ -1,6 +1,6 @@
 """Networks and losses of siVAE."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -129,7 +129,8 @@ class SIVAEModule(BaseModuleClass):
     @torch.no_grad()
     def add_batches(self, n_known: int) -> None:
         """Give batches behind the known ones their mean effect; a single batch has none."""
-        first = self.cell_decoder if isinstance(self.cell_decoder, nn.Linear) else self.cell_decoder[0]
+        decoder = self.cell_decoder
+        first = cast("nn.Linear", decoder[0] if isinstance(decoder, nn.Sequential) else decoder)
         effect = first.weight[:, self.n_latent :]
         if n_known == 1:
             effect.zero_()
