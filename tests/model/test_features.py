@@ -136,7 +136,7 @@ def test_changed_values_are_read_anew(case):
     n_managers = len(model._per_instance_manager_store[model.id])
     for _ in range(3):
         model.get_latent_representation(data)
-    assert len(model._per_instance_manager_store[model.id]) == n_managers
+    assert len(model._per_instance_manager_store[model.id]) <= n_managers
 
 
 def test_missing_features_are_named(case):

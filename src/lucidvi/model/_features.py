@@ -241,11 +241,12 @@ class FeaturesMixin:
         >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
         >>> model = lv.model.ACE(adata, n_latent=4, hidden=(16,))
         >>> model.train(max_epochs=2, enable_progress_bar=False)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     model.save(f"{folder}/ace")
-        ...     again = lv.model.ACE.load(f"{folder}/ace", adata[:, ::-1].copy())
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> model.save(f"{folder.name}/ace")
+        >>> again = lv.model.ACE.load(f"{folder.name}/ace", adata[:, ::-1].copy())
         >>> bool(again.adata.var_names.equals(adata.var_names))
         True
+        >>> folder.cleanup()
         """
         registry = saved_registry(dir_path, prefix) if isinstance(adata, AnnData | MuData) else None
         if registry is not None:
@@ -278,6 +279,18 @@ class QueryMixin(FeaturesMixin):
             Trained model, or the folder where it was saved.
         *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> import scvi
+        >>> adata = scvi.data.synthetic_iid()
+        >>> lv.model.SCARE.setup_anndata(adata)
+        >>> model = lv.model.SCARE(adata)
+        >>> model.train(1, plan_kwargs={"attribution_weight": 0}, enable_progress_bar=False)
+        >>> query = lv.model.SCARE.load_query_data(adata[:50, ::-1].copy(), model)
+        >>> bool(query.adata.var_names.equals(adata.var_names))
+        True
         """
         if isinstance(adata, AnnData | MuData) and reference_model is not None:
             if isinstance(reference_model, str):
