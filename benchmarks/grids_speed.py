@@ -58,7 +58,7 @@ def train(mdata, n_cells: int, cis_window: int | None) -> lv.model.GRIDS:
     order = np.random.default_rng(0).permutation(mdata.n_obs)
     rest = np.array_split(order[n_cells:], 2)
     model.train(
-        2, external_indexing=[order[:n_cells], *rest], accelerator="cpu", logger=None,
+        2, datasplitter_kwargs={"external_indexing": [order[:n_cells], *rest]}, accelerator="cpu", logger=None,
         enable_progress_bar=False, pretrain_fraction=0.5,
     )  # fmt: skip
     return model

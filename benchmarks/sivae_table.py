@@ -101,7 +101,8 @@ def run_sivae(adata: ad.AnnData, options: dict, n_latent: int, seed: int, max_ep
     lv.model.SIVAE.setup_anndata(adata, layer=None if counts else "logged")
     model = lv.model.SIVAE(adata, n_latent, hidden=(512, 128), **options)
     tick = time.time()
-    model.train(max_epochs, stages=stages, external_indexing=[train, test], **QUIET)
+    splitter = {"external_indexing": [train, test]}
+    model.train(max_epochs, stages=stages, datasplitter_kwargs=splitter, **QUIET)
     row = {"seconds": round(time.time() - tick, 1)}
     z = model.get_latent_representation()
     row["accuracy"] = lv.metrics.knn_accuracy(z, adata.obs["label"], train=train, test=test)

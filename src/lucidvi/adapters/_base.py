@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -16,8 +17,9 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor, nn
 
+from lucidvi._logging import logger
 from lucidvi._validation import check_names
-from lucidvi.model._split import split_of
+from lucidvi.model._split import Split, split_of
 
 if TYPE_CHECKING:
     from lucidvi.adapters._first_layer import Cut
@@ -350,17 +352,26 @@ class Adapter(ABC):
     @property
     def train_cells(self) -> np.ndarray:
         """Positions of the cells that trained the model; all if none of them did."""
-        train = np.flatnonzero(self._split()[0])
+        train = np.flatnonzero(self.split.train)
         return train if len(train) else np.arange(len(self.cells))
 
     @property
     def held_out_cells(self) -> np.ndarray:
         """Positions of the cells that did not train the model, rising."""
-        return np.flatnonzero(self._split()[1])
+        return np.flatnonzero(self.split.held_out)
 
-    def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        split = split_of(self.model, self.data)
-        return split.train, split.held_out
+    @cached_property
+    def split(self) -> Split:
+        """Which cells trained the model, by their names."""
+        found = split_of(self.model, self.data)
+        if not found.known and found.held_out.any():
+            logger.warning(
+                "This %s was loaded from disk, and which cells trained it is known by position only. If these cells stand in "
+                "another order than at training, up to %d of the %d cells that results are reported on did train it. "
+                "Call lucidvi.adapters.adapter(model) once after training and before saving: names are saved then.",
+                self.model_name, found.train.sum(), found.held_out.sum(),
+            )  # fmt: skip
+        return found
 
     def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
         """Return what the module reads of some cells, given by position, in the order given."""

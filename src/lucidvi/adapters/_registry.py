@@ -16,6 +16,7 @@ from scvi.model.base import (
 
 from lucidvi._logging import logger
 from lucidvi.adapters._base import Adapter
+from lucidvi.model._split import remember_split, trained_here
 
 _AGREEMENT = (
     1e-3  # of a subclass's latent positions with its own public method, as a share of their size
@@ -142,6 +143,8 @@ def adapter(
     )
     if adata is None and can_be_minified and model.minified_data_type is not None:
         raise ValueError("The model's data are minified, but explanations need the counts. Load the full data, or pass it as adata=.")  # fmt: skip
+    if trained_here(model):  # so that the split is saved with the model, by the names of the cells
+        remember_split(model)
     data = model.adata if adata is None else adata
     found = cls(
         model, data, model._validate_anndata(_aligned(model, data)), modality, transform_batch

@@ -1,27 +1,29 @@
 """ACE: an embedding whose groups can be explained by gene panels."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
-from scvi.dataloaders import DataSplitter
-from scvi.model.base import ArchesMixin, BaseModelClass
-from scvi.train import TrainRunner
+from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin
 from sklearn.cluster import KMeans
 
 from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
+from lucidvi.model._features import FeatureManager, QueryMixin
 from lucidvi.model._matrix import check_matrix, check_scale
-from lucidvi.model._scaling import moments
+from lucidvi.model._train_docs import document_train
+from lucidvi.model._training import SplitOnce, check_trainable
 from lucidvi.model.ace._module import ACEModule
 from lucidvi.model.ace._reading import ReadingMixin
-from lucidvi.model.ace._trainingplan import ACETrainingPlan
+from lucidvi.model.ace._trainingplan import ACETrainingPlan, ACETrainRunner
 
 
-class ACE(ReadingMixin, ArchesMixin, BaseModelClass):
+class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
 
     A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
@@ -61,6 +63,10 @@ class ACE(ReadingMixin, ArchesMixin, BaseModelClass):
     torch.Size([5, 5])
     """
 
+    _training_plan_cls = ACETrainingPlan
+    _data_splitter_cls = SplitOnce
+    _train_runner_cls = ACETrainRunner
+
     def __init__(
         self,
         adata: AnnData,
@@ -88,8 +94,8 @@ class ACE(ReadingMixin, ArchesMixin, BaseModelClass):
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if not 0 <= input_dropout < 1:
             raise ValueError(f"input_dropout={input_dropout} must be at least 0 and below 1.")
-        values = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-        check_scale(values, False, adata.var_names)
+        if not self.adata_manager.of_trained_model:
+            check_scale(self._values(), False, adata.var_names)
         self.n_groups = n_groups
         self.module = ACEModule(
             n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), n_selected, input_dropout
@@ -139,23 +145,29 @@ class ACE(ReadingMixin, ArchesMixin, BaseModelClass):
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
+        manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
+    @document_train
     def train(
         self,
         max_epochs: int | None = None,
-        *,
-        train_size: float = 0.7,
-        validation_size: float | None = None,
-        batch_size: int = 128,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
+        train_size: float | None = 0.7,
+        validation_size: float | None = None,
         shuffle_set_split: bool = True,
-        external_indexing: list[np.ndarray] | None = None,
+        load_sparse_tensor: bool = False,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_config: Any = None,
+        plan_kwargs: Any = None,
+        datamodule: None = None,
+        trainer_config: Any = None,
+        *,
         seed: int | None = 0,
-        plan_kwargs: dict | None = None,
         **trainer_kwargs,
     ) -> None:
         """Train the autoencoder, then find the groups' centroids.
@@ -163,73 +175,55 @@ class ACE(ReadingMixin, ArchesMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Epochs; by default fewer for larger data, between 20 and 200.
-        train_size, validation_size
-            Shares of the cells. Panels are reported on the others.
-        batch_size
-            Cells per step.
-        accelerator, devices
-            As in :class:`~scvi.train.Trainer`.
-        shuffle_set_split, external_indexing
-            As in :class:`~scvi.dataloaders.DataSplitter`.
+            Number of epochs. By default fewer for larger data, between 20 and 200.
+        %(devices)s
+        train_size
+            Share of the cells to train on. Panels are reported on the others.
+        %(split)s
+        %(loading)s
+        early_stopping
+            Whether to stop when ``early_stopping_monitor`` no longer improves in the validation cells. By default this
+            is ``"elbo_validation"``, the reconstruction error: an autoencoder has no divergence to add.
+        %(kwargs)s
+        plan_kwargs
+            Arguments of :class:`~scvi.train.TrainingPlan`, and ``mmd_weight``, the weight of the discrepancy between
+            batches.
+        %(trainer)s
         seed
             Seed of k-means.
-        plan_kwargs
-            ``lr``, ``weight_decay``, ``mmd_weight``.
-        **trainer_kwargs
-            Passed to :class:`~scvi.train.Trainer`, for example ``enable_progress_bar=False``.
         """
-        n_cells = self._validate_anndata().n_obs
-        if max_epochs is None:
-            max_epochs = int(np.clip(200_000 / n_cells, 20, 200))
-        splitter = DataSplitter(
-            self.adata_manager,
-            train_size=train_size,
-            validation_size=validation_size,
-            batch_size=batch_size,
-            shuffle_set_split=shuffle_set_split,
-            external_indexing=external_indexing,
-        )
-        splitter.setup()
-        splitter.external_indexing = [splitter.train_idx, splitter.val_idx, splitter.test_idx]
-        x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-        mean, std = moments(x, np.sort(splitter.train_idx), counts=False)
-        self.module.mean.copy_(torch.from_numpy(mean))
-        self.module.std.copy_(torch.from_numpy(std))
-        plan = ACETrainingPlan(self.module, **{"max_epochs": max_epochs, **(plan_kwargs or {})})
-        runner = TrainRunner(
-            self,
-            training_plan=plan,
-            data_splitter=splitter,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            **trainer_kwargs,
-        )
-        runner()
-        self._find_groups(seed)
+        n_cells = check_trainable(self, datamodule)
+        super().train(
+            int(np.clip(200_000 / n_cells, 20, 200)) if max_epochs is None else max_epochs,
+            accelerator, devices, train_size, validation_size, shuffle_set_split, load_sparse_tensor,
+            batch_size, early_stopping, datasplitter_kwargs, plan_config, plan_kwargs,
+            trainer_config=trainer_config, seed=seed, **trainer_kwargs,
+        )  # fmt: skip
 
     @classmethod
-    def load_query_data(cls, adata: AnnData, reference_model: "str | ACE", **kwargs) -> "ACE":
+    def load_query_data(
+        cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
+    ) -> "ACE":
         """Embed new cells, also of new batches, with a trained model.
 
         The encoder holds nothing that belongs to a batch, so that the model needs no further training: latent positions
-        and groups are those of the reference. Genes are brought in line by :meth:`prepare_query_anndata`.
+        and groups are those of the reference.
 
         Parameters
         ----------
         adata
-            New cells with the genes of the reference.
+            New cells. Genes are matched by name; those that are missing are filled with 0.
         reference_model
             Trained model, or the folder where it was saved.
-        **kwargs
+        *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
         """
-        model = super().load_query_data(adata, reference_model, **kwargs)
-        model.module.requires_grad_(True)
-        model.is_trained_ = True
-        model.train_indices_ = np.array([], dtype=int)  # none of these cells has been learned from
+        model = super().load_query_data(adata, reference_model, *args, **kwargs)
+        model._read_as_reference()
         return model
+
+    def _values(self) -> sp.spmatrix | np.ndarray:
+        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
 
     def _find_groups(self, seed: int | None) -> None:
         z = self.get_latent_representation(indices=self.train_indices)

@@ -1,70 +1,89 @@
 """Training of ACE's autoencoder."""
 
+from collections.abc import Callable
 from typing import Any
 
-import lightning.pytorch as pl
+import numpy as np
 import torch
-from torch import Tensor
+from scvi.train import TrainingPlan
 
+from lucidvi.model._scaling import moments
+from lucidvi.model._training import ModelTrainRunner, check_loss_kwargs
 from lucidvi.model.ace._module import ACEModule
 
 
-class ACETrainingPlan(pl.LightningModule):
-    """Adam on reconstruction and discrepancy; the temperature of the selection layer falls over the epochs.
+class ACETrainingPlan(TrainingPlan):
+    """Minimise reconstruction error and discrepancy; the selection layer sharpens over the epochs.
 
     Parameters
     ----------
     module
         Networks to train.
-    max_epochs
-        Epochs over which the temperature falls.
-    lr, weight_decay
-        Of Adam.
     mmd_weight
         Weight of the discrepancy between batches.
+    weight_decay, eps, fused_optimizer, **kwargs
+        As in :class:`~scvi.train.TrainingPlan`. The selection layer takes ten times the learning rate, without weight
+        decay.
     """
 
     def __init__(
         self,
         module: ACEModule,
         *,
-        max_epochs: int,
-        lr: float = 1e-3,
-        weight_decay: float = 1e-5,
         mmd_weight: float = 1.0,
+        weight_decay: float = 1e-5,
+        eps: float = 1e-8,
+        fused_optimizer: bool = False,
+        **kwargs,
     ):
-        super().__init__()
-        self.module = module
-        self.max_epochs, self.lr, self.weight_decay = max_epochs, lr, weight_decay
-        self.mmd_weight = mmd_weight
+        super().__init__(
+            module, mmd_weight=mmd_weight, weight_decay=weight_decay, eps=eps,
+            fused_optimizer=fused_optimizer, **kwargs,
+        )  # fmt: skip
+        check_loss_kwargs(self, set())
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; selection needs larger steps than weights."""
+    def get_optimizer_creator(self) -> Callable[[Any], torch.optim.Optimizer]:
+        """Return what creates the optimizer; selection needs larger steps than weights."""
+        create = super().get_optimizer_creator()
+        return lambda _: create(self._parameter_groups())
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
         chosen = [] if self.module.selector is None else [self.module.selector.logits]
         rest = [p for p in self.module.parameters() if all(p is not c for c in chosen)]
         groups: list[dict[str, Any]] = [{"params": rest}]
         if chosen:
             groups.append({"params": chosen, "lr": 10 * self.lr, "weight_decay": 0.0})
-        return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
+        return groups
 
     def on_train_epoch_start(self) -> None:
-        """Lower the temperature."""
+        """Lower the temperature of the selection layer."""
         if self.module.selector is not None:
-            self.module.selector.anneal(self.current_epoch / max(self.max_epochs - 1, 1))
+            last = max((self.trainer.max_epochs or 1) - 1, 1)
+            self.module.selector.anneal(self.current_epoch / last)
 
-    def _step(self, batch: dict[str, Tensor], stage: str) -> Tensor:
-        _, _, output = self.module(batch, loss_kwargs={"mmd_weight": self.mmd_weight})
-        n = output.n_obs_minibatch
-        options = {"on_step": False, "on_epoch": True, "batch_size": n}
-        self.log(f"{stage}_loss", output.loss, prog_bar=stage == "train", **options)
-        self.log(f"reconstruction_loss_{stage}", output.reconstruction_loss_sum / n, **options)
-        self.log(f"mmd_{stage}", output.extra_metrics["mmd"], **options)
-        return output.loss
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step."""
-        return self._step(batch, "train")
+class ACETrainRunner(ModelTrainRunner):
+    """Scale by the training cells, train, then find the groups.
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the losses of held-out cells."""
-        self._step(batch, "validation")
+    Parameters
+    ----------
+    seed
+        Seed of k-means.
+    *args, **kwargs
+        As in :class:`~scvi.train.TrainRunner`.
+    """
+
+    def __init__(self, *args, seed: int | None = 0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seed = seed
+
+    def prepare(self) -> None:
+        """Set mean and standard deviation of the features."""
+        rows, module = np.sort(self.data_splitter.train_idx), self.model.module
+        mean, std = moments(self.model._values(), rows, counts=False)
+        module.mean.copy_(torch.from_numpy(mean))
+        module.std.copy_(torch.from_numpy(std))
+
+    def finish(self) -> None:
+        """Find the groups."""
+        self.model._find_groups(self.seed)

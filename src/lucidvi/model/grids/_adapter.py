@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from lucidvi.adapters._base import Adapter, Input, Output, Tensors
 from lucidvi.adapters._first_layer import CellLoss, Cut, FirstLayer
 from lucidvi.adapters._registry import register
 from lucidvi.algorithms._affine import AffineMap
-from lucidvi.model._split import split_of
+from lucidvi.model._split import Split, split_of
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
 from lucidvi.model.grids._folded import FoldedSurrogate
@@ -66,10 +67,12 @@ class GRIDSAdapter(Adapter):
         """Return both modalities, that of the cells first."""
         return sorted(map(str, self.inputs()), key=lambda m: m != self.input.modality)
 
-    def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cells that chose the weights, the validation cells, are not held out."""
-        split = split_of(self.model, self.data)
-        return split.train[self.cell_of_row], split.test[self.cell_of_row]
+    @cached_property
+    def split(self) -> Split:
+        """Which rows trained the model; validation cells chose its weights and are not held out."""
+        found, rows = split_of(self.model, self.data), self.cell_of_row
+        held_out = (found.held_out & ~found.validation)[rows]
+        return Split(found.train[rows], held_out, found.validation[rows], found.known)
 
     def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
         """Return values and batch of rows of the explained modality."""

@@ -8,11 +8,11 @@ import scipy.sparse as sp
 import torch
 from mudata import MuData
 from scvi.data import AnnDataManager
-from scvi.dataloaders import DataSplitter
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from lucidvi.model._training import SplitOnce
 from lucidvi.model.grids._constants import GRIDSKeys
 
 TARGET_SUM = 1e4
@@ -123,8 +123,13 @@ class MultiomeLoader(DataLoader):
         shuffle: bool = False,
         drop_last: bool = False,
         load_sparse_tensor: bool = False,
+        distributed_sampler: bool = False,
         **kwargs,
     ):
+        if distributed_sampler:
+            raise ValueError(
+                "GRIDS cannot divide its minibatches among several devices. Train with devices=1."
+            )
         self.indices = (
             np.arange(adata_manager.adata.n_obs) if indices is None else np.asarray(indices)
         )
@@ -151,16 +156,11 @@ class _Batched(Dataset):
         return self.subset.dataset[indices[np.asarray(positions)]]
 
 
-class MultiomeSplitter(DataSplitter):
-    """scvi-tools' train/validation/test split; the split is drawn once."""
+class MultiomeSplitter(SplitOnce):
+    """scvi-tools' split, and minibatches of two modalities."""
 
     data_loader_cls = MultiomeLoader
     neighbors: np.ndarray | None = None
-
-    def setup(self, stage: str | None = None) -> None:
-        """Draw the split."""
-        if not hasattr(self, "train_idx"):
-            super().setup(stage)
 
     def train_dataloader(self) -> MultiomeLoader:
         """Loader of training cells, half of the minibatches metacells where there are neighbours."""

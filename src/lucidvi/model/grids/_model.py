@@ -1,25 +1,26 @@
 """GRIDS: translation between open chromatin and expression, made to be explained."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from mudata import MuData
-from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
 from lucidvi._logging import logger
+from lucidvi.model._train_docs import document_train
+from lucidvi.model._training import check_trainable, with_defaults
 from lucidvi.model.grids._constants import GRIDSKeys
-from lucidvi.model.grids._data import MultiomeDataset, MultiomeSplitter, find_neighbors
+from lucidvi.model.grids._data import MultiomeSplitter
 from lucidvi.model.grids._module import GRIDSModule
 from lucidvi.model.grids._reading import ReadingMixin
+from lucidvi.model.grids._runner import GRIDSTrainRunner
 from lucidvi.model.grids._setup import SetupMixin
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 
 
-class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
+class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Translation of open chromatin into expression, the surrogate of GRIDS :cite:p:`Liu2024`.
 
     A sparse encoder pools each cell's open peaks by chromosome; maps between the latent spaces of both modalities and
@@ -60,6 +61,10 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
     >>> model.n_paired
     300
     """
+
+    _training_plan_cls = GRIDSTrainingPlan
+    _data_splitter_cls = MultiomeSplitter
+    _train_runner_cls = GRIDSTrainRunner
 
     def __init__(
         self,
@@ -106,22 +111,27 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
         )
         self.init_params_ = self._get_init_params(locals())
 
+    @document_train
     def train(
         self,
         max_epochs: int | None = None,
-        *,
-        train_size: float = 0.7,
-        validation_size: float = 0.1,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 0.7,
+        validation_size: float | None = 0.1,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
         batch_size: int = 128,
+        early_stopping: bool = True,
+        datasplitter_kwargs: dict | None = None,
+        plan_config: Any = None,
+        plan_kwargs: Any = None,
+        datamodule: None = None,
+        trainer_config: Any = None,
+        *,
         paired: bool = True,
         n_neighbors: int | None = None,
         pretrain_fraction: float = 0.2,
-        early_stopping: bool = True,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        shuffle_set_split: bool = True,
-        external_indexing: list[np.ndarray] | None = None,
-        plan_kwargs: dict | None = None,
         **trainer_kwargs,
     ) -> None:
         """Train the autoencoders, then the translation.
@@ -129,11 +139,29 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Passes over the training cells; by default fewer for larger data, between 20 and 150.
-        train_size, validation_size
-            Shares of the cells; the rest are test cells, which training never sees and explanations are reported on.
+            Number of passes over the training cells. By default fewer for larger data, between 20 and 150.
+        %(devices)s
+        train_size
+            Share of the cells to train on.
+        validation_size
+            Share of the cells for validation. The rest are test cells, which training never sees and explanations are
+            reported on. With ``train_size=1.0`` there are neither.
+        shuffle_set_split
+            Whether to draw the split at random. ``False``: validation, training and test cells in the order of the
+            data.
+        load_sparse_tensor
+            Makes no difference: peaks are always read as sparse data, expression as dense data.
         batch_size
-            Cells per step.
+            Number of cells in a minibatch.
+        early_stopping
+            Whether to stop when ``early_stopping_monitor``, by default ``"validation_score"``, no longer improves in
+            the validation cells. The best weights are kept in any case.
+        %(kwargs)s
+        plan_kwargs
+            Learning rates (``lr``, 2e-3, ``lr_cis``, 3e-2, ``lr_discriminator``, 1e-4), ``weight_decay`` (1e-2), other
+            arguments of :class:`~scvi.train.TrainingPlan`, and weights of the losses (``reconstruction_weight``, 0.1,
+            ``type_weight``, 3, ``cycle_weight``, 0.1, ``adversarial_weight``, 0, ``cis_penalty``, 1e-4).
+        %(trainer)s
         paired
             Whether cells with both modalities supervise the translation. ``False`` ignores the pairing, as the paper.
         n_neighbors
@@ -141,91 +169,34 @@ class GRIDS(SetupMixin, ReadingMixin, BaseModelClass):
             expression, this many in all, peaks united and expression averaged. For paired cells.
         pretrain_fraction
             Share of the epochs spent on the two autoencoders alone.
-        early_stopping
-            Stop when the validation score no longer improves. The best weights are kept in any case.
-        accelerator, devices
-            As in :class:`~scvi.train.Trainer`.
-        shuffle_set_split, external_indexing
-            As in :class:`~scvi.dataloaders.DataSplitter`.
-        plan_kwargs
-            Learning rates (``lr``, 2e-3, ``lr_cis``, 3e-2, ``lr_discriminator``, 1e-4, ``weight_decay``, 1e-2) and
-            weights of the losses (``reconstruction_weight``, 0.1, ``type_weight``, 3, ``cycle_weight``, 0.1,
-            ``adversarial_weight``, 0, ``cis_penalty``, 1e-4).
-        **trainer_kwargs
-            Passed to :class:`~scvi.train.Trainer`, for example ``enable_progress_bar=False``.
         """
-        n_cells = self._validate_anndata().n_obs
+        n_cells = check_trainable(self, datamodule)
+        if n_neighbors is not None and self.n_paired < n_cells:
+            raise ValueError(
+                "n_neighbors needs every cell in both modalities. Leave it out for unpaired cells."
+            )
         if max_epochs is None:
             max_epochs = int(np.clip(600_000 / n_cells, 20, 150))
-        splitter = MultiomeSplitter(
-            self.adata_manager,
-            train_size=train_size,
-            validation_size=validation_size,
-            shuffle_set_split=shuffle_set_split,
-            external_indexing=external_indexing,
-            batch_size=batch_size,
-            drop_last=True,
-        )
-        splitter.setup()
-        self._set_data_statistics(splitter.train_idx)
-        if n_neighbors is not None:
-            if self.n_paired < n_cells:
-                raise ValueError(
-                    "n_neighbors needs every cell in both modalities. Leave it out for unpaired cells."
-                )
-            splitter.neighbors = find_neighbors(
-                MultiomeDataset(self.adata_manager), splitter.train_idx, n_neighbors
-            )
+        if train_size == 1.0:
+            validation_size = 0.0
         n_pretrain = int(round(pretrain_fraction * max_epochs))
-        plan = GRIDSTrainingPlan(
-            self.module,
-            n_epochs_pretrain=min(n_pretrain, max_epochs - 1),
-            paired=paired and self.n_paired > 0,
-            **(plan_kwargs or {}),
-        )
-        trainer_kwargs.setdefault("early_stopping_monitor", "validation_score")
-        trainer_kwargs.setdefault("early_stopping_patience", 15)
-        trainer_kwargs.setdefault("early_stopping_warmup_epochs", n_pretrain)
-        has_validation = len(splitter.val_idx) > 0
-        runner = TrainRunner(
-            self,
-            training_plan=plan,
-            data_splitter=splitter,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=early_stopping and has_validation,
-            check_val_every_n_epoch=1 if has_validation else None,
+        plan = {
+            "n_epochs_pretrain": min(n_pretrain, max_epochs - 1),
+            "paired": paired and self.n_paired > 0,
+        }
+        trainer = {
+            "early_stopping_monitor": "validation_score",
+            "early_stopping_patience": 15,
+            "early_stopping_warmup_epochs": n_pretrain,
+        }
+        super().train(
+            max_epochs, accelerator, devices, train_size, validation_size, shuffle_set_split,
+            load_sparse_tensor, batch_size, early_stopping,
+            {"drop_last": True, **(datasplitter_kwargs or {})},
+            with_defaults(plan_config, **plan), plan_kwargs,
+            trainer_config=with_defaults(trainer_config, **trainer), n_neighbors=n_neighbors,
             **trainer_kwargs,
-        )
-        try:
-            runner()
-        except BaseException:
-            if plan.best is not None:  # an interrupted training keeps its best weights
-                plan.restore_best()
-                self.train_indices, self.validation_indices, self.test_indices = (
-                    splitter.train_idx, splitter.val_idx, splitter.test_idx,
-                )  # fmt: skip
-                self.module.eval()
-                self.is_trained_ = True
-            raise
-
-    def _set_data_statistics(self, train_idx: np.ndarray) -> None:
-        """Scale of each gene's loss and mean openness, from training cells."""
-        data = MultiomeDataset(self.adata_manager)
-        rows = data.rna_row[train_idx]
-        rows = rows[rows >= 0]
-        total, squares = np.zeros((2, data.rna.shape[1]))
-        for part in np.array_split(rows, max(1, len(rows) // 2048)):
-            y = data.expression(part).astype(np.float64)
-            total, squares = total + y.sum(0), squares + (y**2).sum(0)
-        variance = squares / len(rows) - (total / len(rows)) ** 2
-        weight = 1.0 / (variance + 0.05)
-        self.module.gene_weight.copy_(torch.from_numpy(weight / weight.mean()))
-        open_rows = data.atac_row[train_idx]
-        open_rows = open_rows[open_rows >= 0][:2048]
-        share = data.open_peaks(open_rows).nnz / (len(open_rows) * data.atac.shape[1])
-        self.module.openness.fill_(float(np.clip(share, 1e-6, 1 - 1e-6)))
+        )  # fmt: skip
 
 
 def _chromosome_groups(chrom: pd.Series, min_share: float = 1e-3) -> np.ndarray:

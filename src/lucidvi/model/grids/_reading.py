@@ -10,7 +10,7 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 from torch import Tensor
 
-from lucidvi._validation import check_names
+from lucidvi._validation import check_modality, check_names
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
 from lucidvi.model.grids._module import GRIDSModule
@@ -44,7 +44,8 @@ class ReadingMixin:
         Parameters
         ----------
         mdata
-            Data; by default those of the model.
+            Data; by default those of the model. Genes and peaks are matched by name. The other modality and the cell
+            types may be missing.
         modality
             ``"rna"`` or ``"atac"``: which encoder.
         indices
@@ -57,6 +58,7 @@ class ReadingMixin:
         Array of shape ``(n_cells_of_the_modality, n_latent)``, in the modality's order.
         """
         self._check_if_trained(warn=False)
+        self._check_source(mdata, modality)
         encode = cast(
             "Callable[[Any], Tensor]",
             self.module.rna_encoder if _source(modality) == "rna" else self._encode_atac,
@@ -81,7 +83,8 @@ class ReadingMixin:
         Parameters
         ----------
         mdata
-            Data, for example a copy with changed peaks; by default those of the model.
+            Data, for example a copy with changed peaks; by default those of the model. Genes and peaks are matched by
+            name. The target modality and the cell types may be missing.
         source
             ``"atac"`` predicts log-normalised expression, ``"rna"`` the probability that a peak is open.
         features
@@ -101,6 +104,7 @@ class ReadingMixin:
         """
         self._check_if_trained(warn=False)
         target = "rna" if _source(source) == "atac" else "atac"
+        self._check_source(mdata, source)
         mdata = self._validate_anndata(mdata)
         names = mdata[self._modality(_KEY[target])].var_names
         if features is not None:
@@ -130,6 +134,11 @@ class ReadingMixin:
                 y = torch.sigmoid(logit + torch.logit(module.openness))
             out[rows] = y.cpu().numpy()
         return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
+
+    def _check_source(self, mdata: MuData | None, source: str) -> None:
+        """Require the modality that is read; the other one may be missing from new data."""
+        if mdata is not None:
+            check_modality(mdata, self._modality(_KEY[_source(source)]), "modalities")
 
     def _encode_atac(self, x: OpenPeaks) -> Tensor:
         return self.module.atac_encoder(*x)

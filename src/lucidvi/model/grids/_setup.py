@@ -1,10 +1,8 @@
 """Registration of the data of GRIDS, and checks of every data set that a model is given later."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import pandas as pd
 from mudata import MuData
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
@@ -18,18 +16,18 @@ from lucidvi._validation import (
     check_values,
     obs_column,
 )
+from lucidvi.model._features import FeatureManager, FeaturesMixin
 from lucidvi.model.grids._constants import GRIDSKeys
+from lucidvi.model.grids._one_modality import completed
 
 _MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
 
-class SetupMixin:
+class SetupMixin(FeaturesMixin):
     """What a model knows of its data: two modalities, cell types and batches."""
 
     if TYPE_CHECKING:  # of the model's other bases
-        adata: MuData
         adata_manager: AnnDataManager
-        registry_: dict
         register_manager: ClassVar[Callable[[AnnDataManager], None]]
         _get_setup_method_args: ClassVar[Callable[..., dict]]
 
@@ -103,15 +101,11 @@ class SetupMixin:
             MuDataCategoricalObsField(GRIDSKeys.BATCH, batch_key, mod_key=None),
         ]
         logger.info("GRIDS reads accessibility as open (> 0) or closed.")
-        manager = AnnDataManager(
+        manager = FeatureManager(
             fields=fields,
             setup_method_args=setup_method_args,
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
-        if source := kwargs.get("source_registry"):
-            for key, modality in ((GRIDSKeys.RNA, rna), (GRIDSKeys.ATAC, atac)):
-                known = source["field_registries"][key]["state_registry"]["column_names"]
-                _check_features(modality, mdata[modality].var_names, known)
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
 
@@ -134,31 +128,15 @@ class SetupMixin:
         """Name of the modality registered under a key."""
         return self.adata_manager.data_registry[key]["mod_key"]
 
-    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
-        """Check features against those of the training, then register new data."""
-        adata = self.adata if adata is None else adata
-        if self.adata_manager is not None:
-            for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC):
-                modality = self._modality(key)
-                check_modality(adata, modality, "modalities")
-                known = self.adata_manager.get_state_registry(key)["column_names"]
-                _check_features(modality, adata[modality].var_names, known)
-            setup = self.registry_["setup_args"]
-            modalities = [self._modality(k) for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)]
-            _lift_obs(
-                adata, modalities, labels_key=setup["labels_key"], batch_key=setup["batch_key"]
-            )
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
-
-
-def _check_features(modality: str, given: pd.Index, known: Sequence[str]) -> None:
-    """Require the features that a model was set up with."""
-    if len(known) != len(given) or not np.array_equal(np.asarray(known), np.asarray(given)):
-        raise ValueError(
-            f"The features of modality {modality!r} differ from those the model was set up with "
-            f"({len(given)} given, {len(known)} expected, in the same order). "
-            "Use the same features, or set up and train a new model."
-        )
+    def _prepared(self, data: Any, say: bool) -> Any:
+        """Match the features of new data, and add what only training needs."""
+        if not isinstance(data, MuData):
+            raise TypeError(f"Expected a MuData object, got {type(data).__name__}.")
+        out = super()._prepared(completed(data, self.registry_), say)
+        setup = self.registry_["setup_args"]
+        modalities = [self._modality(k) for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)]
+        _lift_obs(out, modalities, labels_key=setup["labels_key"], batch_key=setup["batch_key"])
+        return out
 
 
 def _lift_obs(mdata: MuData, modalities: Sequence[str], **keys: str | None) -> None:

@@ -1,20 +1,24 @@
 """The stages of GRIDS training."""
 
 import copy
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
-import lightning.pytorch as pl
 import torch
 from scvi.module.base import LossOutput
+from scvi.train import TrainingPlan
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lucidvi.model._training import check_loss_kwargs
 from lucidvi.model.grids._module import GRIDSModule
 
 if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
 
 
-class GRIDSTrainingPlan(pl.LightningModule):
+class GRIDSTrainingPlan(TrainingPlan):
     """Both autoencoders first, then maps, cis term and discriminators with everything trainable.
 
     The two autoencoders share no parameter, so that training them side by side equals the paper's two stages. The
@@ -28,16 +32,25 @@ class GRIDSTrainingPlan(pl.LightningModule):
         Epochs of the autoencoder stages.
     paired
         Whether cells measured in both modalities supervise the translation.
-    lr, weight_decay
-        Of AdamW for all networks but the cis term and the discriminators.
+    optimizer, lr, weight_decay, eps, fused_optimizer, reduce_lr_on_plateau, lr_scheduler_metric
+        As in :class:`~scvi.train.TrainingPlan`, for all networks but the discriminators. The cis term has no weight
+        decay. The learning rate is reduced in the last stage only.
     lr_cis
-        Learning rate of the cis term, which has no weight decay.
+        Learning rate of the cis term.
     lr_discriminator, discriminator_every
         Learning rate of the discriminators, and the number of steps between their updates.
-    **loss_kwargs
-        Loss weights: ``reconstruction_weight``, ``type_weight``, ``adversarial_weight``, ``cycle_weight``,
-        ``cis_penalty``. The adversarial weight is 0.3 in the paper and 0 here: matching the mean prediction of each
-        cell type does the discriminators' work, and they were measured to cost accuracy, with and without pairing.
+    compile
+        Not supported.
+    **kwargs
+        Further arguments of :class:`~scvi.train.TrainingPlan`, and loss weights: ``reconstruction_weight``,
+        ``type_weight``, ``adversarial_weight``, ``cycle_weight``, ``cis_penalty``. The adversarial weight is 0.3 in the
+        paper and 0 here: matching the mean prediction of each cell type does the discriminators' work, and they were
+        measured to cost accuracy, with and without pairing.
+
+    Raises
+    ------
+    ValueError
+        The networks should be compiled.
     """
 
     def __init__(
@@ -46,24 +59,32 @@ class GRIDSTrainingPlan(pl.LightningModule):
         *,
         n_epochs_pretrain: int = 10,
         paired: bool = True,
+        optimizer: str = "AdamW",
         lr: float = 2e-3,
         weight_decay: float = 1e-2,
+        eps: float = 1e-8,
+        fused_optimizer: bool = False,
         lr_cis: float = 3e-2,
         lr_discriminator: float = 1e-4,
         discriminator_every: int = 5,
-        **loss_kwargs,
+        adversarial_weight: float = 0.0,
+        lr_scheduler_metric: str = "validation_score",
+        compile: bool = False,
+        **kwargs,
     ):
-        super().__init__()
-        self.module = module
+        if compile:
+            raise ValueError(
+                "GRIDS cannot be compiled, since every minibatch has its own number of open peaks. Leave compile out."
+            )
+        super().__init__(
+            module, optimizer=cast("Any", optimizer), lr=lr, weight_decay=weight_decay, eps=eps,
+            fused_optimizer=fused_optimizer, lr_scheduler_metric=cast("Any", lr_scheduler_metric),
+            paired=paired, adversarial_weight=adversarial_weight, **kwargs,
+        )  # fmt: skip
+        check_loss_kwargs(self, {"lr_cis", "lr_discriminator", "discriminator_every"})
         self.n_epochs_pretrain = n_epochs_pretrain
-        self.lr, self.weight_decay, self.lr_cis, self.lr_discriminator = (
-            lr,
-            weight_decay,
-            lr_cis,
-            lr_discriminator,
-        )
+        self.lr_cis, self.lr_discriminator = lr_cis, lr_discriminator
         self.discriminator_every = discriminator_every
-        self.loss_kwargs = {"paired": paired, "adversarial_weight": 0.0, **loss_kwargs}
         self.automatic_optimization = False
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
@@ -72,19 +93,28 @@ class GRIDSTrainingPlan(pl.LightningModule):
         """Whether the last stage has begun."""
         return self.current_epoch >= self.n_epochs_pretrain
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One optimizer for the networks, one for the discriminators."""
+    def _optimizer_creator_fn(self, optimizer_cls: Any) -> Callable[[Any], torch.optim.Optimizer]:
+        return super()._optimizer_creator_fn(partial(optimizer_cls, betas=(0.9, 0.99)))
+
+    def get_optimizer_creator(self) -> Callable[[Any], torch.optim.Optimizer]:
+        """Return what creates the optimizer of the networks."""
+        create = super().get_optimizer_creator()
+        return lambda _: create(self._parameter_groups())
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
         cis = list(self.module.cis.parameters()) if self.module.cis is not None else []
-        judges = list(self.module.discriminators.parameters())
-        special = {id(p) for p in cis + judges}
+        special = {id(p) for p in [*cis, *self.module.discriminators.parameters()]}
         rest = [p for p in self.module.parameters() if id(p) not in special]
-        groups = [{"params": rest, "weight_decay": self.weight_decay}]
+        groups: list[dict[str, Any]] = [{"params": rest}]
         if cis:
             groups.append({"params": cis, "lr": self.lr_cis, "weight_decay": 0.0})
-        return [
-            torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.99)),
-            torch.optim.Adam(judges, lr=self.lr_discriminator, betas=(0.5, 0.99)),
-        ]
+        return groups
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer for the networks, which may have a scheduler, and one for the discriminators."""
+        judges = self.module.discriminators.parameters()
+        judge = torch.optim.Adam(judges, lr=self.lr_discriminator, betas=(0.5, 0.99))
+        return [super().configure_optimizers(), {"optimizer": judge}]
 
     def _forward(self, tensors: dict[str, Tensor]) -> tuple[dict, LossOutput]:
         inferred, _, output = self.module(
@@ -97,10 +127,16 @@ class GRIDSTrainingPlan(pl.LightningModule):
         self.log(f"{stage}_loss", output.loss, prog_bar=stage == "train", **options)
         for name, value in output.extra_metrics.items():
             self.log(f"{name}_{stage}", value, **options)
+        parts = ("rna_reconstruction", "atac_reconstruction")
+        both = sum(output.extra_metrics[part] for part in parts)
+        for name in ("reconstruction_loss", "elbo"):  # an autoencoder has no divergence to add
+            self.log(f"{name}_{stage}", both, **options)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the networks, and now and then the discriminators."""
         batch = _without_single_cells(batch)
+        if not len(batch["rna_cell"]) and not len(batch["atac_cell"]):
+            return
         main, judge = cast("list[LightningOptimizer]", self.optimizers())
         inferred, output = self._forward(batch)
         main.zero_grad()
@@ -133,10 +169,14 @@ class GRIDSTrainingPlan(pl.LightningModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the best weights of the last stage."""
-        score = self.trainer.callback_metrics.get("validation_score")
+        """Keep the best weights of the last stage, and follow the score with the learning rate."""
+        metrics = self.trainer.callback_metrics
+        score = metrics.get("validation_score")
         if score is None or not self.translating:
             return
+        scheduler = self.lr_schedulers()
+        if scheduler is not None:
+            cast("ReduceLROnPlateau", scheduler).step(metrics[self.lr_scheduler_metric])
         if self.best is None or float(score) < self.best[0]:
             self.best = (float(score), copy.deepcopy(self.module.state_dict()))
 
@@ -147,6 +187,7 @@ class GRIDSTrainingPlan(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Put the best weights back."""
+        super().on_train_end()
         self.restore_best()
 
 

@@ -1,7 +1,7 @@
 """scARE: scVI with an encoder that is told which genes to listen to."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from scvi.model import SCVI
 
 from lucidvi._logging import logger
 from lucidvi._validation import check_not_view
+from lucidvi.model._features import QueryMixin, match_features
+from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
 from lucidvi.model.scare._feature_sets import (
     PER_CELL,
     FeatureSetField,
@@ -31,7 +33,7 @@ _PICKED_BY: dict[str | None, str] = {
 }
 
 
-class SCARE(AttributionMixin, SCVI):
+class SCARE(AttributionMixin, QueryMixin, SCVI):
     """Single-cell variational inference with an attribution loss, scARE :cite:p:`Inecik2023`.
 
     scVI whose encoder is steered towards feature sets: at every training step a number that summarises the latent mean
@@ -103,6 +105,8 @@ class SCARE(AttributionMixin, SCVI):
 
     _module_cls = SCAREModule
     _training_plan_cls = SCARETrainingPlan
+    _data_splitter_cls = WithoutLastCell
+    _train_runner_cls = ModelTrainRunner
 
     _model_summary_string: str
 
@@ -141,6 +145,18 @@ class SCARE(AttributionMixin, SCVI):
             f"feature sets: {f'in .{place}' if place else 'none'}{', minimal' if minimal else ''}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def _match(cls, data: Any, registry: dict, *, pad: bool = False, say: bool = True) -> Any:
+        """Bring data, and the cells' own sets in ``.obsm``, to the genes of the model."""
+        out = match_features(data, registry, pad=pad, say=say)
+        state = registered_sets(registry)
+        if out is not data and state is not None and state["place"] == "obsm":
+            table = data.obsm[state["key"]]
+            names = table.columns if isinstance(table, pd.DataFrame) else data.var_names
+            table = pd.DataFrame(np.asarray(table), index=data.obs_names, columns=names.astype(str))
+            out.obsm[state["key"]] = table.reindex(columns=out.var_names.astype(str), fill_value=0)
+        return out
 
     @classmethod
     def setup_anndata(

@@ -18,8 +18,10 @@ def set_statistics(
     train_idx: np.ndarray,
     feature_input: str,
     labels: np.ndarray,
+    *,
+    first: bool = True,
 ) -> None:
-    """Give a module the scaling of the features, and what describes them."""
+    """Give a module the scaling of the features, and what describes them; before the ``first`` training their bias."""
     counts, rng = module.counts, np.random.default_rng(0)
     mean, std = moments(x, train_idx, counts)
     n_input = module.feature_input.shape[1]
@@ -33,7 +35,7 @@ def set_statistics(
         buffer = getattr(module, name)
         buffer.copy_(torch.from_numpy(value).to(buffer))
     module.n_train.fill_(float(len(train_idx)))
-    if counts:  # start from the mean composition
+    if counts and first:  # start from the mean composition
         share = torch.from_numpy(np.log(np.expm1(mean) + 1e-2)).to(module.bias)
         module.bias.data.copy_(share - share.logsumexp(0))
 

@@ -1,32 +1,37 @@
 """siVAE: a VAE whose latent dimensions come with gene loadings."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import (
-    CategoricalObsField,
-    LayerField,
-    MuDataCategoricalObsField,
-    MuDataLayerField,
-)
-from scvi.dataloaders import DataSplitter
-from scvi.model.base import BaseModelClass, VAEMixin
-from scvi.train import TrainRunner
+from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin, VAEMixin
 
-from lucidvi._validation import check_integer, check_modality, check_not_view
-from lucidvi.model._matrix import check_matrix, check_scale
+from lucidvi._validation import check_integer
+from lucidvi.model._features import QueryMixin, saved_registry
+from lucidvi.model._matrix import check_scale
+from lucidvi.model._train_docs import document_train
+from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
+from lucidvi.model.sivae._counts import CountsMixin
 from lucidvi.model.sivae._feature_input import set_statistics
 from lucidvi.model.sivae._module import SIVAEModule
 from lucidvi.model.sivae._reading import ReadingMixin
-from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, epochs_of
+from lucidvi.model.sivae._setup import SetupMixin
+from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, SIVAETrainRunner, epochs_of
 
 
-class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
+class SIVAE(
+    SetupMixin,
+    ReadingMixin,
+    CountsMixin,
+    QueryMixin,
+    VAEMixin,
+    ArchesMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
+):
     """Interpretable variational autoencoder, siVAE :cite:p:`Choi2023`.
 
     A cell-wise and a feature-wise encoder-decoder: the value of feature ``f`` in cell ``c`` is explained by the product
@@ -71,7 +76,14 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
     (300, 300)
     >>> model.sample(10).shape
     (10, 300)
+    >>> query = lv.datasets.hub_network(n_cells=50)
+    >>> lv.model.SIVAE.load_query_data(query, model).get_latent_representation().shape
+    (50, 2)
     """
+
+    _training_plan_cls = SIVAETrainingPlan
+    _data_splitter_cls = SplitOnce
+    _train_runner_cls = SIVAETrainRunner
 
     def __init__(
         self,
@@ -103,8 +115,10 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if gamma is not None and gamma < 0:
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
-        choice = ", or use gene_likelihood='nb'"
-        check_scale(self._values(), gene_likelihood == "nb", self._feature_names(), choice)
+        if not self.adata_manager.of_trained_model:
+            choice = ", or use gene_likelihood='nb'"
+            check_scale(self._values(), gene_likelihood == "nb", self._feature_names(), choice)
+            n_feature_input = min(n_feature_input, n_features - 1, n_cells - 1)
         if gamma is None:
             gamma = 3.0 if n_latent >= 10 else 0.05
         self.gamma, self.feature_input = gamma, feature_input
@@ -113,7 +127,7 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
             n_latent=n_latent,
             n_batch=self.summary_stats["n_batch"],
             hidden=tuple(hidden),
-            n_feature_input=min(n_feature_input, n_features - 1, n_cells - 1),
+            n_feature_input=n_feature_input,
             gene_likelihood=gene_likelihood,
             linear=linear,
         )
@@ -123,121 +137,28 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        layer: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        **kwargs,
-    ) -> None:
-        """Register the data.
-
-        Parameters
-        ----------
-        adata
-            Cells x features: log-normalised values or counts, see ``gene_likelihood``; sparse or dense.
-        layer
-            Layer to use; ``None`` is ``.X``.
-        batch_key
-            Column of ``obs`` with the batch; the cell decoder is conditioned on it.
-        labels_key
-            Column of ``obs`` with the cell type; only used by ``feature_input="cells"``.
-        **kwargs
-            Passed on when a saved model is loaded.
-        """
-        if not isinstance(adata, AnnData):
-            raise TypeError(
-                f"Expected an AnnData object, got {type(adata).__name__}. Use setup_mudata for MuData."
-            )
-        check_not_view(adata)
-        arguments = cls._get_setup_method_args(
-            cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
-        )
-        check_matrix(adata, layer)
-        fields = [
-            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-        ]
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
-
-    @classmethod
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        layer: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        modalities: dict[str, str] | None = None,
-        **kwargs,
-    ) -> None:
-        """Register one modality.
-
-        Parameters
-        ----------
-        mdata
-            Object with the modality; batch and labels are read from that modality's ``obs``.
-        layer, batch_key, labels_key
-            As in :meth:`setup_anndata`.
-        modalities
-            Which modality, by default ``{"layer": "rna"}``.
-        **kwargs
-            Passed on when a saved model is loaded.
-
-        Examples
-        --------
-        >>> import lucidvi as lv
-        >>> import mudata
-        >>> mdata = mudata.MuData({"rna": lv.datasets.hub_network(n_cells=300)})
-        >>> lv.model.SIVAE.setup_mudata(mdata)
-        >>> lv.model.SIVAE(mdata, n_latent=2).module.n_features
-        300
-        """
-        arguments = cls._get_setup_method_args(
-            cls=cls, mdata=mdata, layer=layer, batch_key=batch_key, labels_key=labels_key,
-            modalities=modalities,
-        )  # fmt: skip
-        modality = (modalities or {}).get("layer", "rna")
-        check_not_view(mdata)
-        check_modality(mdata, modality, "layer")
-        check_matrix(mdata[modality], layer)
-        if len(mdata[modality]) < mdata.n_obs:
-            raise ValueError(
-                f"Modality {modality!r} lacks {mdata.n_obs - len(mdata[modality])} of {mdata.n_obs} cells. "
-                f"Pass mdata[{modality!r}] to setup_anndata."
-            )
-        options = {"mod_key": modality}
-        fields = [
-            MuDataLayerField(
-                REGISTRY_KEYS.X_KEY, layer, is_count_data=False, mod_required=True, **options
-            ),
-            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, **options),
-            MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, **options),
-        ]
-        manager = AnnDataManager(fields=fields, setup_method_args=arguments)
-        manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
-
     def _values(self) -> sp.spmatrix | np.ndarray:
         return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
 
+    @document_train
     def train(
         self,
         max_epochs: int | None = None,
-        *,
-        stages: tuple[float, float, float] = (0.4, 0.1, 0.5),
-        train_size: float = 0.9,
-        validation_size: float | None = None,
-        batch_size: int = 128,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
+        train_size: float | None = 0.9,
+        validation_size: float | None = None,
         shuffle_set_split: bool = True,
-        external_indexing: list[np.ndarray] | None = None,
-        plan_kwargs: dict | None = None,
+        load_sparse_tensor: bool = False,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_config: Any = None,
+        plan_kwargs: Any = None,
+        datamodule: None = None,
+        trainer_config: Any = None,
+        *,
+        stages: tuple[float, float, float] = (0.4, 0.1, 0.5),
         **trainer_kwargs,
     ) -> None:
         """Train the cell side, then the feature side, then both.
@@ -245,53 +166,68 @@ class SIVAE(ReadingMixin, VAEMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Epochs in all; by default fewer for larger data, between 20 and 300.
+            Number of epochs in all. By default fewer for larger data, between 20 and 300.
+        %(devices)s
+        train_size
+            Share of the cells to train on. The others enter neither the scaling nor the description of the features.
+        %(split)s
+        %(loading)s
+        early_stopping
+            Whether to stop when ``early_stopping_monitor``, by default ``"elbo_validation"``, no longer improves in the
+            validation cells. Only the joint stage can be cut short: ``early_stopping_warmup_epochs`` is at least the
+            number of validation checks before it.
+        %(kwargs)s
+        plan_kwargs
+            Arguments of :class:`~scvi.train.TrainingPlan`, and ``feature_batch_size``, the number of features that each
+            step of the last two stages looks at.
+        %(trainer)s
         stages
             Shares of the epochs spent on the cell side alone, the feature side alone, and both. ``(1, 0, 0)`` trains a
             plain VAE, which has no loadings.
-        train_size, validation_size
-            Shares of the cells. Held-out cells enter neither the scaling nor the description of the features.
-        batch_size
-            Cells per step.
-        accelerator, devices
-            As in :class:`~scvi.train.Trainer`.
-        shuffle_set_split, external_indexing
-            As in :class:`~scvi.dataloaders.DataSplitter`.
-        plan_kwargs
-            ``lr``, ``weight_decay``, ``feature_batch_size``, ``n_epochs_kl_warmup``.
-        **trainer_kwargs
-            Passed to :class:`~scvi.train.Trainer`, for example ``enable_progress_bar=False``.
         """
-        n_cells = self._validate_anndata().n_obs
+        n_cells = check_trainable(self, datamodule)
         if max_epochs is None:
             max_epochs = int(np.clip(600_000 / n_cells, 20, 300))
         n_epochs = epochs_of(stages, max_epochs)
-        splitter = DataSplitter(
-            self.adata_manager,
-            train_size=train_size,
-            validation_size=validation_size,
-            batch_size=batch_size,
-            shuffle_set_split=shuffle_set_split,
-            external_indexing=external_indexing,
-        )
-        splitter.setup()
-        splitter.external_indexing = [splitter.train_idx, splitter.val_idx, splitter.test_idx]
-        self._set_statistics(np.sort(splitter.train_idx))
-        plan = SIVAETrainingPlan(
-            self.module, n_epochs=n_epochs, **{"gamma": self.gamma, **(plan_kwargs or {})}
-        )
-        runner = TrainRunner(
-            self,
-            training_plan=plan,
-            data_splitter=splitter,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            **trainer_kwargs,
-        )
-        runner()
+        config = {"n_epochs": n_epochs, "gamma": self.gamma}
+        super().train(
+            max_epochs, accelerator, devices, train_size, validation_size, shuffle_set_split,
+            load_sparse_tensor, batch_size, early_stopping, datasplitter_kwargs,
+            with_defaults(plan_config, **config), plan_kwargs,
+            trainer_config=with_defaults(trainer_config), n_epochs=n_epochs, **trainer_kwargs,
+        )  # fmt: skip
 
     def _set_statistics(self, train_idx: np.ndarray) -> None:
         """Scaling and description of the features."""
         labels = self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel()
-        set_statistics(self.module, self._values(), train_idx, self.feature_input, labels)
+        first = not self.is_trained_
+        set_statistics(
+            self.module, self._values(), train_idx, self.feature_input, labels, first=first
+        )
+
+    @classmethod
+    def load_query_data(
+        cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
+    ) -> "SIVAE":
+        """Read new cells, also of new batches, with a trained model.
+
+        The encoder and the features hold nothing that belongs to a batch: latent positions and loadings are those of
+        the reference, without further training. The decoder gives new batches the mean effect of the known ones.
+
+        Parameters
+        ----------
+        adata
+            New cells. Features are matched by name; those that are missing are filled with 0.
+        reference_model
+            Trained model, or the folder where it was saved.
+        *args, **kwargs
+            As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+        """
+        saved = isinstance(reference_model, str)
+        model = super().load_query_data(adata, reference_model, *args, **kwargs)
+        registry = saved_registry(reference_model) if saved else reference_model.registry_
+        batches = (registry or {})["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+        model.module.add_batches(len(batches["categorical_mapping"]))
+        model._read_as_reference()
+        model.module.weight.requires_grad_(not model.module.joint)
+        return model

@@ -1,6 +1,6 @@
 """Networks and losses of siVAE."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +126,17 @@ class SIVAEModule(BaseModuleClass):
             z = torch.cat([z, batch.expand(*z.shape[:-1], -1)], dim=-1)
         return self.cell_decoder(z)
 
+    @torch.no_grad()
+    def add_batches(self, n_known: int) -> None:
+        """Give batches behind the known ones their mean effect; a single batch has none."""
+        decoder = self.cell_decoder
+        first = cast("nn.Linear", decoder[0] if isinstance(decoder, nn.Sequential) else decoder)
+        effect = first.weight[:, self.n_latent :]
+        if n_known == 1:
+            effect.zero_()
+        elif n_known < self.n_batch:
+            effect[:, n_known:] = effect[:, :n_known].mean(1, keepdim=True)
+
     # ---- features ------------------------------------------------------------------------------------------------
 
     def feature_posterior(self, features: Tensor | None = None) -> Normal:
@@ -144,6 +155,14 @@ class SIVAEModule(BaseModuleClass):
         if not self.joint:
             return self.weight if features is None else self.weight[features]
         return self.decode_features(self.feature_posterior(features).mean)
+
+    @torch.no_grad()
+    def release_weights(self) -> None:
+        """Return from the joint stage: the output weights that the features decode to become free parameters."""
+        if self.joint:
+            self.weight.copy_(self.feature_weights())
+            self.joint.fill_(False)
+            self.weight.requires_grad_(True)
 
     # ---- both ----------------------------------------------------------------------------------------------------
 
@@ -263,9 +282,18 @@ class SIVAEModule(BaseModuleClass):
         return loss.mean()
 
     @torch.inference_mode()
-    def sample(self, tensors: dict[str, Tensor], n_samples: int = 1) -> Tensor:
-        """Draw values of the cells in a minibatch from the posterior predictive."""
+    def sample(
+        self, tensors: dict[str, Tensor], n_samples: int = 1, generative_kwargs: dict | None = None
+    ) -> Tensor:
+        """Draw values of the cells in a minibatch from the posterior predictive.
+
+        Returns
+        -------
+        Tensor of shape ``(n_cells, n_features)``, or ``(n_cells, n_features, n_samples)`` for several samples.
+        """
         _, generative = self.forward(
-            tensors, inference_kwargs={"n_samples": n_samples}, compute_loss=False
-        )
-        return generative["px"].sample().cpu()
+            tensors, inference_kwargs={"n_samples": n_samples}, generative_kwargs=generative_kwargs,
+            compute_loss=False,
+        )  # fmt: skip
+        drawn = generative["px"].sample().cpu()
+        return drawn.permute(1, 2, 0) if n_samples > 1 else drawn

@@ -32,6 +32,7 @@ class ReadingMixin:
         _check_if_trained: Callable[..., None]
         _validate_anndata: Callable[..., AnnData | MuData]
         _make_data_loader: Callable[..., Any]
+        _drawn_expression: Callable[..., Any]
 
     def _feature_names(self) -> pd.Index:
         field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
@@ -187,10 +188,14 @@ class ReadingMixin:
         adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
         *,
-        transform_batch: str | None = None,
+        transform_batch: Any = None,
         gene_list: Sequence[str] | None = None,
         library_size: float = 1.0,
-        batch_size: int = 512,
+        n_samples: int | None = None,
+        n_samples_overall: int | None = None,
+        weights: Literal["uniform"] | None = None,
+        batch_size: int | None = 512,
+        return_mean: bool = True,
         return_numpy: bool = False,
     ) -> pd.DataFrame | np.ndarray:
         """Values as the model reconstructs them from the latent means.
@@ -207,6 +212,10 @@ class ReadingMixin:
             Features by name; all by default.
         library_size
             For ``"nb"``: total that a cell's values sum to. Ignored for ``"normal"``.
+        n_samples
+            For ``"nb"``: draw this many latent positions of each cell from its posterior instead of taking the mean.
+        n_samples_overall, weights, return_mean
+            With ``n_samples``, as in :meth:`scvi.model.SCVI.get_normalized_expression`.
         batch_size
             Cells at a time.
         return_numpy
@@ -218,6 +227,11 @@ class ReadingMixin:
         ``library_size``.
         """
         self._check_if_trained(warn=False)
+        if n_samples is not None or n_samples_overall is not None:
+            return self._drawn_expression(
+                adata, indices, transform_batch, gene_list, library_size, n_samples or 1, n_samples_overall,
+                weights, batch_size, return_mean, return_numpy,
+            )  # fmt: skip
         names = self._feature_names()
         if gene_list is not None:
             check_names(gene_list, names, "Feature")
@@ -230,7 +244,7 @@ class ReadingMixin:
             )
         batch = None if transform_batch is None else self._batch_code(transform_batch)
         out, module, at = np.empty((len(cells), len(chosen)), dtype=np.float32), self.module, 0
-        for _, mean in self._decoded(adata, indices, batch_size, batch):
+        for _, mean in self._decoded(adata, indices, batch_size or 512, batch):
             if module.counts:
                 mean = library_size * mean / mean.sum(1, keepdim=True)
             else:

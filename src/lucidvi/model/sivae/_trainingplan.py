@@ -1,21 +1,22 @@
 """The three stages of siVAE training."""
 
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from scvi.module.base import LossOutput
+from scvi.train import LoudEarlyStopping, TrainingPlan
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lucidvi.model._training import ModelTrainRunner, check_loss_kwargs
 from lucidvi.model.sivae._module import SIVAEModule
 
-if TYPE_CHECKING:
-    from lightning.pytorch.core.optimizer import LightningOptimizer
 
-
-class SIVAETrainingPlan(pl.LightningModule):
+class SIVAETrainingPlan(TrainingPlan):
     """A cell VAE with free output weights, then a feature VAE that learns these weights, then both.
+
+    Over the second half of all epochs the learning rate falls to a twentieth: steps that see some of the features are
+    noisy. With ``reduce_lr_on_plateau`` it falls by that rule alone, which starts anew with each stage.
 
     Parameters
     ----------
@@ -27,12 +28,11 @@ class SIVAETrainingPlan(pl.LightningModule):
         Weight of the interpretability term.
     feature_batch_size
         Features per step in the last two stages.
-    lr, weight_decay
-        Of Adam. Over the second half of all epochs the learning rate falls to a twentieth: steps that see some of the
-        features are noisy.
     n_epochs_kl_warmup
-        Epochs over which the weight of the Kullback-Leibler divergences grows from 0 to 1; by default half of the first
-        stage, or of all epochs where there is no first stage.
+        Epochs over which the weight of the Kullback-Leibler divergences grows; by default half of the first stage, or
+        of all epochs where there is no first stage.
+    n_steps_kl_warmup, eps, fused_optimizer, **kwargs
+        As in :class:`~scvi.train.TrainingPlan`.
     """
 
     def __init__(
@@ -42,19 +42,21 @@ class SIVAETrainingPlan(pl.LightningModule):
         n_epochs: tuple[int, int, int],
         gamma: float,
         feature_batch_size: int = 256,
-        lr: float = 1e-3,
-        weight_decay: float = 1e-6,
         n_epochs_kl_warmup: int | None = None,
+        n_steps_kl_warmup: int | None = None,
+        eps: float = 1e-8,
+        fused_optimizer: bool = False,
+        **kwargs,
     ):
-        super().__init__()
-        self.module = module
-        self.n_epochs = n_epochs
-        self.gamma = gamma
-        self.feature_batch_size = min(feature_batch_size, module.n_features)
-        self.lr, self.weight_decay = lr, weight_decay
-        if n_epochs_kl_warmup is None:
+        if n_epochs_kl_warmup is None and n_steps_kl_warmup is None:
             n_epochs_kl_warmup = (n_epochs[0] or sum(n_epochs)) // 2
-        self.n_epochs_kl_warmup = n_epochs_kl_warmup
+        super().__init__(
+            module, gamma=gamma, n_epochs_kl_warmup=n_epochs_kl_warmup, n_steps_kl_warmup=n_steps_kl_warmup,
+            eps=eps, fused_optimizer=fused_optimizer, **kwargs,
+        )  # fmt: skip
+        check_loss_kwargs(self, {"feature_batch_size"})
+        self.n_epochs = n_epochs
+        self.feature_batch_size = min(feature_batch_size, module.n_features)
 
     @property
     def stage(self) -> int:
@@ -63,21 +65,25 @@ class SIVAETrainingPlan(pl.LightningModule):
         return int(self.current_epoch >= first) + int(self.current_epoch >= first + second)
 
     @property
-    def kl_weight(self) -> float:
-        """Weight of the Kullback-Leibler divergences in this epoch."""
-        return min(1.0, (self.current_epoch + 1) / max(self.n_epochs_kl_warmup, 1))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam on everything; what a stage does not use has no gradient and stays."""
-        return torch.optim.Adam(
-            self.module.parameters(), lr=self.lr, weight_decay=self.weight_decay
-        )
+    def kl_weight(self) -> Tensor:
+        """Weight of the Kullback-Leibler divergences: above its minimum in the first epoch already."""
+        if self.n_epochs_kl_warmup is None:
+            return super().kl_weight
+        share = min(1.0, (self.current_epoch + 1) / max(self.n_epochs_kl_warmup, 1))
+        low, high = self.min_kl_weight, self.max_kl_weight
+        return torch.tensor(low + share * (high - low), device=self.device)
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate; hand the output weights over to the feature side when the joint stage begins."""
-        progress = self.current_epoch / sum(self.n_epochs)
-        for group in cast("LightningOptimizer", self.optimizers()).param_groups:
-            group["lr"] = self.lr * min(1.0, 1.95 - 1.9 * progress)
+        scheduler = self.lr_schedulers()
+        if scheduler is None:
+            progress = self.current_epoch / sum(self.n_epochs)
+            for group in cast("Any", self.optimizers()).param_groups:
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * min(1.0, 1.95 - 1.9 * progress)
+        elif self.stage == 1 or (self.stage == 2 and not self.module.joint):
+            cast("ReduceLROnPlateau", scheduler).best = float("inf")  # another loss from here on
+            cast("ReduceLROnPlateau", scheduler).num_bad_epochs = 0
         if self.stage == 2 and not self.module.joint:
             self.module.joint.fill_(True)
             self.module.weight.requires_grad_(False)
@@ -88,41 +94,52 @@ class SIVAETrainingPlan(pl.LightningModule):
         order = torch.randperm(self.module.n_features, device=self.device)
         return order[: self.feature_batch_size]
 
-    def _forward(self, batch: dict[str, Tensor], features: Tensor | None) -> LossOutput:
-        _, _, output = self.module(
-            batch,
-            generative_kwargs={"features": features},
-            loss_kwargs={
-                "features": features, "kl_weight": self.kl_weight, "gamma": self.gamma,
-            },
-        )  # fmt: skip
-        return output
-
-    def _log(self, output: LossOutput, stage: str) -> None:
-        options = {"on_step": False, "on_epoch": True, "batch_size": output.n_obs_minibatch}
-        self.log(f"{stage}_loss", output.loss, prog_bar=stage == "train", **options)
-        reconstruction, kl = output.reconstruction_loss_sum, output.kl_local_sum
-        self.log(f"reconstruction_loss_{stage}", reconstruction / output.n_obs_minibatch, **options)
-        self.log(f"kl_local_{stage}", kl / output.n_obs_minibatch, **options)
-        self.log(f"kl_global_{stage}", output.kl_global_sum, **options)
-        self.log(f"interpretability_{stage}", output.extra_metrics["interpretability"], **options)
+    def forward(self, *args, **kwargs) -> Any:
+        """Run the module, on the features that the loss looks at."""
+        features = kwargs["loss_kwargs"].get("features")
+        return super().forward(*args, generative_kwargs={"features": features}, **kwargs)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step of the current stage."""
+        """Take a step of the current stage."""
         features = self._draw_features() if self.stage else None
-        if self.stage == 1:
-            if features is None:
-                features = torch.arange(self.module.n_features, device=self.device)
-            loss = self.module.feature_loss(batch, features, self.gamma)
-            self.log("feature_loss_train", loss, on_step=False, on_epoch=True, batch_size=1)
-            return loss
-        output = self._forward(batch, features)
-        self._log(output, "train")
-        return output.loss
+        self.loss_kwargs["features"] = features
+        if self.stage != 1:
+            return super().training_step(batch, batch_idx)
+        self.loss_kwargs["kl_weight"] = self.kl_weight
+        if features is None:
+            features = torch.arange(self.module.n_features, device=self.device)
+        loss = self.module.feature_loss(batch, features, self.loss_kwargs["gamma"])
+        self.log("feature_loss_train", loss, on_step=False, on_epoch=True, batch_size=1)
+        return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the losses of held-out cells with all features."""
-        self._log(self._forward(batch, None), "validation")
+        self.loss_kwargs["features"] = None
+        super().validation_step(batch, batch_idx)
+
+
+class SIVAETrainRunner(ModelTrainRunner):
+    """Scale and describe the features by the training cells, then train.
+
+    Parameters
+    ----------
+    n_epochs
+        Epochs of each stage. Early stopping waits for the joint one: the losses of the others say nothing about it.
+    *args, **kwargs
+        As in :class:`~scvi.train.TrainRunner`.
+    """
+
+    def __init__(self, *args, n_epochs: tuple[int, int, int], **kwargs):
+        super().__init__(*args, **kwargs)
+        stopping = self.trainer.early_stopping_callback
+        if n_epochs[2] and isinstance(stopping, LoudEarlyStopping):
+            every = self.trainer.check_val_every_n_epoch or 1
+            stopping.warmup_epochs = max(stopping.warmup_epochs, sum(n_epochs[:2]) // every)
+
+    def prepare(self) -> None:
+        """Set the statistics; in a further training the cell side starts from the weights of the feature side."""
+        self.model._set_statistics(np.sort(self.data_splitter.train_idx))
+        self.model.module.release_weights()
 
 
 def epochs_of(stages: tuple[float, float, float], max_epochs: int) -> tuple[int, int, int]:

@@ -1,0 +1,126 @@
+"""Registration of the data of siVAE: an AnnData object, or one modality of a MuData object."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import (
+    CategoricalObsField,
+    LayerField,
+    MuDataCategoricalObsField,
+    MuDataLayerField,
+)
+
+from lucidvi._validation import check_modality, check_not_view
+from lucidvi.model._features import FeatureManager
+from lucidvi.model._matrix import check_matrix
+
+
+class SetupMixin:
+    """Set up a model of siVAE."""
+
+    if TYPE_CHECKING:  # of the model's other bases
+        register_manager: ClassVar[Callable[[AnnDataManager], None]]
+        _get_setup_method_args: ClassVar[Callable[..., dict]]
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the data.
+
+        Parameters
+        ----------
+        adata
+            Cells x features: log-normalised values or counts, see ``gene_likelihood``; sparse or dense.
+        layer
+            Layer to use; ``None`` is ``.X``.
+        batch_key
+            Column of ``obs`` with the batch; the cell decoder is conditioned on it.
+        labels_key
+            Column of ``obs`` with the cell type; only used by ``feature_input="cells"``.
+        **kwargs
+            Passed on when a saved model is loaded.
+        """
+        if not isinstance(adata, AnnData):
+            raise TypeError(
+                f"Expected an AnnData object, got {type(adata).__name__}. Use setup_mudata for MuData."
+            )
+        check_not_view(adata)
+        arguments = cls._get_setup_method_args(
+            cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
+        )
+        check_matrix(adata, layer)
+        fields = [
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+        ]
+        manager = FeatureManager(fields=fields, setup_method_args=arguments)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        modalities: dict[str, str] | None = None,
+        **kwargs,
+    ) -> None:
+        """Register one modality.
+
+        Parameters
+        ----------
+        mdata
+            Object with the modality; batch and labels are read from that modality's ``obs``.
+        layer, batch_key, labels_key
+            As in :meth:`setup_anndata`.
+        modalities
+            Which modality, by default ``{"layer": "rna"}``.
+        **kwargs
+            Passed on when a saved model is loaded.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> import mudata
+        >>> mdata = mudata.MuData({"rna": lv.datasets.hub_network(n_cells=300)})
+        >>> lv.model.SIVAE.setup_mudata(mdata)
+        >>> lv.model.SIVAE(mdata, n_latent=2).module.n_features
+        300
+        """
+        arguments = cls._get_setup_method_args(
+            cls=cls, mdata=mdata, layer=layer, batch_key=batch_key, labels_key=labels_key,
+            modalities=modalities,
+        )  # fmt: skip
+        modality = (modalities or {}).get("layer", "rna")
+        check_not_view(mdata)
+        check_modality(mdata, modality, "layer")
+        check_matrix(mdata[modality], layer)
+        if len(mdata[modality]) < mdata.n_obs:
+            raise ValueError(
+                f"Modality {modality!r} lacks {mdata.n_obs - len(mdata[modality])} of {mdata.n_obs} cells. "
+                f"Pass mdata[{modality!r}] to setup_anndata."
+            )
+        options = {"mod_key": modality}
+        fields = [
+            MuDataLayerField(
+                REGISTRY_KEYS.X_KEY, layer, is_count_data=False, mod_required=True, **options
+            ),
+            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, **options),
+            MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, **options),
+        ]
+        manager = FeatureManager(fields=fields, setup_method_args=arguments)
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
