@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,9 @@ def explain(name: str, folder: Path, out: Path) -> None:
     numbers = table["sets"].select_dtypes("number")
     found["sets"] = numbers[sorted(numbers)].to_numpy(float)
     for method in ("expected_gradients", "integrated_gradients"):
-        values = timed(f"attributions, {method}", lambda: lv.explain.attributions(
-            model, {target: names}, method=method, groupby=group, progress=False, copy=True))  # fmt: skip
+        values = timed(f"attributions, {method}", partial(
+            lv.explain.attributions, model, {target: names}, method=method, groupby=group,
+            progress=False, copy=True))  # fmt: skip
         found[method] = np.asarray(values.varm["attributions"])
     if name != "GRIDS":
         panel = timed("gene_panel", lambda: lv.explain.gene_panel(model, group, progress=False, copy=True))  # fmt: skip
@@ -95,7 +97,9 @@ def call(source: Path, *arguments: object) -> None:
     """Run this script on one of the two codes."""
     environment = os.environ | {"PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", __file__, *map(str, arguments)]
-    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
 
 
 def compare(first: dict, second: dict) -> tuple[bool, float]:

@@ -250,7 +250,7 @@ def RESOLVI():
     adata.obsm["X_spatial"] = adata.obsm["spatial"]
     scvi.external.RESOLVI.setup_anndata(adata, batch_key="batch", labels_key="labels")
     model = scvi.external.RESOLVI(adata, n_latent=3)
-    model.train(2, train_size=0.8, **QUIET)
+    model.train(2, **QUIET)
     return model
 
 

@@ -100,10 +100,10 @@ def test_bad_input(ace):
 
 
 def test_all_cells_in_training(ace):
-    held_out = ace.validation_indices
-    try:
-        ace.validation_indices = np.empty(0, dtype=int)
-        with pytest.raises(ValueError, match="held out"):
-            lv.explain.attribution_confidence(ace, progress=False)
-    finally:
-        ace.validation_indices = held_out
+    adata = ace.adata.copy()
+    key = ace.adata_manager.get_state_registry("labels").original_key
+    lv.model.ACE.setup_anndata(adata, labels_key=key)
+    model = lv.model.ACE(adata, n_latent=4, hidden=(16,))
+    model.train(1, train_size=1.0, enable_progress_bar=False)
+    with pytest.raises(ValueError, match="held out"):
+        lv.explain.attribution_confidence(model, progress=False)

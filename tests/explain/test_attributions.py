@@ -157,7 +157,9 @@ def test_sparse_and_dense_are_the_same(explain, fitted):
     )
     again = scvi.model.SCVI(dense, n_hidden=16, n_latent=4, encode_covariates=True)
     again.module.load_state_dict(model.module.state_dict())
-    again.is_trained_, again.train_indices_ = True, model.train_indices
+    again.is_trained_ = True
+    for part in ("train", "validation", "test"):
+        setattr(again, f"{part}_indices", getattr(model, f"{part}_indices"))
     second = lv.explain.attributions(again, "gene_2", per_cell=True, **CALL)
     np.testing.assert_allclose(
         first.layers["attributions"].toarray(), second.layers["attributions"].toarray(), atol=1e-6

@@ -156,10 +156,11 @@ def test_other_peaks(model):
     atac = model.adata["atac"]
     atac.var_names = [*atac.var_names[1:], "chr1:1-2"]
     with pytest.raises(
-        ValueError, match="Modality 'atac' lacks 1 of the 300 features of the model"
+        ValueError,
+        match="lack 1 of the 300 features of modality 'atac' that the model was set up with",
     ):
         explain(model)
-    with pytest.raises(ValueError, match="Modality 'atac' lacks 1 of the 300 features"):
+    with pytest.raises(ValueError, match="lack 1 of the 300 features of modality 'atac'"):
         lv.explain.cross_effect(model)
 
 

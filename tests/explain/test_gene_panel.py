@@ -299,7 +299,7 @@ def test_a_panel_moves_the_joint_position_of_several_modalities(fitted):
     std = rna.X.toarray()[function.train_cells].std(0)
     cells = np.intersect1d(np.flatnonzero(labels == group), held_out)
     tensors = function.minibatch(cells)
-    moved = function.values(tensors) + torch.from_numpy(rna.varm["gene_panel"][:, 0] * std)
+    moved = function.values(tensors) + torch.from_numpy(rna.varm["gene_panel"][:, 0] * std).float()
     moved = function.evaluate(moved, tensors, "latent").numpy()
     apart = np.stack([np.linalg.norm(moved - center, axis=1) for center in centers.values()])
     left = np.array(list(centers))[apart.argmin(0)] != group

@@ -210,10 +210,10 @@ def test_three_genes_stored_and_drawn(multivi, tmp_path):
         )
     np.testing.assert_array_equal(reread["atac"].varm[KEY], mdata["atac"].varm[KEY])
     for data in (reread, reread["atac"]):
-        lv.pl.subset_effects(data, genes[0], "type_1").figure.canvas.draw()
-        lv.pl.subset_before_after(data, genes[0], "type_1").figure.canvas.draw()
-        lv.pl.locus(data, genes[0], "type_1").figure.canvas.draw()
-        lv.pl.subset_summary(data).figure.canvas.draw()
+        lv.pl.subset_effects(data, genes[0], groups="type_1", show=False).figure.canvas.draw()
+        lv.pl.subset_before_after(data, genes[0], groups="type_1", show=False).figure.canvas.draw()
+        lv.pl.locus(data, genes[0], groups="type_1", show=False).figure.canvas.draw()
+        lv.pl.subset_summary(data, show=False).figure.canvas.draw()
     lv.explain.cross_effect(multivi)
     lv.explain.cross_effect(multivi, adata=reread)
     table = lv.get.cross_effect(reread)
@@ -244,15 +244,15 @@ def test_other_models_are_stored_and_drawn(fitted, name, target, stored, tmp_pat
         pd.testing.assert_frame_equal(
             reread.uns[KEY][table], out.uns[KEY][table], check_dtype=False, check_categorical=False
         )
-    drawn = lv.pl.subset_effects(reread, stored[0], "batch_1")
+    drawn = lv.pl.subset_effects(reread, stored[0], groups="batch_1", show=False)
     drawn.figure.canvas.draw()
     of = {"PEAKVI": "latent position", "SCANVI": "predicted probability"}
     expected = of.get(name, "predicted expression")
     assert expected in drawn.get_ylabel()
     assert expected in drawn.get_title("left")
     assert drawn.get_xlabel() == f"{'Peak' if name == 'PEAKVI' else 'Gene'}s by rank"
-    lv.pl.subset_before_after(reread).figure.canvas.draw()
-    lv.pl.subset_summary(reread).figure.canvas.draw()
+    lv.pl.subset_before_after(reread, show=False).figure.canvas.draw()
+    lv.pl.subset_summary(reread, show=False).figure.canvas.draw()
     lv.explain.cross_effect(model, adata=reread)
     table = lv.get.cross_effect(reread)
     latent = isinstance(target, dict)

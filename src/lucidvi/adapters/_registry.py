@@ -14,9 +14,9 @@ from scvi.model.base import (
     BaseMudataMinifiedModeModelClass,
 )
 
-from lucidvi._logging import logger
 from lucidvi.adapters._base import Adapter
-from lucidvi.model._split import remember_split, trained_here
+from lucidvi.model._features import match_features
+from lucidvi.model._split import keep_split
 
 _AGREEMENT = (
     1e-3  # of a subclass's latent positions with its own public method, as a share of their size
@@ -143,53 +143,18 @@ def adapter(
     )
     if adata is None and can_be_minified and model.minified_data_type is not None:
         raise ValueError("The model's data are minified, but explanations need the counts. Load the full data, or pass it as adata=.")  # fmt: skip
-    if trained_here(model):  # so that the split is saved with the model, by the names of the cells
-        remember_split(model)
+    keep_split(model)
     data = model.adata if adata is None else adata
     found = cls(
-        model, data, model._validate_anndata(_aligned(model, data)), modality, transform_batch
+        model,
+        data,
+        model._validate_anndata(match_features(data, model.registry_)),
+        modality,
+        transform_batch,
     )
     if type(model) not in _classes:
         _check_agreement(found)
     return found
-
-
-def _aligned(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuData:
-    """Return the data with the features of the model in its order, found by name."""
-    fields = model.registry_["field_registries"].values()
-    wanted: dict[str | None, pd.Index] = {}
-    for field in fields:
-        place, state = field["data_registry"], field["state_registry"]
-        if place.get("attr_name") in ("X", "layers") and "column_names" in state:
-            wanted[place.get("mod_key")] = pd.Index(np.asarray(state["column_names"]).astype(str))
-    if isinstance(data, AnnData):
-        return _in_order(data, wanted.get(None), "The data")
-    if set(wanted) - {None} - set(data.mod):
-        lost = sorted(map(str, set(wanted) - {None} - set(data.mod)))
-        raise ValueError(f"The MuData lacks modalities {lost} that the model reads. It has: {list(data.mod)}.")  # fmt: skip
-    parts = {m: _in_order(part, wanted.get(m), f"Modality {m!r}") for m, part in data.mod.items()}
-    if all(parts[m] is data.mod[m] for m in parts):
-        return data
-    other = MuData(parts)
-    other.obs = data.obs.copy()
-    return other
-
-
-def _in_order(data: AnnData, names: pd.Index | None, what: str) -> AnnData:
-    if names is None or np.array_equal(data.var_names, names):
-        return data
-    lost = names.difference(data.var_names)
-    if len(lost) or not data.var_names.is_unique:
-        raise ValueError(
-            f"{what} lacks {len(lost)} of the {len(names)} features of the model, such as {lost[:3].tolist()}. Pass data with "
-            "the features that the model was trained on; their order does not matter."
-            if len(lost)
-            else f"{what} has repeated feature names. Call var_names_make_unique()."
-        )
-    logger.info(
-        "%s has the features of the model in another order; they are matched by name.", what
-    )
-    return data[:, names].copy()
 
 
 @torch.no_grad()

@@ -63,6 +63,13 @@ def remember_split(model: "BaseModelClass") -> None:
     model.split_ = _hashed(model)
 
 
+def keep_split(model: "BaseModelClass") -> None:
+    """Remember the split of a model that scvi-tools alone has trained, or trained again, in this process."""
+    stored = getattr(model, "split_", None)
+    if trained_here(model) and (stored is None or stored["positions"] != _hash_positions(model)):
+        remember_split(model)
+
+
 def split_of(model: "BaseModelClass", adata: Data | None = None) -> Split:
     """Tell which cells a model was trained on.
 
@@ -87,9 +94,8 @@ def split_of(model: "BaseModelClass", adata: Data | None = None) -> Split:
     data = model.adata if adata is None else adata
     if data is None:
         raise ValueError("The model has no data. Pass adata.")
+    keep_split(model)
     stored = getattr(model, "split_", None)
-    if trained_here(model) and (stored is None or stored["positions"] != _hash_positions(model)):
-        stored = _hashed(model)  # trained, or trained again, by scvi-tools alone
     if stored is not None:
         train, validation = _found(data, model.registry_, stored)
         return Split(train, ~train, validation, known=True)
