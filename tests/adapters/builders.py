@@ -72,6 +72,12 @@ def SCVI_covariates():
 
 
 @builder
+def SCVI_labels():
+    setup = {"batch_key": "batch", "labels_key": "labels", "continuous_covariate_keys": ["age"]}
+    return plain(scvi.model.SCVI, counts(), setup, n_hidden=16)
+
+
+@builder
 def SCVI_batch_embedding():
     options = {"batch_representation": "embedding", "encode_covariates": True}
     return plain(scvi.model.SCVI, counts(), n_hidden=16, **options)

@@ -131,6 +131,7 @@ def joined(first, second):
     for column in [c for c in second.obs if not c.startswith("_")]:
         values = pd.concat([first.obs[column], second.obs[column]])
         out.obs[column] = values.reindex(out.obs_names).astype(second.obs[column].dtype)
+    out.obs["_indices"] = np.arange(out.n_obs)  # as MULTIVI.setup_mudata counts cells
     return out
 
 

@@ -217,6 +217,8 @@ class Adapter(ABC):
         Names of the inputs and outputs for the table of :func:`lucidvi.adapters.supported`.
     empty_is_unmeasured
         Whether a cell without any of the features counts as one whose modality was not measured.
+    draws
+        Whether the networks draw random numbers on the way, which must not be missing from what the user draws.
     input, features
         What is explained, and the names of its features.
 
@@ -238,8 +240,10 @@ class Adapter(ABC):
     reads: ClassVar[tuple[str, ...]] = ("genes",)
     gives: ClassVar[tuple[str, ...]] = ("latent", "expression")
     empty_is_unmeasured: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
     loader_options: ClassVar[Mapping[str, object]] = {}
     batch_key: ClassVar[str] = REGISTRY_KEYS.BATCH_KEY
+    from_dataloader: bool = False  # then the cells are nowhere else
 
     def __init__(
         self,
@@ -351,9 +355,8 @@ class Adapter(ABC):
 
     @property
     def train_cells(self) -> np.ndarray:
-        """Positions of the cells that trained the model; all if none of them did."""
-        train = np.flatnonzero(self.split.train)
-        return train if len(train) else np.arange(len(self.cells))
+        """Positions of the cells that trained the model, in the order of the training; all if none of them did."""
+        return self.split.order if len(self.split.order) else np.arange(len(self.cells))
 
     @property
     def held_out_cells(self) -> np.ndarray:
@@ -477,9 +480,14 @@ class Adapter(ABC):
 
     def evaluate(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return all outputs of a kind, shape ``(n, n_outputs)``."""
+        if not self.draws:
+            return self._evaluate(x, tensors, kind)
         with unmoved_random_state(x.device):
-            z = self.position(x, tensors, kind)
-        return z if kind == "latent" else self.decoded(z, tensors, kind)
+            return self._evaluate(x, tensors, kind)
+
+    def _evaluate(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
+        z = self.position(x, tensors, kind)
+        return z if kind == "latent" else self.decode(z, self.in_batch(tensors), kind)
 
     def decoded(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return all outputs of a kind for latent positions, in the batch that cells are decoded as."""
@@ -552,7 +560,13 @@ def frozen(module: nn.Module, instead: Mapping[int, nn.Module] | None = None) ->
 
 @contextmanager
 def unmoved_random_state(device: torch.device) -> Iterator[None]:
-    """Let what is drawn inside have no effect on what is drawn outside."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    """Let what torch draws inside have no effect on what it draws outside."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    states = [generator.get_state() for generator in generators]
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -151,6 +151,7 @@ class FirstLayer(Cut):
         }
         instead |= {id(layer): _Nothing(layer.out_features) for layer in unused}
         self._rest = self._whole.with_module(frozen(adapter.module, instead))
+        self._given = [m for m in instead.values() if isinstance(m, _Given)]
         slope = torch.as_tensor(adapter.input.scale.slope, device=x.device)
         weights = []
         for layer, (place, feature) in zip(self._layers, self._columns, strict=True):
@@ -216,9 +217,8 @@ class FirstLayer(Cut):
 
     def _run(self, h: Tensor, own: Tensors, x: Tensor) -> Tensor:
         own = dict(own)
-        given = [m for m in self._rest.module.modules() if isinstance(m, _Given)]
         parts = h.split(self._widths, 1)
-        for layer in given:
+        for layer in self._given:
             layer.here.value = parts[layer.place] + own.pop(f"offset {layer.place}")
         return self._rest.evaluate(x, own, self.kind)
 

@@ -1,5 +1,6 @@
 """Which model is explained through which adapter."""
 
+from collections.abc import Iterable
 from functools import singledispatch
 from inspect import isabstract
 
@@ -15,6 +16,7 @@ from scvi.model.base import (
 )
 
 from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._dataloader import collected
 from lucidvi.model._features import match_features
 from lucidvi.model._split import keep_split
 
@@ -89,6 +91,7 @@ def adapter(
     model: BaseModelClass,
     adata: AnnData | MuData | None = None,
     *,
+    dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
     modality: str | None = None,
     transform_batch: str | None = None,
 ) -> Adapter:
@@ -100,6 +103,8 @@ def adapter(
         Trained model.
     adata
         Cells to explain, with the features of the model; by default the model's own data.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them.
     modality
         Modality of a MuData, or layer, whose features are explained; by default the first the model reads.
     transform_batch
@@ -132,9 +137,14 @@ def adapter(
     cls = _adapter_class(model)
     if not model.is_trained:
         raise RuntimeError("The model is not trained. Call model.train() first.")
+    if dataloader is not None:
+        if adata is not None:
+            raise ValueError("Both adata and dataloader were given. Pass one of them.")
+        adata = collected(model, dataloader)
     if adata is None and model.adata is None:
         raise ValueError(
-            f"This {type(model).__name__} was loaded or trained without data. Pass the cells to explain as adata=."
+            f"This {type(model).__name__} was loaded or trained without data. Pass the cells to explain as adata= or "
+            "dataloader=."
         )
     if adata is not None and not isinstance(adata, AnnData | MuData):
         raise TypeError(f"adata is of type {type(adata).__name__}. Pass an AnnData or MuData.")
@@ -145,16 +155,25 @@ def adapter(
         raise ValueError("The model's data are minified, but explanations need the counts. Load the full data, or pass it as adata=.")  # fmt: skip
     keep_split(model)
     data = model.adata if adata is None else adata
-    found = cls(
-        model,
-        data,
-        model._validate_anndata(match_features(data, model.registry_)),
-        modality,
-        transform_batch,
-    )
+    registered = _registered(model, match_features(data, model.registry_))
+    found = cls(model, data, registered, modality, transform_batch)
+    found.from_dataloader = dataloader is not None
     if type(model) not in _classes:
         _check_agreement(found)
     return found
+
+
+def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuData:
+    """Register data with a model; say what they lack of what the model was set up with."""
+    state = np.random.get_state()  # scvi-tools checks some cells that it draws  # noqa: NPY002
+    try:
+        return model._validate_anndata(data)
+    except KeyError as error:
+        raise KeyError(
+            f"The data lack what this {type(model).__name__} was set up with: {error.args[0]}"
+        ) from error
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @torch.no_grad()

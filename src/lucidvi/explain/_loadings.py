@@ -1,6 +1,6 @@
 """Loadings of the latent dimensions of any VAE, under one layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import numpy as np
@@ -26,6 +26,7 @@ def loadings(
     modality: str | None = None,
     n_cells: int = 1000,
     adata: AnnData | MuData | None = None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
     key_added: str = Key.LOADINGS,
     copy: bool = False,
@@ -49,6 +50,9 @@ def loadings(
         Training cells the derivative is averaged over, drawn at random.
     adata
         Cells to average over instead of the model's data, with the same features.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
+        AnnData, which is returned with the result.
     seed
         Seed of that draw.
     key_added
@@ -84,7 +88,7 @@ def loadings(
     (300, 2)
     """
     check_integer(n_cells, 1, "n_cells")
-    function = adapter(model, adata, modality=modality)
+    function = adapter(model, adata, dataloader=dataloader, modality=modality)
     data, store = opened(function, copy)
     own = None if derivative else function.loadings()
     params: dict[str, str | int] = {"model": function.model_name}
@@ -98,7 +102,7 @@ def loadings(
         params |= {"kind": "mean decoder derivative", "n_cells": len(cells)}
     values = placed(table.to_numpy(np.float32), table.index.astype(str), store, fill=np.nan)
     write(store, key_added, {"params": params}, varm={key_added: values})
-    return data if copy else None
+    return data if copy or function.from_dataloader else None
 
 
 def decoder(function: Adapter, cells: np.ndarray) -> tuple[Tensor, Decode]:

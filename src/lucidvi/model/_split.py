@@ -29,6 +29,8 @@ class Split:
         Whether it was not: validation and test cells, and cells that the model has never seen.
     validation
         Whether it is one of the validation cells, which may have decided when training stopped.
+    order
+        Positions of the training cells, in the order of the training.
     known
         Whether this is known by the names of the cells, or because the model was trained in this process. Otherwise
         the model has positions only, and the data may be others.
@@ -37,6 +39,7 @@ class Split:
     train: np.ndarray
     held_out: np.ndarray
     validation: np.ndarray
+    order: np.ndarray
     known: bool
 
 
@@ -97,14 +100,18 @@ def split_of(model: "BaseModelClass", adata: Data | None = None) -> Split:
     keep_split(model)
     stored = getattr(model, "split_", None)
     if stored is not None:
-        train, validation = _found(data, model.registry_, stored)
-        return Split(train, ~train, validation, known=True)
+        codes = _found(data, model.registry_, stored)
+        train = np.isin(codes, stored["train"])
+        validation = np.isin(codes, stored["validation"]) & ~train
+        return Split(
+            train, ~train, validation, _in_order(codes, train, stored["train"]), known=True
+        )
     train, positions = np.ones(data.n_obs, dtype=bool), _positions(model)
-    validation = ~train
+    validation, order = ~train, np.flatnonzero(train)
     if sum(map(len, positions)) == data.n_obs and np.concatenate(positions).max() < data.n_obs:
         train = np.isin(np.arange(data.n_obs), positions[0])
-        validation = np.isin(np.arange(data.n_obs), positions[1])
-    return Split(train, ~train, validation, known=False)
+        validation, order = np.isin(np.arange(data.n_obs), positions[1]), positions[0]
+    return Split(train, ~train, validation, order, known=False)
 
 
 def _positions(model: "BaseModelClass") -> list[np.ndarray]:
@@ -139,14 +146,21 @@ def _hash_positions(model: "BaseModelClass") -> np.uint64:
     return (hash_array(np.concatenate(parts)) * place).sum(dtype=np.uint64)
 
 
-def _found(data: Data, registry: dict, stored: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Whether cells are among the training and validation cells, by their names, or by names and values."""
+def _found(data: Data, registry: dict, stored: dict[str, np.ndarray]) -> np.ndarray:
+    """Codes of cells: hashes of their names, with their values where a name is not known or occurred more than once."""
     codes = _codes(data)
     seen = np.isin(codes, np.concatenate([stored[part] for part in PARTS]))
-    others = np.flatnonzero(~seen)  # foreign, or a name that occurred more than once
+    others = np.flatnonzero(~seen)
     codes[others] = _mixed(data, registry, others)
-    train = np.isin(codes, stored["train"])
-    return train, np.isin(codes, stored["validation"]) & ~train
+    return codes
+
+
+def _in_order(codes: np.ndarray, train: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Positions of the training cells in the order of the training, however often they occur."""
+    at = np.flatnonzero(train)
+    place = pd.Series(np.arange(len(stored)), index=stored)
+    place = place[~place.index.duplicated()].reindex(codes[at])
+    return at[np.argsort(place.to_numpy(), kind="stable")]
 
 
 def _hash_names(names: pd.Index) -> np.ndarray:

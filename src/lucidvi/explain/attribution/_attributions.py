@@ -1,6 +1,6 @@
 """Which features make a model say what it says of a cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
@@ -44,6 +45,7 @@ def attributions(
     per_cell: bool = False,
     batch_size: int = 128,
     adata: AnnData | MuData | None = None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
     key_added: str = Key.ATTRIBUTIONS,
     copy: bool = False,
@@ -100,6 +102,9 @@ def attributions(
         Cells at a time; only random noise depends on it.
     adata
         Cells to explain instead of the model's data, with the same features.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
+        AnnData, which is returned with the result.
     seed
         Seed of all draws.
     key_added
@@ -146,7 +151,9 @@ def attributions(
     (100, 6)
     """
     check_options(method, baseline, {"n_draws": n_draws, "n_references": n_references, "batch_size": batch_size})  # fmt: skip
-    function = adapter(model, adata, modality=modality, transform_batch=transform_batch)
+    function = adapter(
+        model, adata, dataloader=dataloader, modality=modality, transform_batch=transform_batch
+    )
     chosen = function.target(target)
     start = baseline_of(function, chosen.kind, baseline, [method])
     if per_cell and len(chosen.names) > 1:
@@ -182,7 +189,7 @@ def attributions(
         own = np.concatenate(list(cells.values()))
         layers[key_added] = _layer(sp.vstack([f.layer for f in found]), own, function, store)
     write(store, key_added, {"params": params, "columns": pd.DataFrame(rows)}, varm=means, layers=layers)  # fmt: skip
-    return data if copy else None
+    return data if copy or function.from_dataloader else None
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Whether attributions are faithful to the model: curves, a model with random weights, stability, completeness."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ def faithfulness(
     n_bootstrap: int = 50,
     n_top: int = 50,
     adata: AnnData | MuData | None = None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
     key_added: str = Key.FAITHFULNESS,
     copy: bool = False,
@@ -84,6 +85,9 @@ def faithfulness(
         Number of features that count as the top; at most half of all.
     adata
         Cells to explain instead of the model's data, with the same features.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
+        AnnData, which is returned with the result.
     seed
         Seed of all draws.
     key_added
@@ -135,7 +139,9 @@ def faithfulness(
         check_options(method, baseline, sizes)
     for argument, value, least in (("n_null", n_null, 0), ("n_models", n_models, 0), ("n_bootstrap", n_bootstrap, 0)):  # fmt: skip
         check_integer(value, least, argument)
-    function = adapter(model, adata, modality=modality, transform_batch=transform_batch)
+    function = adapter(
+        model, adata, dataloader=dataloader, modality=modality, transform_batch=transform_batch
+    )
     chosen = function.target(target)
     if len(chosen.names) != 1:
         raise ValueError(f"target={target!r} has {len(chosen.names)} outputs. Ask for one at a time, with key_added.")  # fmt: skip
@@ -190,7 +196,7 @@ def faithfulness(
         "summary": pd.DataFrame(summary).reindex(columns=columns),
     }
     write(store, key_added, {"params": params} | tables)
-    return data if copy else None
+    return data if copy or function.from_dataloader else None
 
 
 def _rows(table: pd.DataFrame, prefix: str, name: dict[str, str]) -> list[dict[str, object]]:

@@ -1,6 +1,6 @@
 """Small signed gene panels that turn one group of cells into another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
@@ -45,6 +46,7 @@ def gene_panel(
     n_null: int = 20,
     n_bootstrap: int = 0,
     adata: AnnData | MuData | None = None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
     key_added: str = Key.GENE_PANEL,
     copy: bool = False,
@@ -102,6 +104,9 @@ def gene_panel(
         Repetitions on resampled cells, for the selection frequency of each gene.
     adata
         Cells to explain instead of the model's data, with the same features.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
+        AnnData, which is returned with the result.
     seed
         Seed of all draws.
     key_added
@@ -164,7 +169,7 @@ def gene_panel(
         )
     if per_cell and n_bootstrap:
         raise ValueError(f"n_bootstrap={n_bootstrap} and per_cell=True exclude each other: resampling cells changes nothing.")  # fmt: skip
-    function = adapter_for_panels(model, adata, modality)
+    function = adapter_for_panels(model, adata, modality, dataloader)
     names = function.features
     usable = names.isin(_usable(names, include, exclude, n_genes))
     labels = labels_of_cells(function, groupby)
@@ -222,7 +227,7 @@ def gene_panel(
         store, key_added, result, varm={key_added: placed(delta.T, names, store)}, layers=layers,
         obs=_groups_for_scanpy(data, store, groupby),
     )  # fmt: skip
-    return data if copy else None
+    return data if copy or function.from_dataloader else None
 
 
 def _usable(names: pd.Index, include: Sequence[str] | None, exclude: Sequence[str], n_genes: int | None) -> list[str]:  # fmt: skip

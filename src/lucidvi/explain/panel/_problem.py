@@ -1,5 +1,6 @@
 """What a gene panel is computed from: checked arguments, cells of each group, and the problem to solve."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -139,13 +140,18 @@ class PanelInput:
         return weight @ self.mean[others]
 
 
-def adapter_for_panels(model: Any, adata: AnnData | MuData | None, modality: str | None) -> Adapter:
+def adapter_for_panels(
+    model: Any,
+    adata: AnnData | MuData | None,
+    modality: str | None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
+) -> Adapter:
     """Return the adapter of a model; of several modalities, genes are explained unless another is named."""
-    found = adapter(model, adata, modality=modality)
+    found = adapter(model, adata, dataloader=dataloader, modality=modality)
     if modality is None and found.input.kind != "genes":
         genes = [name for name, given in found.inputs().items() if given.kind == "genes"]
         if genes:
-            return adapter(model, adata, modality=genes[0])
+            return adapter(model, adata, dataloader=dataloader, modality=genes[0])
     return found
 
 

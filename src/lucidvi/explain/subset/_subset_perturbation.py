@@ -1,6 +1,6 @@
 """Search and report the set of features that, masked together, switches a gene or another output off."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -9,6 +9,7 @@ from anndata import AnnData
 from joblib import Parallel, delayed
 from mudata import MuData
 from scvi.model.base import BaseModelClass
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
@@ -62,6 +63,7 @@ def subset_perturbation(
     n_null: int = 100,
     n_jobs: int = 1,
     adata: AnnData | MuData | None = None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
     key_added: str = Key.SUBSET_PERTURBATION,
     overwrite: bool = False,
@@ -124,6 +126,9 @@ def subset_perturbation(
         Pairs explained at the same time, through joblib (and its backends, such as dask or ray).
     adata
         Cells to explain instead of the model's data.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
+        AnnData, which is returned with the result.
     seed
         Seed of random starts and random sets.
     key_added
@@ -197,7 +202,7 @@ def subset_perturbation(
         "min_openness": min_openness, "n_null": n_null,
     }  # fmt: skip
     check_settings(settings)
-    function = adapter_for_sets(model, adata, modality)
+    function = adapter_for_sets(model, adata, modality, dataloader)
     kind, chosen = function.parse(target)
     population = Population(function, kind)
     check_direction(population, function.input.kind, direction)
@@ -226,7 +231,7 @@ def subset_perturbation(
     finally:  # pairs that are done are kept when the rest is interrupted
         if known:
             _store(store, key_added, params, known)
-    return data if copy else None
+    return data if copy or function.from_dataloader else None
 
 
 def _genes(function: Adapter, population: Population, data: AnnData | MuData) -> AnnData | None:

@@ -15,6 +15,7 @@ class ACEAdapter(Adapter):
     """The embedding of ACE, and the logits of its groups."""
 
     gives = ("latent", "label")
+    draws = False
 
     def inputs(self) -> dict[str | None, Input]:
         """Return the genes, as registered; the first layer reads their standard scores."""

@@ -32,6 +32,7 @@ class GRIDSAdapter(Adapter):
 
     reads = ("peaks", "genes")
     gives = ("latent", "expression from peaks", "accessibility from genes")
+    draws = False
 
     def inputs(self) -> dict[str | None, Input]:
         """Return the peaks, open or closed, and log-normalised expression."""
@@ -72,7 +73,8 @@ class GRIDSAdapter(Adapter):
         """Which rows trained the model; validation cells chose its weights and are not held out."""
         found, rows = split_of(self.model, self.data), self.cell_of_row
         held_out = (found.held_out & ~found.validation)[rows]
-        return Split(found.train[rows], held_out, found.validation[rows], found.known)
+        train = found.train[rows]
+        return Split(train, held_out, found.validation[rows], np.flatnonzero(train), found.known)
 
     def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
         """Return values and batch of rows of the explained modality."""

@@ -18,6 +18,8 @@ X = REGISTRY_KEYS.X_KEY
 class SIVAEAdapter(Adapter):
     """The cell side of siVAE: latent positions and expected values, counts as shares of the cell."""
 
+    draws = False
+
     def inputs(self) -> dict[str | None, Input]:
         """Return the features; the first layer reads their standard scores."""
         modality = self.modality_of(X)
