@@ -3,8 +3,8 @@
 Claims. Integrated gradients of a SCANVI label by ``predict(ig_interpretability=True)`` are ours, gene by gene, once both read
 ``log1p`` of counts and explain the probability; as they are, theirs are of the logit along a path in counts, both add up to
 the change of what they explain, and their first genes matter as much. ``DRVI``'s effects of a dimension rank genes as
-``lv.explain.loadings`` does. ``VIVS`` and ``lv.explain.attribution_confidence`` both keep false discoveries below the level
-on a simulation whose truth is known. ``shap_predict`` is run where ``shap`` is installed.
+``lv.explain.loadings`` does. Asked besides: do ``VIVS`` and ``lv.explain.attribution_confidence`` keep false discoveries
+below the level on a simulation whose truth is known? ``shap_predict`` is run where ``shap`` is installed.
 
 A label's cells are those that the model calls so. Genes are compared by the fall of the label's probability when the 20
 genes of the largest mean attribution are set to 0. Kang PBMC where the data folder has it, else simulated counts; each
