@@ -191,6 +191,11 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
                 "Seconds and memory of attributions, next to captum.",
                 "simulated",
                 "attribution_cost", read.flat),
+        Section("scvi_tools_own", "What scvi-tools offers itself",
+                "Integrated gradients of SCANVI, effects of DRVI's dimensions and VIVS on the same models and cells"
+                " as ours: numbers, seconds and memory.",
+                KANG + "; VIVS: simulated",
+                "scvi_tools_own", read.flat),
         Section("knockoff_fdr", "False discoveries",
                 "Share of false discoveries among selected features.",
                 "simulated",

@@ -4,13 +4,13 @@ import mudata
 import numpy as np
 import pandas as pd
 from _baselines import fimap, saliency, smoothgrad
-from lucidvi.explain._evaluate_set import Evaluator, matched_random_sets
-from lucidvi.explain._subset_perturbation import search_problem
-from lucidvi.explain._surrogate import make_surrogate
 
 import lucidvi as lv
 from lucidvi._genomics import gene_coordinates, peak_coordinates
 from lucidvi.algorithms._subset_search import input_times_gradient, top_features
+from lucidvi.explain._cells import labels_of_cells, members
+from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._report import Evaluator, matched_random_sets
 
 N_RANDOM = 10
 
@@ -19,18 +19,19 @@ def compare_methods(
     model: lv.model.GRIDS, result: dict, n_features: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Relative drop by method and pair, on test cells and on the population that was searched; and the sets."""
-    surrogate = make_surrogate(model)
-    labels = surrogate.groups("cell_type").to_numpy()
+    function = lv.adapters.adapter(model)
+    population = Population(function, "expression")
+    labels = labels_of_cells(function, "cell_type")
     rows, members_of = [], []
     pairs = result["features"].groupby(["gene", "group"], sort=False, observed=True)
-    for (gene, group), members in pairs:
-        g = surrogate.targets.get_loc(gene)
-        cells = np.intersect1d(np.flatnonzero(labels == group), surrogate.train_cells)
-        test = np.intersect1d(np.flatnonzero(labels == group), surrogate.test_cells)
-        openness = np.asarray(surrogate.input(cells).mean(0)).ravel()
-        problem = search_problem(surrogate, cells, g, openness > 0, 1.0, 0.0, 0.1)
+    for (gene, group), found in pairs:
+        g = population.targets.get_loc(gene)
+        cells = np.intersect1d(members(labels, group), function.train_cells)
+        test = np.intersect1d(members(labels, group), function.held_out_cells)
+        openness = np.asarray(population.x[cells].mean(0)).ravel()
+        problem = population.search_problem(cells, g, sign=1.0, beta=0.1, allowed=openness > 0)
         rng = np.random.default_rng(seed)
-        own = surrogate.features.get_indexer(members["feature"]).tolist()
+        own = population.features.get_indexer(found["feature"]).tolist()
         pool = np.flatnonzero(openness > 0)
         sets = {
             "Random": [rng.choice(pool, n_features, replace=False).tolist() for _ in range(N_RANDOM)],
@@ -41,7 +42,7 @@ def compare_methods(
             "Input x gradient": [top_features(problem, input_times_gradient(problem), n_features)],
             "GRIDS": [own],
         }  # fmt: skip
-        evaluator = Evaluator(surrogate, test, g, 0.0)
+        evaluator = Evaluator(population, test, g, 0.0)
         for method, drawn in sets.items():
             drop = np.mean([evaluator.delta(s) for s in drawn])
             rows.append({
@@ -50,7 +51,7 @@ def compare_methods(
                 "search_loss": np.mean([problem.subset(s).loss for s in drawn]),
             })  # fmt: skip
             if len(drawn) == 1:
-                names = surrogate.features[drawn[0]]
+                names = population.features[drawn[0]]
                 members_of.append(pd.DataFrame({"gene": gene, "group": group, "method": method, "feature": names}))  # fmt: skip
     return pd.DataFrame(rows), pd.concat(members_of, ignore_index=True)
 

@@ -22,10 +22,11 @@ import scvi
 import torch
 from _report import finish
 from _sparse import peak_rss_gb, simulate
-from lucidvi.explain._panel_input import PanelOptions, prepare
 
 import lucidvi as lv
 from lucidvi.algorithms._panel_problem import PanelProblem
+from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain.panel._problem import PanelInput, PanelOptions, prepare
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 SCALES = [(3_000, 2_000), (30_000, 2_000), (100_000, 2_000), (3_000, 8_000), (3_000, 28_000)]
@@ -58,6 +59,12 @@ def train(adata: ad.AnnData, max_epochs: int, **options) -> lv.model.ACE:
     return model
 
 
+def groups_of(model: lv.model.ACE) -> PanelInput:
+    """Groups in the latent space, as the panels read them."""
+    function = lv.adapters.adapter(model)
+    return prepare(function, labels_of_cells(function, "group"), "group", 0)
+
+
 def count_steps(run) -> np.ndarray:
     """Gradient steps that each group's problem takes in a run."""
     plain, steps = PanelProblem.hinge, [0]
@@ -77,9 +84,7 @@ def count_steps(run) -> np.ndarray:
 
 def adam_steps(model: lv.model.ACE) -> np.ndarray:
     """Steps of plain gradients until the objective of each group is as low as ours, 3,000 at most."""
-    given = prepare(
-        model, model.adata.obs["group"].to_numpy(str), "group", model.adata.var_names, 0
-    )
+    given = groups_of(model)
     allowed = np.ones(model.adata.n_vars, dtype=bool)
     options = PanelOptions("gate", 2.0, allowed)
     problem, _ = given.problem([(g, "rest") for g in given.groups], given.train, 200, options)
@@ -108,12 +113,10 @@ def adam_steps(model: lv.model.ACE) -> np.ndarray:
 
 def naive_step_seconds(model: lv.model.ACE) -> np.ndarray:
     """One step of the peer for each group: whole inputs, one pass per logit."""
-    given = prepare(
-        model, model.adata.obs["group"].to_numpy(str), "group", model.adata.var_names, 0
-    )
+    given = groups_of(model)
     seconds = []
     for g, group in enumerate(given.groups):
-        u = torch.cat([part[0] for part in given.encoder.read(given.train[group][:200])])
+        u = given.function.values(given.function.minibatch(given.train[group][:200]))
         delta = torch.zeros(u.shape[1], requires_grad=True)
         tick = time.perf_counter()
         for _ in range(N_TIMED):

@@ -20,11 +20,12 @@ from _cortex import (
     ridge_on_lsi,
 )
 from _subset_methods import compare_methods, hits, mean_changes
-from lucidvi.explain._evaluate_set import matched_random_sets
-from lucidvi.explain._surrogate import make_surrogate
 
 import lucidvi as lv
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
+from lucidvi.explain._cells import labels_of_cells, members
+from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._report import matched_random_sets
 
 matplotlib.use("Agg")
 pd.set_option("display.width", 200, "display.max_columns", 30)
@@ -67,19 +68,19 @@ def specificity(model: lv.model.GRIDS, result: dict, n_null: int = 200) -> dict:
     linked = mdata["atac"].var["linked_gene"].astype(str)
     same = linked.loc[features["feature"]].to_numpy() == features["gene"].to_numpy()
     gene_index, peak_index, _ = cis_pairs(genes, peaks, 100_000)
-    rng, surrogate = np.random.default_rng(0), make_surrogate(model)
-    labels = surrogate.groups("cell_type").to_numpy()
+    rng, function = np.random.default_rng(0), lv.adapters.adapter(model)
+    population, labels = Population(function, "expression"), labels_of_cells(function, "cell_type")
     random = []
-    for (gene, group), members in features.groupby(["gene", "group"], sort=False, observed=True):
-        cells = np.intersect1d(np.flatnonzero(labels == group), surrogate.train_cells)
-        openness = np.asarray(surrogate.input(cells).mean(0)).ravel()
+    for (gene, group), found in features.groupby(["gene", "group"], sort=False, observed=True):
+        cells = np.intersect1d(members(labels, group), function.train_cells)
+        openness = np.asarray(population.x[cells].mean(0)).ravel()
         nearby = np.zeros(len(peaks), dtype=bool)
-        nearby[peak_index[gene_index == surrogate.targets.get_loc(gene)]] = True
-        inside = nearby[surrogate.features.get_indexer(members["feature"])]
-        own = surrogate.features.get_indexer(members["feature"])[inside].tolist()
+        nearby[peak_index[gene_index == population.targets.get_loc(gene)]] = True
+        own = population.features.get_indexer(found["feature"])
+        own = own[nearby[own]].tolist()
         if own:
             drawn = matched_random_sets(own, openness, nearby & (openness > 0), n_null, rng)
-            random.append((linked.to_numpy()[drawn] == gene).sum(1).mean() / len(members))
+            random.append((linked.to_numpy()[drawn] == gene).sum(1).mean() / len(found))
         else:
             random.append(0.0)
     return {
@@ -205,8 +206,13 @@ def main() -> None:
                 for method, part in sets.groupby("method", sort=False)
             }  # fmt: skip
             print(pd.DataFrame(out[f"hits {size}"]).T.to_string())
-    table = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}")
-    change = lv.explain.cross_effect(models["GRIDS"], key=f"sets_{args.sizes[0]}", relative=False)
+    tables = {}
+    for name, relative in (("cross_effect_relative", True), ("cross_effect", False)):
+        lv.explain.cross_effect(
+            models["GRIDS"], key=f"sets_{args.sizes[0]}", relative=relative, key_added=name
+        )
+        tables[name] = lv.get.cross_effect(mdata, name)
+    table, change = tables["cross_effect_relative"], tables["cross_effect"]
     out["cross_effect_diagonal_share"] = diagonal_share(change)
     out["cross_effect_diagonal_share_relative"] = diagonal_share(table)
     path = RESULTS / "grids_cortex.h5mu"

@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scvi
-from lucidvi.explain._evaluate_set import Evaluator
-from lucidvi.explain._subset_perturbation import search_problem
-from lucidvi.explain._surrogate import make_surrogate
 from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 
@@ -21,6 +18,8 @@ from lucidvi.algorithms._subset_search import (
     search,
     top_features,
 )
+from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._report import Evaluator
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -93,13 +92,14 @@ def strong_redundancy(seed: int, n_regulators: int = 6) -> dict:
         logics=("redundant", "none"),
     )
     truth = model.adata.uns["truth"]
-    surrogate = make_surrogate(model)
+    function = lv.adapters.adapter(model)
+    population = Population(function, "expression")
     rows = []
     for gene, members in truth[truth["logic"] == "redundant"].groupby("gene", observed=True):
-        g = surrogate.targets.get_loc(gene)
-        real = set(surrogate.features.get_indexer(members["peak"]).tolist())
-        problem = search_problem(surrogate, surrogate.train_cells, g, None, 1.0, 0.0, 0.1)
-        evaluator = Evaluator(surrogate, surrogate.test_cells, g, 0.0)
+        g = population.targets.get_loc(gene)
+        real = set(population.features.get_indexer(members["peak"]).tolist())
+        problem = population.search_problem(function.train_cells, g, sign=1.0, beta=0.1)
+        evaluator = Evaluator(population, function.held_out_cells, g, 0.0)
         found = {
             "input x gradient": top_features(problem, input_times_gradient(problem), n_regulators),
             "path advantage": top_features(problem, path_advantage(problem), n_regulators),

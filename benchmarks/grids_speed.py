@@ -23,12 +23,11 @@ import torch
 from _dense_grids import DenseSearch, DenseStep
 from _report import finish
 from _sparse import peak_rss_gb
-from lucidvi.explain._subset_perturbation import search_problem
-from lucidvi.explain._surrogate import GRIDSSurrogate, make_surrogate
 
 import lucidvi as lv
 from lucidvi.algorithms._subset_problem import SubsetProblem
 from lucidvi.algorithms._subset_search import coordinate_descent, search
+from lucidvi.explain.subset._population import Population
 from lucidvi.model.grids._data import MultiomeLoader
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 
@@ -81,15 +80,15 @@ def strongest_gene(model: lv.model.GRIDS, cells: np.ndarray) -> int:
 
 def time_update(model: lv.model.GRIDS, n_features: int, beta: float) -> dict:
     """One sweep from the same random set, sparse and dense."""
-    surrogate = make_surrogate(model)
-    cells = surrogate.train_cells[:POPULATION]
+    function = lv.adapters.adapter(model)
+    population, cells = Population(function, "expression"), function.train_cells[:POPULATION]
     gene = strongest_gene(model, cells)
-    x = surrogate.input(cells)
+    x = population.x[cells]
     rng = np.random.default_rng(0)
     start = rng.choice(np.flatnonzero(x.sum(0) > 3), n_features, replace=False).tolist()
 
     def prepare() -> SubsetProblem:
-        return search_problem(surrogate, cells, gene, None, 1.0, 0.0, beta)
+        return population.search_problem(cells, gene, sign=1.0, beta=beta)
 
     def sweep(problem: SubsetProblem):
         return coordinate_descent(
@@ -98,7 +97,7 @@ def time_update(model: lv.model.GRIDS, n_features: int, beta: float) -> dict:
 
     sparse_s, sparse_cpu, found = clock(lambda problem=prepare(): sweep(problem), repeats=5)  # noqa: B008
     set_up_s, _, problem = clock(prepare, repeats=3)
-    scale = surrogate.expression(cells)(problem.h, problem.all_cells()).mean(0).clamp_min(0.1)
+    scale = population.outputs(cells)(problem.h, problem.all_cells()).mean(0).clamp_min(0.1)
     dense = DenseSearch(model.module, x.toarray(), gene, beta, scale)
     dense_s, dense_cpu, (features, loss) = clock(lambda: dense.sweep(start, N_CANDIDATES))
     # the paper's update takes one gradient for all positions: the least a dense update can cost
@@ -145,13 +144,13 @@ def time_training(model: lv.model.GRIDS) -> dict[str, float]:
 def whole_search(folder: Path, sizes: tuple[int, ...], beta: float = 0.1) -> dict[str, float]:
     """Load a model, search its training cells as shipped; seconds, sweeps and memory of the process."""
     imported = peak_rss_gb()
-    surrogate: GRIDSSurrogate = make_surrogate(lv.model.GRIDS.load(folder, accelerator="cpu"))
-    cells = surrogate.train_cells
+    function = lv.adapters.adapter(lv.model.GRIDS.load(folder, accelerator="cpu"))
+    population, cells = Population(function, "expression"), function.train_cells
     gene = int((folder / "gene.txt").read_text())
     out = {"rss_imports_gb": round(imported, 3), "rss_loaded_gb": round(peak_rss_gb(), 3)}
     for n_features in sizes:
         set_up_s, _, problem = clock(
-            lambda: search_problem(surrogate, cells, gene, None, 1.0, 0.0, beta)
+            lambda: population.search_problem(cells, gene, sign=1.0, beta=beta)
         )
         search_s, cpu_s, found = clock(
             lambda p=problem, n=n_features: search(p, n, n_candidates=N_CANDIDATES)

@@ -23,10 +23,10 @@ import torch
 from _comparison_embeddings import fimap, gce, one_vs_rest, partial_derivatives, relevance_scores
 from _comparison_methods import cxplain, kernel_shap, lime, sage
 from _report import finish
-from lucidvi.explain._model_function import ModelFunction, Target, model_function
 from torch import Tensor
 
 import lucidvi as lv
+from lucidvi.adapters import Adapter, Target, adapter
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 ATTRIBUTIONS = (
@@ -57,9 +57,9 @@ def matched(found: np.ndarray, mean: np.ndarray, true: np.ndarray, seed: int) ->
     return float(true[order[near.clip(0, len(order) - 1)]].mean())
 
 
-def output(function: ModelFunction, tensors: dict[str, Tensor], target: Target) -> Callable:
+def output(function: Adapter, tensors: dict[str, Tensor], target: Target) -> Callable:
     """One output of these cells, or of copies of all of them."""
-    n = len(tensors[function.key])
+    n = len(function.values(tensors))
 
     def value(x: Tensor) -> Tensor:
         given = {k: v.repeat(len(x) // n, *[1] * (v.ndim - 1)) for k, v in tensors.items()}
@@ -114,7 +114,7 @@ def _regulators(seed: int, n_cells: int, n_genes: int, n_peaks: int, **simulatio
         )  # fmt: skip
         for gene, column in zip(genes, mdata["atac"].varm[KEY[args.signed]].T, strict=True):
             scores[gene][method] = column
-    function = model_function(model, "atac")
+    function = adapter(model, modality="atac")
     cells = np.random.default_rng(seed).choice(function.train_cells, few // 4, replace=False)
     tensors, mean = function.minibatch(cells), np.asarray((mdata["atac"].X > 0).mean(0)).ravel()
     x = function.values(tensors)
@@ -208,7 +208,7 @@ def _groups(simulation: str, model, groupby: str, true: pd.DataFrame, seed: int)
     sc.tl.rank_genes_groups(plain, groupby, method="wilcoxon", rankby_abs=True)
     torch.set_num_threads(threads)
     test = plain.uns["rank_genes_groups"]["names"]
-    function = model_function(model)
+    function = adapter(model)
     everything = function.minibatch(np.arange(adata.n_obs))
     u, mean = function.values(everything), torch.from_numpy(log.mean(0))
     first, latent = {k: v[:1] for k, v in everything.items()}, function.target("latent")

@@ -112,6 +112,8 @@ CLAIMS = (
           "beyond the papers: explanations next to a known truth", 6),
     Claim("attribution_cost", "attribution_cost.py", "", "--quick",
           "beyond the papers: attributions next to captum", 8, alone=True),
+    Claim("scvi_tools_own", "scvi_tools_own.py", "", "--quick",
+          "beyond the papers: what scvi-tools itself offers", 10, alone=True),
     Claim("knockoff_fdr", "knockoff_fdr.py", "", "--quick",
           "beyond the papers: false discoveries", 6),
 )  # fmt: skip
