@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    n_cells, n_features, repeats = (300, 60, 1) if given.quick else (3000, 1500, given.repeats)
+    n_cells, n_features, repeats = (300, 60, 1) if given.quick else (2000, 800, given.repeats)
     result: dict = {"benchmark": "adapters_same", "before": given.before}
     goals: dict = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -298,6 +298,11 @@ class Adapter(ABC):
     def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return all outputs of a kind for latent positions, shape ``(n, n_outputs)``."""
 
+    @classmethod
+    def gives_of(cls, model_class: type) -> tuple[str, ...]:
+        """Return the names of the outputs of a class of models, for the table."""
+        return cls.gives
+
     # ---- what it may say -----------------------------------------------------------------------------------------
 
     def prepare(self, tensors: Tensors) -> Tensors:

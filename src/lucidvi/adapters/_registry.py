@@ -212,7 +212,7 @@ def supported() -> pd.DataFrame:
             "model": cls.__name__,
             "package": cls.__module__.split(".")[0].replace("scvi", "scvi-tools"),
             "explained by": ", ".join(found.reads),
-            "outputs": ", ".join(found.gives),
+            "outputs": ", ".join(found.gives_of(cls)),
         }
         for cls, found in _classes.items()
     ]

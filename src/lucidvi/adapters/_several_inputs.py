@@ -173,6 +173,11 @@ class TOTALVIAdapter(Adapter):
     reads = ("genes", "proteins")
     gives = ("latent", "expression", "protein")
 
+    @classmethod
+    def gives_of(cls, model_class: type) -> tuple[str, ...]:
+        """Return the outputs; only TOTALANVI has labels."""
+        return (*cls.gives, "label") if issubclass(model_class, TOTALANVI) else cls.gives
+
     def inputs(self) -> dict[str | None, Input]:
         """Return the genes and, of a MuData, the proteins; those of an AnnData have no axis for results."""
         scale = Scale(log=float(self.module.log_variational))
@@ -323,6 +328,11 @@ class METHYLVIAdapter(VAEAdapter):
 
     reads = ("methylated counts of each context",)
     gives = ("latent", "methylation")
+
+    @classmethod
+    def gives_of(cls, model_class: type) -> tuple[str, ...]:
+        """Return the outputs; only METHYLANVI has labels."""
+        return (*cls.gives, "label") if issubclass(model_class, METHYLANVI) else cls.gives
 
     def inputs(self) -> dict[str | None, Input]:
         """Return the contexts, on the ``log1p`` scale."""
