@@ -118,7 +118,7 @@ def time_training(model: lv.model.GRIDS) -> dict[str, float]:
     module = model.module.train()
     tensors = next(iter(MultiomeLoader(model.adata_manager, model.train_indices, BATCH)))
     plan = GRIDSTrainingPlan(module, n_epochs_pretrain=0)
-    optimizer = plan.configure_optimizers()[0]
+    optimizer = plan.configure_optimizers()[0]["optimizer"]
     x = torch.zeros(BATCH, len(module.atac_encoder.group))
     x[tensors["peak_cell"], tensors["peak"]] = 1.0
 

@@ -47,7 +47,7 @@ def test_a_model_without_data_takes_them(fitted, saved, name):
     if name == "loadings":
         with pytest.raises(
             ValueError,
-            match="was loaded or trained without data. Pass the cells to explain as adata= or",
+            match="was loaded or trained without data. Pass the cells to explain as adata=",
         ):
             CALLS[name](model)
     adata = fresh(fitted("SCVI_labels"))

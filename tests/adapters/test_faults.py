@@ -178,3 +178,88 @@ def test_the_random_state_stays_where_it_is(fitted):
         lv.explain.loadings(model, n_cells=10, copy=True)
     assert torch.equal(state, torch.get_rng_state())
     assert (other == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+SETS = {"n_features": 2, "n_null": 2, "progress": False, "copy": True}
+
+
+@pytest.mark.parametrize("mask", ["names", "boolean", "column"])
+def test_masks_belong_to_features_whatever_their_order(fitted, mask):
+    """In an object with the features in another order, and with others among them."""
+    model = fitted("SCVI")
+    other = model.adata[:, ::-1].copy()
+    more = other[:, :3].copy()
+    more.var_names = ["new_a", "new_b", "new_c"]
+    other = ad.concat([more, other], axis="var", merge="first")
+    allowed = ["gene_1", "gene_2", "gene_3"]
+    other.var["allowed"] = other.var_names.isin(allowed)
+    given = {"names": allowed, "boolean": other.var["allowed"].to_numpy(), "column": "allowed"}[
+        mask
+    ]
+    found = lv.explain.subset_perturbation(model, "gene_5", adata=other, feature_mask=given, **SETS)
+    features = found.uns["subset_perturbation"]["features"]
+    assert set(features["feature"]) <= set(allowed)
+    expected = lv.explain.subset_perturbation(model, "gene_5", feature_mask=allowed, **SETS)
+    own = expected.uns["subset_perturbation"]["features"]
+    assert features["feature"].tolist() == own["feature"].tolist()
+    np.testing.assert_allclose(features["single_effect"], own["single_effect"], rtol=1e-3)
+
+
+def test_a_model_without_data_stays_without(fitted, tmp_path):
+    import scvi
+
+    model = fitted("SCVI")
+    adapter(model)
+    model.save(tmp_path / "model")
+    loaded = scvi.model.SCVI.load(tmp_path / "model", adata=False)
+    for order in (slice(None), slice(None, None, -1)):
+        other = model.adata[:, order].copy()
+        lv.explain.loadings(loaded, n_cells=10, adata=other)
+        assert loaded.adata is None and "loadings" in other.varm
+    with pytest.raises(ValueError, match="was loaded or trained without data"):
+        lv.explain.loadings(loaded)
+
+
+def test_clusters_of_the_same_features_are_not_tested():
+    adata = lv.datasets.ace_simulation(n_cells=150, n_dependent=10, n_noise=10)
+    lv.model.ACE.setup_anndata(adata, labels_key="group")
+    model = lv.model.ACE(adata, n_latent=3, hidden=(16,), n_groups=3)
+    model.train(2, enable_progress_bar=False)
+    lv.explain.attributions(model, {"label": "0"}, n_cells=20, n_draws=2, progress=False)
+    with pytest.raises(
+        ValueError, match="found in the features by clustering, so they cannot be tested"
+    ):
+        lv.explain.attribution_confidence(model, progress=False)
+
+
+def test_features_far_from_zero_do_not_hide_the_first_layer():
+    """ACE clips standard scores; a gene that is high in all cells cannot be masked, all others can."""
+    adata = lv.datasets.ace_simulation(n_cells=150, n_dependent=10, n_noise=10)
+    adata.X[:, 3] = 6 + 0.01 * adata.X[:, 3]
+    lv.model.ACE.setup_anndata(adata, labels_key="group")
+    model = lv.model.ACE(adata, n_latent=3, hidden=(16,))
+    model.train(2, train_size=0.7, enable_progress_bar=False)
+    lv.explain.gene_panel(model, "group", n_steps=3, n_null=1, progress=False)
+    lv.explain.subset_perturbation(model, {"latent": 0}, n_features=5, n_null=2, progress=False)
+    chosen = adata.uns["subset_perturbation"]["features"]["feature"]
+    assert adata.var_names[3] not in set(chosen)
+
+
+@pytest.mark.parametrize("setup", ["SCVI_size_factor"])
+def test_size_factors_give_no_shares(fitted, setup):
+    function = adapter(fitted(setup))
+    assert function.output("expression").scale == "rate"
+
+
+def test_empty_lists_and_unknown_kinds(fitted):
+    model = fitted("SCVI")
+    with pytest.raises(ValueError, match="groups names no group"):
+        lv.explain.attributions(model, "gene_1", groupby="labels", groups=[], progress=False)
+    with pytest.raises(ValueError, match="target names no expression"):
+        lv.explain.attributions(model, [], progress=False)
+    with pytest.raises(TypeError, match="SCVI has no label to explain. It has: latent, expression"):
+        lv.explain.attributions(model, "label", progress=False)
+    adata = model.adata.copy()
+    adata.var_names = ["gene_0", *adata.var_names[:-1]]
+    with pytest.raises(ValueError, match="must be unique|more than once"):
+        lv.explain.attributions(model, "gene_1", adata=adata, progress=False)

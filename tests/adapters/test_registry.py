@@ -262,4 +262,4 @@ def test_what_an_adapter_says_of_its_model(fitted):
     with pytest.raises(
         TypeError, match="MULTIVI that reads 'atac' has no label to explain. It has: latent"
     ):
-        function.target("label") if "label" in function.kinds else function.target({"label": "B"})
+        function.target({"label": "B"})

@@ -87,7 +87,7 @@ def test_the_model_stays_as_it_is(fitted):
         ("MULTIVI", {"modality": "x"}, ValueError, "modality='x' is not read by this MULTIVI.*'rna', 'atac'"),
         ("SCVI", {"modality": "rna"}, ValueError, "modality='rna'.*none, it reads one modality"),
         ("GRIDS", {"target": {"latent": 0}}, TypeError, "expression that GRIDS predicts, not its latent positions"),
-        ("MULTIVI", {"target": "label"}, ValueError, "Gene 'label' is unknown"),
+        ("MULTIVI", {"target": "label"}, TypeError, "MULTIVI that reads 'atac' has no label to explain"),
         ("MULTIVI", {"target": {"label": "B"}}, TypeError, "MULTIVI that reads 'atac' has no label to explain. It has: latent"),
         ("PEAKVI", {"target": "CD8A"}, ValueError, "Peak 'CD8A' is unknown"),
         ("PEAKVI", {"target": {"expression": "gene_1"}}, TypeError, "PEAKVI has no expression to explain"),

@@ -118,7 +118,7 @@ def test_untrained(ready):
     model = SIVAE(ready, n_latent=2)
     with pytest.raises(RuntimeError, match="train"):
         model.get_feature_embedding()
-    with pytest.raises(ValueError, match="not trained"):
+    with pytest.raises(RuntimeError, match="not trained"):
         lv.explain.loadings(model)
 
 

@@ -50,6 +50,8 @@ class Scale:
         Standard scores are clipped at this value.
     shift
         Constant that the first layer reads in addition.
+    label
+        Name of the scale, where an adapter computes values in another way than :meth:`of`.
 
     Examples
     --------
@@ -65,20 +67,27 @@ class Scale:
     std: Tensor | None = None
     limit: float = torch.inf
     shift: float = 0.0
+    label: str = ""
 
     @property
     def name(self) -> str:
         """Name that is stored with a result."""
-        if not self.log:
-            return "as registered"
+        if self.label or not self.log:
+            return self.label or "as registered"
         return "log1p" if self.log == 1 else f"log1p of {self.log:g} times the data"
 
     def of(self, data: Tensor) -> Tensor:
         """Return the values of data."""
-        if self.mean is not None and self.std is not None:
-            reach = self.limit * self.std
-            return torch.minimum(torch.maximum(data, self.mean - reach), self.mean + reach)
+        if self.mean is not None:
+            return self.clipped(data)
         return torch.log1p(self.log * data) if self.log else data
+
+    def clipped(self, values: Tensor) -> Tensor:
+        """Return values within the limit of the standard scores."""
+        if self.mean is None or self.std is None:
+            return values
+        reach = self.limit * self.std
+        return torch.minimum(torch.maximum(values, self.mean - reach), self.mean + reach)
 
     def back(self, values: Tensor) -> Tensor:
         """Return the data that have some values."""
@@ -347,6 +356,11 @@ class Adapter(ABC):
         return False
 
     @property
+    def labels_registered(self) -> bool:
+        """Whether labels were given at set-up rather than found in the features."""
+        return True
+
+    @property
     def cells(self) -> pd.Index:
         """Names of the cells."""
         return cast("pd.Index", self.data.obs_names)
@@ -417,6 +431,12 @@ class Adapter(ABC):
         check_names([batch], known.astype(str), "Batch")
         return int(known.astype(str).get_loc(batch))
 
+    def batch_of_cells(self) -> np.ndarray:
+        """Return the batch of each cell as the model knows it; one for all if it knows none."""
+        if self.batch_key not in self.manager.data_registry:
+            return np.zeros(len(self.cells))
+        return np.asarray(self.manager.get_from_registry(self.batch_key)).ravel()
+
     def in_batch(self, tensors: Tensors) -> Tensors:
         """Return a minibatch with the batch that cells are decoded as."""
         if self.batch_code is None:
@@ -452,6 +472,8 @@ class Adapter(ABC):
         if chosen is None:
             return Target(kind, tuple(names), tuple(range(len(names))))
         wanted = [str(c) for c in listed(chosen)]
+        if not wanted:
+            raise ValueError(f"target names no {kind}. Pass at least one name.")
         if kind.startswith("latent"):  # dimensions are named by number, and as they are stored
             wanted = [w.removeprefix(f"{kind} ") if w not in names else w for w in wanted]
             wanted = [str(names[int(w)]) if w.isdecimal() and int(w) < len(names) else w for w in wanted]  # fmt: skip
@@ -461,7 +483,7 @@ class Adapter(ABC):
 
     def parse(self, target: object) -> tuple[str, object]:
         """Return the kind of output and what of it is asked for, ``None`` for everything; bare names are features."""
-        if isinstance(target, str) and target in self.kinds:
+        if isinstance(target, str) and target in {*self.kinds, *_WHAT, "latent"}:
             return target, None
         if isinstance(target, Mapping):
             if len(target) == 1 and isinstance(kind := next(iter(target)), str):

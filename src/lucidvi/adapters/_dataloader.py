@@ -43,7 +43,7 @@ def collected(model: BaseModelClass, dataloader: Iterable[dict[str, torch.Tensor
     names = next(iter(matrices.values()))["state_registry"]["column_names"]
     n_cells = sum(part.shape[0] for part in parts[next(iter(matrices))])
     adata = ad.AnnData(
-        obs=pd.DataFrame(index=pd.RangeIndex(n_cells).astype(str)),
+        obs=pd.DataFrame(index=[f"dataloader {i}" for i in range(n_cells)]),
         var=pd.DataFrame(index=np.asarray(names).astype(str)),
     )
     for key, field in fields.items():

@@ -212,7 +212,8 @@ class FirstLayer(Cut):
     def __call__(self, h: Tensor, own: Tensors) -> Tensor:
         """Return all outputs, as the whole model gives them."""
         if self._sums:  # a column that says how much of the modality was measured
-            return self._run(h[:, :-1], own, h[:, -1:].clamp(0.0, 50.0))
+            total = h[:, -1:]  # what is left of a sum after masking is rounding
+            return self._run(h[:, :-1], own, total.where(total > 1e-4, 0.0).clamp(0.0, 50.0))
         return self._run(h, own, h.new_zeros(1, 1).expand(len(h), self._width))
 
     def _run(self, h: Tensor, own: Tensors, x: Tensor) -> Tensor:
@@ -227,7 +228,8 @@ class FirstLayer(Cut):
         """Require the outputs of the whole model, of cells as they are, with half of their features, and with few."""
         own = self.own_values(tensors)
         for step in (1, 2, 5):
-            some = x * (torch.arange(self.n_features, device=x.device) % step == 0)
+            kept = torch.arange(self.n_features, device=x.device) % step == 0
+            some = adapter.input.scale.clipped(x * kept)
             expected = adapter.evaluate(some, tensors, self.kind)
             found = self(some @ cast("Tensor", self.affine_weight), own)
             size = float(expected.abs().mean())

@@ -15,6 +15,7 @@ from scvi.model.base import (
     BaseMudataMinifiedModeModelClass,
 )
 
+from lucidvi._validation import check_unique
 from lucidvi.adapters._base import Adapter
 from lucidvi.adapters._dataloader import collected
 from lucidvi.model._features import match_features
@@ -33,7 +34,7 @@ def _adapter_class(model: object) -> type[Adapter]:
 
 
 def refusal(model: object) -> str:
-    """Return the sentence that every function says of what it cannot explain."""
+    """Return the error message for models that cannot be explained."""
     name = type(model).__name__
     if not isinstance(model, BaseModelClass):
         return (
@@ -143,21 +144,22 @@ def adapter(
         adata = collected(model, dataloader)
     if adata is None and model.adata is None:
         raise ValueError(
-            f"This {type(model).__name__} was loaded or trained without data. Pass the cells to explain as adata= or "
-            "dataloader=."
+            f"This {type(model).__name__} was loaded or trained without data. Pass the cells to explain as adata=, or as "
+            "dataloader= where the function takes one."
         )
     if adata is not None and not isinstance(adata, AnnData | MuData):
         raise TypeError(f"adata is of type {type(adata).__name__}. Pass an AnnData or MuData.")
     can_be_minified = isinstance(
         model, BaseMinifiedModeModelClass | BaseMudataMinifiedModeModelClass
     )
-    if adata is None and can_be_minified and model.minified_data_type is not None:
-        raise ValueError("The model's data are minified, but explanations need the counts. Load the full data, or pass it as adata=.")  # fmt: skip
+    if can_be_minified and model.minified_data_type is not None:
+        raise ValueError("The model's data are minified, but explanations need the counts. Load the model with the full data.")  # fmt: skip
     keep_split(model)
     data = model.adata if adata is None else adata
     registered = _registered(model, match_features(data, model.registry_))
     found = cls(model, data, registered, modality, transform_batch)
     found.from_dataloader = dataloader is not None
+    check_unique(found.features, "Feature")
     if type(model) not in _classes:
         _check_agreement(found)
     return found
@@ -165,6 +167,10 @@ def adapter(
 
 def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuData:
     """Register data with a model; say what they lack of what the model was set up with."""
+    before = model._adata, model._adata_manager
+    known = list(type(model)._per_instance_manager_store.get(model.id, {}).values())
+    if before[0] is None and known:  # scvi-tools asks the model's own manager about copies
+        model._adata_manager = known[0]
     state = np.random.get_state()  # scvi-tools checks some cells that it draws  # noqa: NPY002
     try:
         return model._validate_anndata(data)
@@ -174,6 +180,8 @@ def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuDa
         ) from error
     finally:
         np.random.set_state(state)  # noqa: NPY002
+        if before[0] is None:  # scvi-tools takes the first data it sees for the model's own
+            model._adata, model._adata_manager = before
 
 
 @torch.no_grad()

@@ -86,9 +86,9 @@ class SCVIAdapter(VAEAdapter):
 
     def outputs(self) -> dict[str, Output]:
         """Return the latent space and normalised expression."""
-        counts = self.module.gene_likelihood not in ("normal", "normal_unit_var")
-        sized = self.module.use_size_factor_key
-        scale: OutputScale = "value" if not counts else "rate" if sized else "share"
+        scale = expression_scale(self.module)
+        if isinstance(self.model, DRVI) and scale == "rate":
+            scale = "share"  # its decoder ends with a softmax in any case
         return {
             "latent": self.latent(),
             "expression": Output(self.names(X), scale, self.modality_of(X)),
@@ -112,10 +112,9 @@ class SCANVIAdapter(VAEAdapter):
 
     def outputs(self) -> dict[str, Output]:
         """Return the latent space, normalised expression and labels."""
-        scale: OutputScale = "value" if self.module.gene_likelihood == "normal" else "share"
         return {
             "latent": self.latent(),
-            "expression": Output(self.names(X), scale, self.modality_of(X)),
+            "expression": Output(self.names(X), expression_scale(self.module), self.modality_of(X)),
             "label": label_output(self, self.module.n_labels),
         }
 
@@ -336,6 +335,13 @@ class ContrastiveVIAdapter(VAEAdapter):
         return np.hstack(
             [read(self.registered, indices=cells, representation_kind=k) for k in kinds]
         )
+
+
+def expression_scale(module: Any) -> OutputScale:
+    """Return the scale of normalised expression: decoders of scVI give no shares where size factors are registered."""
+    if module.gene_likelihood in ("normal", "normal_unit_var"):
+        return "value"
+    return "rate" if module.use_size_factor_key else "share"
 
 
 def label_output(adapter: Adapter, n_labels: int) -> Output:

@@ -64,7 +64,8 @@ class MULTIVIAdapter(Adapter):
         """Return the latent space and every modality."""
         found = {"latent": Output(pd.RangeIndex(self.module.n_latent).astype(str))}
         scales: dict[str, OutputScale] = {
-            "expression": "share", "accessibility": "probability", "protein": "rate"
+            "expression": "rate" if self.module.use_size_factor_key else "share",
+            "accessibility": "probability", "protein": "rate",
         }  # fmt: skip
         for kind, key in self._own.items():
             if key in self.manager.data_registry:
@@ -180,7 +181,8 @@ class TOTALVIAdapter(Adapter):
 
     def inputs(self) -> dict[str | None, Input]:
         """Return the genes and, of a MuData, the proteins; those of an AnnData have no axis for results."""
-        scale = Scale(log=float(self.module.log_variational))
+        label = "log1p of counts divided by one plus the cell's mean"
+        scale = Scale(log=float(self.module.log_variational), label=label)
         keys = (X, PROTEIN) if isinstance(self.data, MuData) else (X,)
         modalities = [self.modality_of(key) for key in keys]
         return {
@@ -192,7 +194,11 @@ class TOTALVIAdapter(Adapter):
         """Return the latent space, expression, proteins and, of totalANVI, labels."""
         found = {
             "latent": Output(pd.RangeIndex(self.module.n_latent).astype(str)),
-            "expression": Output(self.names(X), "share", self.modality_of(X)),
+            "expression": Output(
+                self.names(X),
+                "rate" if self.module.use_size_factor_key else "share",
+                self.modality_of(X),
+            ),
             "protein": Output(self.names(PROTEIN), "rate", self.modality_of(PROTEIN)),
         }
         if isinstance(self.model, TOTALANVI):
@@ -255,7 +261,8 @@ class RESOLVIAdapter(Adapter):
 
     def inputs(self) -> dict[str | None, Input]:
         """Return the genes."""
-        return {None: Input(X, self.names(X), scale=Scale(log=1.0))}
+        label = "log1p of counts divided by the cell's mean"
+        return {None: Input(X, self.names(X), scale=Scale(log=1.0, label=label))}
 
     def outputs(self) -> dict[str, Output]:
         """Return the latent space, expression and, where the model is semi-supervised, labels."""

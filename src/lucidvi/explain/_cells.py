@@ -41,6 +41,8 @@ def chosen_groups(labels: pd.Series, groups: Groups) -> list[str]:
     if groups is None or (isinstance(groups, str) and groups == "all" and "all" not in known):
         return list(known)
     wanted = list(dict.fromkeys(str(g) for g in listed(groups)))
+    if not wanted:
+        raise ValueError("groups names no group. Name at least one, or pass groups=None for all.")
     check_names(wanted, known, "Group")
     return wanted
 

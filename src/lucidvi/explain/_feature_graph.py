@@ -53,8 +53,10 @@ def feature_graph(
     ------
     TypeError
         If the model is not a siVAE.
+    RuntimeError
+        If the model is not trained.
     ValueError
-        If the model is not trained or ``n_neighbors`` is out of range.
+        If ``n_neighbors`` is out of range.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def feature_graph(
     place = placed(np.arange(len(embedding)), embedding.index, store, fill=-1)
     params = {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean"}
     centrality = {Key.CENTRALITY: model.get_feature_centrality(split="train")}
-    if len(model.validation_indices) + len(model.test_indices):
+    if len(function.held_out_cells):
         centrality[f"{Key.CENTRALITY}_held_out"] = model.get_feature_centrality(split="held_out")
     write(
         store, key_added, {**names, "params": params},

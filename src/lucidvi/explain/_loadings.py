@@ -115,7 +115,7 @@ def decoder(function: Adapter, cells: np.ndarray) -> tuple[Tensor, Decode]:
 
     def decode(z: Tensor) -> Tensor:
         y = function.decoded(z, tensors, kind)
-        if scale == "share":
+        if scale in ("share", "rate"):
             return y.clamp_min(1e-12).log()
         return torch.logit(y, eps=1e-6) if scale == "probability" else y
 
@@ -140,6 +140,6 @@ def decoded_kind(function: Adapter) -> str:
         if not kind.startswith("latent") and function.output(kind).names.equals(function.features):
             return kind
     raise TypeError(
-        f"{function.model_name} does not decode its {function.input.kind} from the latent space, so that they have no loadings. "
+        f"{function.model_name} does not decode its {function.input.kind} from the latent space, so they have no loadings. "
         f"Its outputs: {', '.join(function.kinds)}."
     )

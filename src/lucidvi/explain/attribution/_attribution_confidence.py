@@ -42,12 +42,13 @@ def attribution_confidence(
 
     :func:`~lucidvi.explain.attributions` says how much a classifier's output rests on each feature, not whether the
     feature tells anything about the label. Here each of the features with the largest absolute attributions is redrawn
-    many times *given all other features*, in cells that training did not use. If it tells nothing about the label that
-    the others do not, the classifier is as likely to predict the labels better as worse :cite:p:`Tansey2022`. The model
+    many times *given all other features*, in cells that training did not use. Under the
+    null (the feature is conditionally independent of the label), redrawing it is equally likely to raise or lower the
+    classifier's loss :cite:p:`Tansey2022`. The model
     is not trained again. A weak model loses power, not validity; q-values are those of Benjamini and Hochberg among
     the tested features of a label.
 
-    For labels of SCANVI and ACE. Latent dimensions and expected expression are functions of the features: there is no
+    For labels that models were given, such as those of SCANVI and ACE. Latent dimensions and expected expression are functions of the features: there is no
     measured outcome that a feature could tell nothing about.
 
     **When it holds.** As for :func:`~lucidvi.explain.panel_confidence`: labels must not come from clustering the same
@@ -152,6 +153,11 @@ def _stored(store: AnnData, key: str) -> dict:
 
 def _labels(function: Adapter) -> np.ndarray:
     """Return the label of each cell as registered; an empty text where the model does not know it."""
+    if not function.labels_registered:
+        raise ValueError(
+            f"The labels of this {function.model_name} were found in the features by clustering, so they cannot be tested. "
+            "Set the model up with a labels_key."
+        )
     state = function.manager.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
     codes = np.asarray(function.manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
     names = np.asarray(state.categorical_mapping).astype(str)

@@ -151,7 +151,7 @@ def panel_confidence(
     sources = dict(zip(known, np.random.default_rng(seed).spawn(len(known)), strict=True))
     cells = {group: _cells(labels, group, reference, n_cells, sources[group]) for group in wanted}
     _check_cells(cells, labels, reference, groupby)
-    batch = _batch(function) if within_batch else np.zeros(len(labels))
+    batch = function.batch_of_cells() if within_batch else np.zeros(len(labels))
     found = {}
     with tqdm(total=len(wanted) * n_draws, disable=not progress, desc="panel confidence") as bar:
         for group in wanted:
@@ -213,14 +213,6 @@ def _check_cells(
             f"Fewer than {_MIN_CELLS} cells of {groupby!r}: {', '.join(small)}. Name groups= without them, or compute panels "
             "with larger groups."
         )
-
-
-def _batch(function: Adapter) -> np.ndarray:
-    """Return the batch of each cell as the model knows it; one for all without."""
-    manager = function.manager
-    if function.batch_key not in manager.data_registry:
-        return np.zeros(len(function.cells))
-    return np.asarray(manager.get_from_registry(function.batch_key)).ravel()
 
 
 def _within(values: np.ndarray, batch: np.ndarray) -> np.ndarray:

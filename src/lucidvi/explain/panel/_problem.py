@@ -126,6 +126,11 @@ class PanelInput:
     def _limits(self, bounds: str | tuple[float, float]) -> tuple[Tensor, Tensor]:
         if isinstance(bounds, str):
             return self.observed
+        if self.function.input.scale.label:
+            raise ValueError(
+                f"bounds={bounds!r} are in units of the data, but {self.function.model_name} reads "
+                f"{self.function.input.scale.label}. Use bounds='observed'."
+            )
         low, high = (
             self.function.input.scale.of(torch.full_like(self.std, float(b))) for b in bounds
         )

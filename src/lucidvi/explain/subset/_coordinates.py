@@ -14,8 +14,8 @@ class Coordinates:
 
     Parameters
     ----------
-    adata
-        Data of the features.
+    var
+        Table of the features.
     genes
         Data of the target genes; ``None`` for other targets.
     feature_kind
@@ -24,10 +24,10 @@ class Coordinates:
         Whether missing coordinates are an error.
     """
 
-    def __init__(self, adata: AnnData, genes: AnnData | None, feature_kind: str, needed: bool):
+    def __init__(self, var: pd.DataFrame, genes: AnnData | None, feature_kind: str, needed: bool):
         if needed and genes is None:
             raise ValueError("window needs target genes with a TSS. Leave it out for other targets.")  # fmt: skip
-        self.features = _of_features(adata.var, feature_kind, needed)
+        self.features = _of_features(var, feature_kind, needed)
         try:
             self.genes = None if genes is None else gene_coordinates(genes.var)
         except KeyError:

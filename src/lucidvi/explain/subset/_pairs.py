@@ -123,6 +123,7 @@ def prepare(
     openness = np.asarray((x != 0).astype(x.dtype).mean(0)).ravel()
     changeable = openness > 0 if settings["direction"] == "down" else openness < 1
     allowed = eligible & changeable & (openness >= settings["min_openness"])
+    allowed &= population.can_be_masked
     if window is not None:
         allowed &= np.abs(where.distance(target, where.features)) <= window
     kind = function.input.kind

@@ -34,6 +34,8 @@ class Population:
         Values of the features, cells x features, sparse.
     targets
         Names of the outputs as they are stored.
+    can_be_masked
+        Whether the model can read a value of 0 of a feature; it clips values far from the mean.
     is_logarithm
         Whether outputs are searched as ``log1p`` of counts per 10,000 and reported as counts.
     relative
@@ -48,6 +50,10 @@ class Population:
         self.targets = pd.Index([f"{kind} {name}" for name in names]) if numbered else names
         self.is_logarithm = self.output.scale in ("share", "log1p")
         self.relative = self.output.is_share or self.is_logarithm
+        zero = adapter.input.scale.clipped(
+            torch.zeros(len(adapter.features), device=adapter.device)
+        )
+        self.can_be_masked = (zero == 0).cpu().numpy()
         self.cut = adapter.cut(kind)
         self.x, self._own = self.cut.read(adapter, np.arange(len(self.cells)))
         self._max_rows = int(np.clip(_MAX_OUTPUTS // len(names), 16, 8192))

@@ -209,8 +209,11 @@ def subset_perturbation(
     data, store = opened(function, copy)
     labels = labels_of_cells(function, groupby)
     pairs = pairs_to_explain(function, population, chosen, labels, groups)
-    eligible = eligible_features(store, feature_mask)
-    where = Coordinates(store, _genes(function, population, data), function.input.kind, needed=window is not None)  # fmt: skip
+    at = positions(
+        function.features, store
+    )  # the data may hold the features in another order, and others
+    eligible = eligible_features(store, feature_mask)[at]
+    where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None)  # fmt: skip
     params = settings | _what_is_explained(function, population) | {
         "model": fingerprint_of_model(model.module),
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),

@@ -30,6 +30,11 @@ class ACEAdapter(Adapter):
             "label": Output(self.model.centroids_.index.astype(str)),
         }
 
+    @property
+    def labels_registered(self) -> bool:
+        """Whether the groups are labels rather than k-means clusters."""
+        return self.model.n_groups is None
+
     def position(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return the embedding."""
         u = self.input.scale.read(x).clamp(-_MAX_SCALED, _MAX_SCALED)

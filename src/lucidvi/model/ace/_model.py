@@ -27,7 +27,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
     """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
 
     A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
-    labels, each stood for by its centroid. Rewritten as a network, their assignment can be followed back to genes:
+    labels, each represented by its centroid. Rewritten as a network, their assignment can be followed back to genes:
     :func:`lucidvi.explain.gene_panel`.
 
     Parameters

@@ -36,7 +36,6 @@ class GRIDSAdapter(Adapter):
 
     def inputs(self) -> dict[str | None, Input]:
         """Return the peaks, open or closed, and log-normalised expression."""
-        self.multiome = MultiomeDataset(self.manager)
         rna, atac = (self.modality_of(key) for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC))
         return {
             atac: Input(GRIDSKeys.ATAC, self.names(GRIDSKeys.ATAC), "peaks", atac),
@@ -52,6 +51,15 @@ class GRIDSAdapter(Adapter):
         key = GRIDSKeys.RNA if self.from_peaks else GRIDSKeys.ATAC
         other = Output(self.names(key), "log1p" if self.from_peaks else "probability", self.modality_of(key))  # fmt: skip
         return {"latent": latent, "expression" if self.from_peaks else "accessibility": other}
+
+    @cached_property
+    def multiome(self) -> MultiomeDataset:
+        """Both modalities of the cells."""
+        return MultiomeDataset(self.manager)
+
+    def batch_of_cells(self) -> np.ndarray:
+        """Return the batch of each row of the modality."""
+        return self.multiome.batch[self.cell_of_row].ravel()
 
     @property
     def from_peaks(self) -> bool:
@@ -123,7 +131,7 @@ class GRIDSAdapter(Adapter):
     def without_data(self) -> "GRIDSAdapter":
         """Return an adapter that holds no data."""
         other = super().without_data()
-        other.multiome = None  # type: ignore[assignment]
+        other.__dict__["multiome"] = None
         return other
 
     def public(self, kind: str, cells: np.ndarray) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Attributions of a trained scARE model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,12 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
 from torch import Tensor
 
 from lucidvi._validation import check_integer
 from lucidvi.algorithms._expected_gradients import expected_gradients, integrated_gradients
+from lucidvi.model._split import split_of
 from lucidvi.model.scare._feature_sets import registered_sets
 from lucidvi.model.scare._module import SCAREModule, evaluating
 from lucidvi.model.scare._options import CHOICES, check_choice
@@ -172,10 +174,9 @@ class AttributionMixin:
         """Positions of the reference cells in the model's own data."""
         n_cells = self.adata.n_obs
         if reference_cells is None:
-            learned = getattr(self, "train_indices_", None)
             # a model that was loaded with other data than it was trained on takes references from all of them
-            known = learned is not None and len(learned) and np.max(learned) < n_cells
-            return np.asarray(learned) if known else np.arange(n_cells)
+            learned = split_of(cast("BaseModelClass", self)).order
+            return learned if len(learned) else np.arange(n_cells)
         pool = np.asarray(reference_cells)
         pool = np.flatnonzero(pool) if pool.dtype == bool and len(pool) == n_cells else pool
         if pool.size == 0 or pool.dtype.kind not in "iu" or pool.min() < 0 or pool.max() >= n_cells:

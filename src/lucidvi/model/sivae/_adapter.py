@@ -24,7 +24,8 @@ class SIVAEAdapter(Adapter):
         """Return the features; the first layer reads their standard scores."""
         modality = self.modality_of(X)
         module = self.module
-        scale = Scale(mean=module.mean, std=module.std, limit=_MAX_SCALED)
+        label = "log1p of counts per 10,000" if module.counts else ""
+        scale = Scale(mean=module.mean, std=module.std, limit=_MAX_SCALED, label=label)
         return {modality: Input(X, self.names(X), modality=modality, scale=scale)}
 
     def outputs(self) -> dict[str, Output]:

@@ -1,7 +1,7 @@
 """What a trained siVAE tells: about features, and about cells through the decoder."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,12 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from lucidvi._validation import check_integer, check_names
+from lucidvi.model._split import split_of
 from lucidvi.model.sivae._module import SIVAEModule
 
 _MAX_DENSE = 2 * 10**8  # values handed out at once (0.8 GB)
@@ -108,12 +110,12 @@ class ReadingMixin:
         return pd.Series(-share.numpy(), index=self._feature_names(), name="centrality")
 
     def _split(self, split: str) -> np.ndarray:
-        if split == "train":
-            return self.train_indices
-        if split != "held_out":
+        if split not in ("train", "held_out"):
             raise ValueError(f"split={split!r} is unknown. Allowed: 'all', 'train', 'held_out'.")
-        rest = [self.validation_indices, self.test_indices]
-        held_out = np.concatenate([i for i in rest if i is not None] or [np.array([], int)])
+        found = split_of(cast("BaseModelClass", self))  # by the names of the cells
+        if split == "train":
+            return np.flatnonzero(found.train)
+        held_out = np.flatnonzero(found.held_out)
         if not len(held_out):
             raise ValueError("No cells were held out: train with train_size below 1.")
         return held_out
