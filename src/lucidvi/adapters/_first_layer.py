@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -187,12 +188,15 @@ class FirstLayer(Cut):
 
     def _offsets(self, tensors: Tensors) -> Tensors:
         seen: dict[int, Tensor] = {}
-        handles = [
-            layer.register_forward_pre_hook(lambda m, given: seen.update({id(m): given[0]}))
-            for layer in self._layers
-        ]
+
+        def keep(layer: nn.Module, given: tuple) -> None:
+            seen[id(layer)] = given[0]
+            if len(seen) == len(self._layers):
+                raise _Stop  # what comes behind the layers is not needed
+
+        handles = [layer.register_forward_pre_hook(keep) for layer in self._layers]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), suppress(_Stop):
                 self._whole.evaluate(self._whole.values(tensors), tensors, self.kind)
         finally:
             for handle in handles:
@@ -235,6 +239,10 @@ class FirstLayer(Cut):
             size = float(expected.abs().mean())
             if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * size, equal_nan=True):
                 raise TypeError(_cannot(adapter, "the output depends on them elsewhere, too"))
+
+
+class _Stop(Exception):
+    """Everything has been seen."""
 
 
 class _Given(nn.Module):
