@@ -13,7 +13,6 @@ import torch
 import lucidvi as lv
 from lucidvi.adapters import adapter
 from lucidvi.explain.subset import _subset_perturbation
-from lucidvi.explain.subset._pairs import adapter_for_sets
 from lucidvi.explain.subset._population import Population
 
 KEY = "subset_perturbation"
@@ -315,5 +314,5 @@ def test_cells_without_peaks_are_left_out(multivi):
     empty = np.flatnonzero(np.asarray(mdata["atac"].X.sum(1)).ravel() == 0)
     assert len(empty) == 4
     result = explain(other, "gene_0003")
-    left = [c for c in adapter_for_sets(other, None, None).held_out_cells if c not in empty]
+    left = [c for c in adapter(other, prefer="peaks").held_out_cells if c not in empty]
     assert result["cells"]["cell"].tolist() == mdata.obs_names[left].tolist()

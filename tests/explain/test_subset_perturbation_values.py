@@ -9,7 +9,6 @@ import torch
 
 import lucidvi as lv
 from lucidvi.adapters import adapter
-from lucidvi.explain.subset._pairs import adapter_for_sets
 from lucidvi.explain.subset._population import Population
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
@@ -71,7 +70,7 @@ def test_loss_equals_its_formula(fitted, output, beta):
 def test_the_model_stays_as_it_is(fitted):
     model = fitted("MULTIVI")
     before = {k: v.clone() for k, v in model.module.state_dict().items()}
-    Population(adapter_for_sets(model, None, None), "expression")
+    Population(adapter(model, prefer="peaks"), "expression")
     assert all(p.requires_grad for p in model.module.parameters())
     for name, value in model.module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)

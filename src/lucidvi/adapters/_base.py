@@ -219,6 +219,8 @@ class Adapter(ABC):
         Input whose features are explained, one of :meth:`inputs`; by default the first.
     transform_batch
         Batch to decode all cells as; by default each cell's own.
+    prefer
+        Kind of features, such as ``"peaks"``, to explain if the model reads any and no modality is named.
 
     Attributes
     ----------
@@ -261,6 +263,7 @@ class Adapter(ABC):
         registered: AnnData | MuData,
         modality: str | None = None,
         transform_batch: str | None = None,
+        prefer: str | None = None,
     ):
         self.model, self.model_name = model, type(model).__name__
         self.data, self.registered = data, registered
@@ -274,7 +277,10 @@ class Adapter(ABC):
                 f"modality={modality!r} is not read by this {type(model).__name__}. "
                 f"Allowed: {allowed or 'none, it reads one modality'}."
             )
-        self.input = found[modality] if modality in found else next(iter(found.values()))
+        if modality is None:
+            first = None if None in found else next(iter(found))
+            modality = next((name for name, given in found.items() if given.kind == prefer), first)
+        self.input = found[modality]
         self.features = self.input.features
         self.batch_code = None if transform_batch is None else self._batch_code(transform_batch)
         self._outputs = self.outputs()

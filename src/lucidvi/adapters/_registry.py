@@ -95,6 +95,7 @@ def adapter(
     dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
     modality: str | None = None,
     transform_batch: str | None = None,
+    prefer: str | None = None,
 ) -> Adapter:
     """Return a trained model as a function of the features of one modality.
 
@@ -110,6 +111,8 @@ def adapter(
         Modality of a MuData, or layer, whose features are explained; by default the first the model reads.
     transform_batch
         Batch to decode all cells as; by default each cell's own.
+    prefer
+        Kind of features, ``"genes"`` or ``"peaks"``, to explain if the model reads any and no modality is named.
 
     Returns
     -------
@@ -157,7 +160,7 @@ def adapter(
     keep_split(model)
     data = model.adata if adata is None else adata
     registered = _registered(model, match_features(data, model.registry_))
-    found = cls(model, data, registered, modality, transform_batch)
+    found = cls(model, data, registered, modality, transform_batch, prefer)
     found.from_dataloader = dataloader is not None
     check_unique(found.features, "Feature")
     if type(model) not in _classes:

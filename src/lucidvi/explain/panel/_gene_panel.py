@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names
+from lucidvi.adapters import adapter
 from lucidvi.adapters._base import listed
 from lucidvi.algorithms._panel_path import Path, solve_path
 from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import opened, placed, write
-from lucidvi.explain.panel._problem import PanelOptions, adapter_for_panels, choose_pairs, prepare
+from lucidvi.explain.panel._problem import PanelOptions, choose_pairs, prepare
 from lucidvi.explain.panel._tables import by_pair, panel_table, path_table, ranking, records
 
 _LABEL = {"gate": "ACE, gate", "free": "ACE, free"}
@@ -169,7 +170,7 @@ def gene_panel(
         )
     if per_cell and n_bootstrap:
         raise ValueError(f"n_bootstrap={n_bootstrap} and per_cell=True exclude each other: resampling cells changes nothing.")  # fmt: skip
-    function = adapter_for_panels(model, adata, modality, dataloader)
+    function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="genes")
     names = function.features
     usable = names.isin(_usable(names, include, exclude, n_genes))
     labels = labels_of_cells(function, groupby)

@@ -13,12 +13,11 @@ from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names
-from lucidvi.adapters import Adapter
+from lucidvi.adapters import Adapter, adapter
 from lucidvi.adapters._base import CHUNK, listed
 from lucidvi.algorithms._knockoff_filter import knockoff_test
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import opened, read, write
-from lucidvi.explain.panel._problem import adapter_for_panels
 
 _MIN_CELLS = 20  # of a group and of its reference
 
@@ -139,7 +138,7 @@ def panel_confidence(
         check_integer(value, least, name)
     if combine not in ("median", "e-values"):
         raise ValueError(f"combine={combine!r} is unknown. Allowed: 'median', 'e-values'.")
-    function = adapter_for_panels(model, adata, modality)
+    function = adapter(model, adata, modality=modality, prefer="genes")
     data, store = opened(function, copy)
     panel = read(store, key, ("names", "panels", "params"), "gene panel", "gene_panel")
     known = list(panel["names"].dtype.names)

@@ -1,19 +1,16 @@
 """What a gene panel is computed from: checked arguments, cells of each group, and the problem to solve."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
-from mudata import MuData
 from torch import Tensor
 
 from lucidvi._logging import logger
 from lucidvi._validation import near
-from lucidvi.adapters import Adapter, Cut, adapter
+from lucidvi.adapters import Adapter, Cut
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
 from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._cells import Groups, chosen_groups, members
@@ -143,21 +140,6 @@ class PanelInput:
         others = [i for i, name in enumerate(self.groups) if name != group]
         weight = torch.from_numpy(self.size[others] / self.size[others].sum()).to(self.mean)
         return weight @ self.mean[others]
-
-
-def adapter_for_panels(
-    model: Any,
-    adata: AnnData | MuData | None,
-    modality: str | None,
-    dataloader: Iterable[dict[str, Tensor]] | None = None,
-) -> Adapter:
-    """Return the adapter of a model; of several modalities, genes are explained unless another is named."""
-    found = adapter(model, adata, dataloader=dataloader, modality=modality)
-    if modality is None and found.input.kind != "genes":
-        genes = [name for name, given in found.inputs().items() if given.kind == "genes"]
-        if genes:
-            return adapter(model, adata, dataloader=dataloader, modality=genes[0])
-    return found
 
 
 def choose_pairs(labels: pd.Series, groups: Groups, reference: str, groupby: str) -> list[tuple[str, str]]:  # fmt: skip

@@ -7,9 +7,9 @@ from mudata import MuData
 from scvi.model.base import BaseModelClass
 
 from lucidvi._keys import Key
+from lucidvi.adapters import adapter
 from lucidvi.explain._cells import chosen_groups, labels_of_cells, members
 from lucidvi.explain._results import numbered, opened, positions, read, write
-from lucidvi.explain.subset._pairs import adapter_for_sets
 from lucidvi.explain.subset._population import Population
 from lucidvi.explain.subset._report import Evaluator
 
@@ -79,7 +79,7 @@ def cross_effect(
     >>> mdata["atac"].uns["cross_effect"]["effects"].shape
     (9, 4)
     """
-    function = adapter_for_sets(model, adata, modality)
+    function = adapter(model, adata, modality=modality, prefer="peaks")
     data, store = opened(function, copy)
     result = read(store, key, ("params", "sets", "features"), "subset perturbation", "subset_perturbation")  # fmt: skip
     params = result["params"]

@@ -1,16 +1,14 @@
 """What is to be explained by sets: the arguments of a search, checked before the first one starts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from mudata import MuData
-from torch import Tensor
 
 from lucidvi._validation import check_integer, check_names
-from lucidvi.adapters import Adapter, adapter
+from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import chosen_groups, members
 from lucidvi.explain.subset._coordinates import Coordinates
@@ -36,21 +34,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             )
     for name, least in _LEAST.items():
         check_integer(settings[name], least, name)
-
-
-def adapter_for_sets(
-    model: Any,
-    adata: AnnData | MuData | None,
-    modality: str | None,
-    dataloader: Iterable[dict[str, Tensor]] | None = None,
-) -> Adapter:
-    """Return the adapter of a model; of several modalities, peaks are explained unless another is named."""
-    found = adapter(model, adata, dataloader=dataloader, modality=modality)
-    if modality is None and found.input.kind != "peaks":
-        peaks = [name for name, given in found.inputs().items() if given.kind == "peaks"]
-        if peaks:
-            return adapter(model, adata, dataloader=dataloader, modality=peaks[0])
-    return found
 
 
 def target_names(function: Adapter, population: Population, chosen: object) -> list[str]:

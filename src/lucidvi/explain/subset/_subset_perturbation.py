@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
-from lucidvi.adapters import Adapter
+from lucidvi.adapters import Adapter, adapter
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import (
@@ -27,7 +27,6 @@ from lucidvi.explain._results import (
 from lucidvi.explain.subset._coordinates import Coordinates
 from lucidvi.explain.subset._pairs import (
     Pair,
-    adapter_for_sets,
     check_direction,
     check_settings,
     eligible_features,
@@ -202,7 +201,7 @@ def subset_perturbation(
         "min_openness": min_openness, "n_null": n_null,
     }  # fmt: skip
     check_settings(settings)
-    function = adapter_for_sets(model, adata, modality, dataloader)
+    function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="peaks")
     kind, chosen = function.parse(target)
     population = Population(function, kind)
     check_direction(population, function.input.kind, direction)
