@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +165,7 @@ class Suite:
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.state: dict[str, dict] = {"full": {}, "quick": {}} | known
         self.mine = self.state["quick" if quick else "full"]
-        self.lock, self.stopping = threading.Lock(), False
+        self.lock, self.stopping, self.interrupted = threading.Lock(), False, False
         self.running: set[subprocess.Popen] = set()
 
     def is_done(self, claim: Claim) -> bool:
@@ -229,14 +229,16 @@ class Suite:
         codes: dict[str, int | None] = {}
         for part, workers in ((one_by_one, 1), ([c for c in todo if c not in one_by_one], jobs)):
             with ThreadPoolExecutor(workers) as pool:
-                try:
-                    codes |= dict(
-                        zip([c.name for c in part], pool.map(self.run, part), strict=True)
-                    )
-                except KeyboardInterrupt:
-                    self.stop()
-                    raise
+                futures = {c.name: pool.submit(self.run, c) for c in part}
+                while wait(futures.values(), timeout=0.2).not_done:
+                    if self.interrupted:
+                        self.stop()
+            codes |= {name: future.result() for name, future in futures.items()}
         return [name for name, code in codes.items() if code]
+
+    def interrupt(self, *_) -> None:
+        """Take note of Ctrl-C; an exception raised while threads are waited for may be lost."""
+        self.interrupted = True
 
     def stop(self) -> None:
         """End what is running, start nothing more."""
@@ -289,10 +291,13 @@ def main(
         suite.show()
         return 0
     tick = time.perf_counter()
+    again = names if args.again == [] else args.again or []
+    before = signal.signal(signal.SIGINT, suite.interrupt)
     try:
-        again = names if args.again == [] else args.again or []
         failed = suite.run_all(args.only, again, args.jobs)
-    except KeyboardInterrupt:
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if suite.interrupted:
         print("\nstopped; the same command goes on from here")
         return 130
     spent = sum(row["seconds"] for row in suite.mine.values() if row["exit_code"] == 0)
