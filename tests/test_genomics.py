@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
+from lucidvi._genomics import body_gap, cis_pairs, gene_coordinates, peak_coordinates
 
 NAMES = {
     "chr1:100-200": ("chr1", 100, 200),
@@ -200,3 +200,46 @@ def test_gene_errors():
         gene_coordinates(pd.DataFrame({"interval": ["somewhere"]}))
     with pytest.raises(ValueError, match="1 of 1 genes have impossible coordinates"):
         gene_coordinates(pd.DataFrame({"chrom": ["1"], "start": [9], "end": [5]}))
+
+
+@pytest.mark.parametrize(
+    ("plus", "minus"),
+    [("+", "-"), (1, -1), ("1", "-1"), (1.0, -1.0), ("plus", "minus"), ("Forward", "Reverse"), ("+ ", " -"), ("f", "r"), ("+", "\u2212"), ("positive", "negative")],
+)  # fmt: skip
+@pytest.mark.parametrize("style", [str.lower, str.upper, str.title])
+def test_strands_and_columns_in_any_spelling(plus, minus, style):
+    columns = {
+        "chromosome": "chr1",
+        "start": [10, 10, 10],
+        "end": [20, 20, 20],
+        "strand": [plus, minus, None],
+    }
+    var = pd.DataFrame(columns, index=["a", "b", "c"]).rename(columns=style)
+    genes = gene_coordinates(var)
+    assert genes["strand"].tolist() == ["+", "-", ""] and genes["tss"].tolist() == [10, 20, 10]
+    named = var.assign(TSS=[11, 19, 12])
+    assert gene_coordinates(named)["tss"].tolist() == [11, 19, 12]
+
+
+def test_what_cannot_be_read_is_an_error():
+    var = pd.DataFrame({"chrom": "chr1", "start": [10], "end": [20], "strand": ["up"]}, index=["a"])
+    with pytest.raises(ValueError, match="strands in column 'strand'"):
+        gene_coordinates(var)
+    with pytest.raises(ValueError, match="values of column 'start' are no numbers"):
+        gene_coordinates(var.assign(strand="+", start="ten"))
+    with pytest.raises(ValueError, match="neither true nor false"):
+        gene_coordinates(var.assign(strand="+", has_coords="perhaps"))
+    read = gene_coordinates(
+        var.assign(strand=".", start="1,000", end="2,000,500", has_coords="yes")
+    )
+    assert read.iloc[0][["start", "end", "chrom"]].tolist() == [1000, 2_000_500, "chr1"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("chr1", "1"), ("Chr2", "chr2"), ("MT", "chrM"), ("M", "chrMT"), ("chrX", "x")])  # fmt: skip
+def test_names_of_a_chromosome(one, other):
+    genes = gene_coordinates(pd.DataFrame({"chrom": [one], "start": 50, "end": 60}, index=["g"]))
+    peaks = peak_coordinates(
+        pd.DataFrame({"chrom": [other, "9"], "start": [0, 50], "end": [41, 55]})
+    )
+    assert body_gap(genes.iloc[0], peaks).tolist() == [9, np.inf]
+    assert cis_pairs(genes, peaks, 9)[1].tolist() == [0] and len(cis_pairs(genes, peaks, 8)[1]) == 0

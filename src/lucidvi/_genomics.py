@@ -6,14 +6,24 @@ from operator import index as as_integer
 import numpy as np
 import pandas as pd
 
+from lucidvi._validation import boolean
+
 _ALIASES = {
-    "chrom": ("chrom", "chr", "seqnames", "chromosome"),
-    "start": ("start", "chromstart"),
-    "end": ("end", "chromend"),
+    "chrom": ("chrom", "chr", "seqnames", "seqname", "chromosome", "chromosome_name", "contig"),
+    "start": ("start", "chromstart", "start_position"),
+    "end": ("end", "chromend", "end_position"),
+    "strand": ("strand",),
+    "tss": ("tss", "transcription_start_site"),
+    "interval": ("interval",),
+    "has_coords": ("has_coords",),
 }
+_PLUS = ("+", "+1", "1", "plus", "forward", "fwd", "f", "positive", "pos")
+_MINUS = ("-", "-1", "\u2212", "\u22121", "\u2013", "minus", "reverse", "rev", "r", "c", "complement", "negative", "neg")  # fmt: skip
+_NO_STRAND = ("", ".", "*", "?", "0", "unknown")
 # Greedy from the left, so that dots, dashes and underscores stay with the chromosome's name.
 _INTERVAL = r"^(.*[^:\-_])(?::(\d{1,12})-|-(\d{1,12})-|_(\d{1,12})_)(\d{1,12})$"
 _FORMS = "'chr1:100-200', 'chr1-100-200' or 'chr1_100_200'"
+_PLACE = {"chrom", "start", "end"}
 _MISSING = ("", "nan", "none", "na", "<na>")
 
 
@@ -47,14 +57,14 @@ def peak_coordinates(var: pd.DataFrame) -> pd.DataFrame:
     >>> peaks["chrom"].tolist(), peaks["end"].tolist()
     (['GL000219.1', 'chr1'], [200, 9])
     """
-    columns = _coordinate_columns(var)
-    if len(columns) == 3:
+    columns = coordinate_columns(var)
+    if _PLACE <= set(columns):
         chrom, start, end = _read(var, columns)
-        where = f"columns {', '.join(repr(c) for c in columns.values())} of .var"
+        where = f"columns {', '.join(repr(columns[c]) for c in ('chrom', 'start', 'end'))} of .var"
     else:
-        by_interval = "interval" in var
-        where = "values of column 'interval' of .var" if by_interval else "peak names"
-        names = _text(var["interval"] if by_interval else var.index.to_series())
+        by_interval = "interval" in columns
+        where = f"values of column {columns['interval']!r} of .var" if by_interval else "peak names"
+        names = _text(var[columns["interval"]] if by_interval else var.index.to_series())
         chrom, start, end = _split(names)
         unread = chrom == ""
         if unread.any():
@@ -81,9 +91,10 @@ def peak_coordinates(var: pd.DataFrame) -> pd.DataFrame:
 def gene_coordinates(var: pd.DataFrame) -> pd.DataFrame:
     """Read the coordinates of genes; genes without any are kept and marked.
 
-    They come from the columns ``chrom``, ``start`` and ``end`` (or their usual other names), else
-    from a column ``interval``, else from ``chrom`` and ``tss``. The TSS is the column ``tss`` where
-    there is one, else the gene's end on the ``-`` strand and its start otherwise.
+    They come from the columns ``chrom``, ``start`` and ``end`` (or their usual other names, in any
+    capitalisation), else from a column ``interval``, else from ``chrom`` and ``tss``. The TSS is the
+    column ``tss`` where there is one, else the gene's end on the minus strand and its start otherwise.
+    Strands may be written as ``+ -``, ``1 -1``, ``plus minus`` or ``forward reverse``.
 
     Parameters
     ----------
@@ -101,14 +112,15 @@ def gene_coordinates(var: pd.DataFrame) -> pd.DataFrame:
     KeyError
         If ``var`` has no columns with coordinates at all.
     ValueError
-        If an interval cannot be read, a position is negative, or a gene ends before its start.
+        If an interval, a strand or a number cannot be read, a position is negative, or a gene ends before
+        its start.
     """
-    columns = _coordinate_columns(var)
-    tss = _numbers(var["tss"]) if "tss" in var else np.full(len(var), np.nan)
-    if len(columns) == 3:
+    columns = coordinate_columns(var)
+    tss = _numbers(var[columns["tss"]]) if "tss" in columns else np.full(len(var), np.nan)
+    if _PLACE <= set(columns):
         chrom, start, end = _read(var, columns)
-    elif "interval" in var:
-        names = _text(var["interval"])
+    elif "interval" in columns:
+        names = _text(var[columns["interval"]])
         chrom, start, end = _split(names)
         unread = (chrom == "") & (names != "")
         if unread.any():
@@ -117,7 +129,7 @@ def gene_coordinates(var: pd.DataFrame) -> pd.DataFrame:
                 f"cannot be read, e.g. {_examples(names[unread])}. Allowed are {_FORMS}, or a "
                 "missing value."
             )
-    elif "chrom" in columns and "tss" in var:
+    elif "chrom" in columns and "tss" in columns:
         chrom, start, end = _text(var[columns["chrom"]]), tss.copy(), tss.copy()
     else:
         raise KeyError(
@@ -125,11 +137,15 @@ def gene_coordinates(var: pd.DataFrame) -> pd.DataFrame:
             "(and 'strand' if known), or 'interval' ('chr1:100-200'), or 'chrom' and 'tss'; found "
             f"{sorted(map(str, var.columns))}. Add them, or use cis_window=None, which needs none."
         )
-    strand = _strand(var)
+    strand = (
+        _strand(var[columns["strand"]]) if "strand" in columns else np.full(len(var), "", object)
+    )
     tss = np.where(np.isnan(tss), np.where(strand == "-", end, start), tss)
     known = (chrom != "") & ~np.isnan(start) & ~np.isnan(end)
-    if "has_coords" in var:
-        known &= np.isin(_text(var["has_coords"], lower=True), ("true", "1"))
+    if "has_coords" in columns:
+        known &= boolean(
+            var[columns["has_coords"]], f"column {columns['has_coords']!r} of the genes' .var"
+        )
     wrong = known & ((start < 0) | (end < start) | (tss < 0))
     if wrong.any():
         raise ValueError(
@@ -220,8 +236,26 @@ def tss_distance(
     return np.where(minus, -distance, distance).astype(np.int64)
 
 
-def _coordinate_columns(var: pd.DataFrame) -> dict[str, str]:
-    """Name of the column for each of chrom, start and end that ``var`` has."""
+def body_gap(gene: pd.Series, peaks: pd.DataFrame) -> np.ndarray:
+    """Measure base pairs from a gene's body to peaks: -1 where they overlap, 0 where they touch, inf elsewhere.
+
+    Intervals are half-open, as in BED files.
+    """
+    start, end = peaks["start"].to_numpy(float), peaks["end"].to_numpy(float)
+    first, last = float(gene["start"]), float(gene["end"])
+    gap = np.maximum(np.maximum(first - end, start - last), 0.0)
+    gap = np.where((start < last) & (end > first), -1.0, gap)
+    return np.where(same_chromosome(peaks["chrom"], gene["chrom"]), gap, np.inf)
+
+
+def same_chromosome(chrom: pd.Series, other: str) -> np.ndarray:
+    """Return which chromosomes are the same as another, with or without ``chr``."""
+    codes, names = pd.factorize(chrom.astype(str))
+    return np.array([plain_chromosome(name) == plain_chromosome(other) for name in names])[codes]
+
+
+def coordinate_columns(var: pd.DataFrame) -> dict[str, str]:
+    """Name of the column for each part of a place that ``var`` has, in any capitalisation."""
     present = {str(c).lower(): c for c in var.columns}
     found = {
         what: next((a for a in names if a in present), None) for what, names in _ALIASES.items()
@@ -248,9 +282,17 @@ def _text(values: pd.Series, lower: bool = False) -> np.ndarray:
 
 def _numbers(values: pd.Series) -> np.ndarray:
     """Float64 numbers, NaN where there is none; exact, as positions are far below 2^53."""
-    return pd.to_numeric(values.astype(object), errors="coerce").to_numpy(
-        np.float64, na_value=np.nan
-    )
+    if not pd.api.types.is_numeric_dtype(values.dtype):  # "1,000" and "1_000" are 1000
+        values = pd.Series(_text(values), values.index, dtype=object, name=values.name)
+        values = values.str.strip().str.replace(r"(?<=\d)[,_\u00a0 ](?=\d{3}\b)", "", regex=True)
+    found = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    lost = np.isnan(found) & (_text(values) != "")
+    if lost.any():
+        raise ValueError(
+            f"{lost.sum()} values of column {values.name!r} are no numbers, e.g. {_examples(values[lost])}. "
+            "Write positions as whole numbers; leave them empty where they are not known."
+        )
+    return found
 
 
 def _split(names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -260,11 +302,18 @@ def _split(names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return parts[0].fillna("").to_numpy(object), _numbers(start), _numbers(parts[4])
 
 
-def _strand(var: pd.DataFrame) -> np.ndarray:
-    if "strand" not in var:
-        return np.full(len(var), "", dtype=object)
-    known = {"+": "+", "1": "+", "-": "-", "-1": "-", "-1.0": "-"}
-    return np.array([known.get(s, "") for s in _text(var["strand"])], dtype=object)
+def _strand(values: pd.Series) -> np.ndarray:
+    """``"+"``, ``"-"`` or ``""`` for every usual way of writing a strand."""
+    written = pd.Series(_text(values, lower=True), dtype=object).str.strip().str.removesuffix(".0")
+    known = dict.fromkeys(_PLUS, "+") | dict.fromkeys(_MINUS, "-") | dict.fromkeys(_NO_STRAND, "")
+    lost = ~written.isin(list(known)).to_numpy()
+    if lost.any():
+        raise ValueError(
+            f"{lost.sum()} strands in column {values.name!r} of the genes' .var cannot be read, e.g. "
+            f"{_examples(values[lost].unique())}. Allowed are '+' and '-', 1 and -1, 'plus' and 'minus', 'forward' and "
+            "'reverse'; leave them empty or write '.' where they are not known."
+        )
+    return written.map(known).to_numpy(object)
 
 
 def _shared_codes(gene_chrom: pd.Series, peak_chrom: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -273,10 +322,12 @@ def _shared_codes(gene_chrom: pd.Series, peak_chrom: pd.Series) -> tuple[np.ndar
     gene_codes, gene_names = pd.factorize(gene_chrom)
     number: dict[str, int] = {}
     of_peak = np.array(
-        [number.setdefault(_plain(name), len(number)) for name in peak_names], dtype=np.int64
+        [number.setdefault(plain_chromosome(name), len(number)) for name in peak_names],
+        dtype=np.int64,
     )
     of_gene = np.array(
-        [number.get(_plain(name), -1) if name else -1 for name in gene_names], dtype=np.int64
+        [number.get(plain_chromosome(name), -1) if name else -1 for name in gene_names],
+        dtype=np.int64,
     )
     if not (of_gene >= 0).any():
         raise ValueError(
@@ -288,9 +339,9 @@ def _shared_codes(gene_chrom: pd.Series, peak_chrom: pd.Series) -> tuple[np.ndar
     return of_gene[gene_codes], of_peak[peak_codes]
 
 
-def _plain(chrom: str) -> str:
-    """Chromosome without ``chr``; the mitochondrion has two names."""
-    plain = chrom[3:] if chrom.lower().startswith("chr") else chrom
+def plain_chromosome(chrom: str) -> str:
+    """Return the name of a chromosome without ``chr``, in capitals; the mitochondrion has two names."""
+    plain = str(chrom).upper().removeprefix("CHR")
     return "MT" if plain == "M" else plain
 
 

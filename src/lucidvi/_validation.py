@@ -76,6 +76,30 @@ def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
         )
 
 
+def boolean(values: pd.Series | np.ndarray, what: str) -> np.ndarray:
+    """Return a column of true and false as booleans; an error where values are missing or are something else.
+
+    Read are booleans, also nullable ones, 0 and 1, and text such as ``"True"`` and ``"no"``.
+    """
+    column = pd.Series(
+        np.asarray(values, dtype=object) if isinstance(values, pd.Categorical) else values
+    )
+    missing = int(column.isna().sum())
+    if missing:
+        raise ValueError(
+            f"{what} has {missing} missing values among {len(column)}. Fill them, for example with .fillna(False)."
+        )
+    written = column.astype(object).map(lambda v: str(v).strip().lower().removesuffix(".0"))
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    unread = ~written.isin(list(known)).to_numpy()
+    if unread.any():
+        raise ValueError(
+            f"{what} holds {column.to_numpy(object)[unread][0]!r}, which is neither true nor false. Pass booleans, for "
+            "example a comparison such as adata.var['kind'] == 'promoter'."
+        )
+    return written.map(known).to_numpy(bool)
+
+
 def check_obs_key(obs: pd.DataFrame, key: str, argument: str) -> None:
     """Require a column of ``.obs``."""
     if key not in obs:

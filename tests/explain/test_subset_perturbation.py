@@ -444,7 +444,9 @@ def test_up_opens_peaks(model, expression):
 
 def test_window(model):
     features = explain(model, n_features=3, window=20_000)["features"]
-    assert features["distance"].abs().max() <= 20_000
+    gene = model.adata["rna"].var.loc["gene_0001"]
+    gap = np.maximum(gene["start"] - features["end"], features["start"] - gene["end"])
+    assert gap.max() <= 20_000  # from the gene's body, as of the cis term
 
 
 def test_feature_mask(model):
@@ -460,6 +462,42 @@ def test_feature_mask(model):
     assert set(results[0]["feature"]) <= set(allowed)
     for other in results[1:]:
         pd.testing.assert_frame_equal(other, results[0])
+
+
+@pytest.mark.parametrize(
+    "kind", ["text", "category", "nullable", "object", "0 and 1", "Series in another order"]
+)
+def test_feature_mask_of_any_kind(model, kind):
+    atac = model.adata["atac"]
+    truth = pd.Series(np.arange(atac.n_vars) % 9 == 0, atac.var_names)
+    given = {
+        "text": truth.map({True: "True", False: "False"}),
+        "category": truth.map({True: "true", False: "false"}).astype("category"),
+        "nullable": truth.astype("boolean"),
+        "object": truth.astype(object),
+        "0 and 1": truth.astype(float),
+    }.get(kind)
+    if given is None:
+        mask = truth[::-1]
+    else:
+        atac.var["mask"], mask = given, "mask"
+    found = explain(model, n_features=4, feature_mask=mask, overwrite=True)["features"]["feature"]
+    assert truth[found].all()
+
+
+@pytest.mark.parametrize(
+    "values", [["promoter", "other"], [1.0, np.nan], [True, None], [0.5, 0.0], ["True", "maybe"]]
+)
+def test_feature_mask_that_is_neither_true_nor_false(model, values):
+    atac = model.adata["atac"]
+    atac.var["mask"] = pd.Series(
+        np.resize(np.array(values, dtype=object), atac.n_vars), atac.var_names
+    )
+    with pytest.raises(ValueError, match="feature_mask"):
+        explain(model, n_features=2, feature_mask="mask", key_added="other")
+    partial = pd.Series(True, atac.var_names[1:])
+    with pytest.raises(ValueError, match="says nothing of 1 of"):
+        explain(model, n_features=2, feature_mask=partial, key_added="other")
 
 
 def test_min_openness(model):

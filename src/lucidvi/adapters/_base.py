@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -588,7 +588,11 @@ def frozen(module: nn.Module, instead: Mapping[int, nn.Module] | None = None) ->
             }
         return done[id(part)]
 
-    return twin(module)
+    whole = twin(module)
+    if (first := next(nn.Module.parameters(whole), None)) is not None:
+        # scvi-tools asks every parameter for its device at each call; here one answers for all
+        whole.__dict__["parameters"] = partial(iter, (first,))
+    return whole
 
 
 @contextmanager

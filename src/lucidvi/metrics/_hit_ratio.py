@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from lucidvi._genomics import body_gap, gene_coordinates, peak_coordinates
 from lucidvi.metrics._random_counts import random_counts, reachable
 from lucidvi.metrics._set_hits import set_hits
-from lucidvi.metrics._tables import gap_to_peaks, with_coordinates
 
 METRICS = ["exact_hit", "soft_hit", "share_within_window", "exact_share"]
 
@@ -98,15 +98,15 @@ def hit_ratio(
         raise ValueError(f"groupby must be None, 'gene' or 'group', not {groupby!r}.")
     if n_null < 1:
         raise ValueError(f"n_null must be at least 1, not {n_null}.")
-    peaks = with_coordinates(peaks)
     observed = set_hits(features, genes, peaks, window=window)
+    places, peaks = gene_coordinates(genes), peak_coordinates(peaks)
     members = dict(list(features.groupby(["gene", "group"], sort=False, observed=True)["feature"]))
     rng = np.random.default_rng(seed)
     draws = np.empty((len(observed), n_null, len(METRICS)))
     gap_of: dict[str, np.ndarray] = {}
     for row, (gene, group) in enumerate(zip(observed["gene"], observed["group"], strict=True)):
         if gene not in gap_of:
-            gap_of[gene] = gap_to_peaks(genes.loc[gene], peaks)
+            gap_of[gene] = body_gap(places.loc[gene], peaks)
         gap = gap_of[gene]
         size = len(members[gene, group])
         near, exact = random_counts(

@@ -3,14 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from lucidvi._genomics import body_gap, gene_coordinates, peak_coordinates
 from lucidvi.metrics._tables import (
-    COORDINATES,
     PAIR,
-    gap_to_peaks,
-    has_coordinates,
     require_columns,
     require_names,
-    with_coordinates,
 )
 
 
@@ -65,16 +62,16 @@ def set_hits(
     [[True, 0.5]]
     """
     require_columns(features, [*PAIR, "feature"], "features")
-    require_columns(genes, COORDINATES, "genes")
-    peaks = with_coordinates(peaks)
+    require_columns(genes, [], "genes")
+    require_columns(peaks, [], "peaks")
+    places, peaks = gene_coordinates(genes), peak_coordinates(peaks)
     require_names(features["gene"], genes.index, "genes")
     require_names(features["feature"], peaks.index, "peaks")
-    known = has_coordinates(genes)
     rows = []
     for (gene, group), members in features.groupby(PAIR, sort=False, observed=True):
-        if not known.loc[gene]:
+        if places.loc[gene, "chrom"] == "":
             continue
-        gap = gap_to_peaks(genes.loc[gene], peaks.loc[members["feature"]])
+        gap = body_gap(places.loc[gene], peaks.loc[members["feature"]])
         inside = gap <= window
         rows.append(
             {

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mudata import MuData
 
+from lucidvi._genomics import same_chromosome
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
 from lucidvi.pl._locus_data import GenePlace, gene_place, openness, peaks_between
@@ -114,9 +115,9 @@ def _draw(
     color: str,
 ) -> None:
     row, members = result.one(target, group)
-    here = members[members["chrom"].astype(str).str.removeprefix("chr") == place.plain_chrom]
+    here = members[same_chromosome(members["chrom"], place.chrom)]
     low, high = _limits(place, here, window)
-    peaks = peaks_between(result.adata, place.plain_chrom, low, high)
+    peaks = peaks_between(result.adata, place.chrom, low, high)
     height = openness(result, group, members, peaks.index)
     inside = members[members["feature"].isin(peaks.index)]
     is_member = peaks.index.isin(inside["feature"])
@@ -171,7 +172,7 @@ def _elsewhere(members: pd.DataFrame, inside: pd.DataFrame, place: GenePlace) ->
     if outside.empty:
         return f"all {len(members)} peaks of the set are shown"
     chrom = outside["chrom"].astype(str)
-    own = chrom.str.removeprefix("chr") == place.plain_chrom
+    own = same_chromosome(chrom, place.chrom)
     counts = chrom.mask(own, place.chrom + " out of view").value_counts()
     shown = [f"{name} ({n})" if n > 1 else name for name, n in counts.head(8).items()]
     more = ", ..." if len(counts) > 8 else ""

@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from lucidvi._genomics import gene_coordinates, peak_coordinates
+from lucidvi._genomics import gene_coordinates, peak_coordinates, same_chromosome
 from lucidvi._validation import check_names, near
 from lucidvi.pl._subset_result import SubsetResult
 
@@ -22,11 +22,6 @@ class GenePlace:
     end: float
     tss: float
     strand: str
-
-    @property
-    def plain_chrom(self) -> str:
-        """Name of the chromosome without ``chr``."""
-        return self.chrom.removeprefix("chr")
 
 
 def gene_place(
@@ -72,10 +67,10 @@ def _inferred(result: SubsetResult, gene: str) -> GenePlace:
     return GenePlace(str(members["chrom"].iloc[0]), tss, tss, tss, strand)
 
 
-def peaks_between(adata: AnnData, plain_chrom: str, low: float, high: float) -> pd.DataFrame:
+def peaks_between(adata: AnnData, chrom: str, low: float, high: float) -> pd.DataFrame:
     """Coordinates of the peaks that overlap a region, in order."""
     peaks = peak_coordinates(adata.var)
-    here = peaks["chrom"].astype(str).str.removeprefix("chr") == plain_chrom
+    here = same_chromosome(peaks["chrom"], chrom)
     here &= (peaks["end"] > low) & (peaks["start"] < high)
     return peaks[here].sort_values("start")
 

@@ -4,9 +4,14 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
-
-_COLUMNS = ("interval", "chrom", "chr", "seqnames", "chromosome", "start", "chromstart")
+from lucidvi._genomics import (
+    body_gap,
+    coordinate_columns,
+    gene_coordinates,
+    peak_coordinates,
+    same_chromosome,
+    tss_distance,
+)
 
 
 class Coordinates:
@@ -35,14 +40,19 @@ class Coordinates:
                 raise
             self.genes = None
 
+    def within(self, gene: str, window: int) -> np.ndarray:
+        """Return which features lie within some base pairs of a gene's body, as those of GRIDS' ``cis_window`` do."""
+        row = None if self.genes is None else self.genes.loc[gene]
+        if row is None or row["chrom"] == "":
+            return np.zeros(len(self.features), dtype=bool)
+        return body_gap(row, self.features) <= window
+
     def distance(self, gene: str, features: pd.DataFrame) -> np.ndarray:
         """Signed distance of features to a gene's TSS, NaN on other chromosomes."""
         out = np.full(len(features), np.nan)
         if self.genes is not None and self.genes.loc[gene, "chrom"] != "":
             row = self.genes.loc[gene]
-            same = (
-                features["chrom"].str.removeprefix("chr") == row["chrom"].removeprefix("chr")
-            ).to_numpy()
+            same = same_chromosome(features["chrom"], row["chrom"])
             part = features[same]
             minus = np.full(len(part), row["strand"] == "-")
             tss = np.full(len(part), row["tss"])
@@ -65,6 +75,6 @@ def _of_features(var: pd.DataFrame, feature_kind: str, needed: bool) -> pd.DataF
             return peak_coordinates(var)
         return gene_coordinates(var)[["chrom", "start", "end"]]
     except (KeyError, ValueError):
-        if needed or {str(c).lower() for c in var.columns} & set(_COLUMNS):
+        if needed or {"interval", "chrom", "start"} & set(coordinate_columns(var)):
             raise
         return pd.DataFrame({"chrom": "", "start": np.nan, "end": np.nan}, index=var.index)

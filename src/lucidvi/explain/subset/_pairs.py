@@ -1,13 +1,13 @@
 """What is to be explained by sets: the arguments of a search, checked before the first one starts."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from lucidvi._validation import check_integer, check_names
+from lucidvi._validation import boolean, check_integer, check_names, check_unique
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import chosen_groups, members
@@ -64,14 +64,28 @@ def eligible_features(adata: AnnData, feature_mask: Any) -> np.ndarray:
             raise KeyError(
                 f"feature_mask={feature_mask!r} is not a column of .var. Known: {list(adata.var.columns)}."
             )
-        return cast("pd.DataFrame", adata.var)[feature_mask].to_numpy(dtype=bool)
-    mask = np.asarray(feature_mask)
+        return boolean(adata.var[feature_mask], f"feature_mask={feature_mask!r}, a column of .var,")
+    if isinstance(feature_mask, pd.Series) and not isinstance(feature_mask.index, pd.RangeIndex):
+        if not set(feature_mask.dropna().map(type)) <= {str}:  # true and false by name
+            return _by_name(feature_mask, adata.var_names)
+    mask = np.asarray(listed(feature_mask))
     if mask.dtype == bool:
         if mask.shape != (adata.n_vars,):
             raise ValueError(f"feature_mask has shape {mask.shape}, expected ({adata.n_vars},).")
         return mask
-    check_names(listed(feature_mask), adata.var_names, "Feature")
+    check_names(mask.tolist(), adata.var_names, "Feature")
     return adata.var_names.isin(mask)
+
+
+def _by_name(mask: pd.Series, names: pd.Index) -> np.ndarray:
+    check_unique(mask.index, "feature_mask's")
+    lost = names.difference(mask.index)
+    if len(lost):
+        raise ValueError(
+            f"feature_mask says nothing of {len(lost)} of the {len(names)} features, such as {str(lost[0])!r}. Its index must "
+            "name all of them."
+        )
+    return boolean(mask.reindex(names), "feature_mask")
 
 
 def check_direction(population: Population, kind_of_features: str, direction: str) -> None:
@@ -108,7 +122,7 @@ def prepare(
     allowed = eligible & changeable & (openness >= settings["min_openness"])
     allowed &= population.can_be_masked
     if window is not None:
-        allowed &= np.abs(where.distance(target, where.features)) <= window
+        allowed &= where.within(target, window)
     kind = function.input.kind
     if allowed.sum() < settings["n_features"]:
         what = {"expression": "gene"}.get(population.kind, "target")

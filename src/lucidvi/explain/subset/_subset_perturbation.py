@@ -114,9 +114,9 @@ def subset_perturbation(
     beam_size
         Sets kept by the beam search.
     feature_mask
-        Peaks that may be selected: names, a boolean vector, or a boolean column of ``.var``.
+        Peaks that may be selected: names, a boolean vector (a Series is matched by name), or a boolean column of ``.var``.
     window
-        Only peaks within this many base pairs of the gene's TSS may be selected.
+        Only peaks within this many base pairs of the gene's body may be selected, as in GRIDS' ``cis_window``.
     min_openness
         Only peaks open in at least this share of the group's training cells may be selected.
     n_null
