@@ -1,8 +1,8 @@
 """Checks of user input: each says what was given, what is allowed and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -143,7 +143,24 @@ def obs_column(
             f"{argument}={key!r} is missing for {int(column.isna().sum())} of {len(column)} cells. "
             "Fill the column or drop these cells."
         )
-    return column.map(str, na_action="ignore").astype("category")
+    return as_text(column, argument, key).astype("category")
+
+
+def as_text(column: pd.Series, argument: str, key: str) -> pd.Series:
+    """Return a column of groups as text; an error where different groups would become one, or a name is empty."""
+    names: dict[str, object] = {}
+    for value in column.dropna().unique():
+        other = names.setdefault(str(value), value)
+        if type(other) is not type(value) and other is not value:
+            raise ValueError(
+                f"{argument}={key!r} holds {other!r} and {value!r}, which are one group as text. Make the column one kind: "
+                f"obs[{key!r}].astype(str)."
+            )
+        if not str(value).strip() or "\0" in str(value):
+            raise ValueError(
+                f"{argument}={key!r} has a group called {value!r}, which no file can hold. Rename it."
+            )
+    return column.astype(object).where(column.notna()).map(str, na_action="ignore")
 
 
 def check_integer(value: object, least: int, argument: str) -> None:
@@ -156,8 +173,24 @@ def check_integer(value: object, least: int, argument: str) -> None:
         raise ValueError(f"{argument}={value} is too small, it must be at least {least}.")
 
 
+def check_number(value: object, argument: str, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:  # fmt: skip
+    """Require a finite number within limits."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{argument}={value!r} is of type {type(value).__name__}. Pass a number.")
+    number = float(value)
+    limits = [
+        (f"above {above:g}", number > above) if above is not None else None,
+        (f"at least {least:g}", number >= least) if least is not None else None,
+        (f"at most {most:g}", number <= most) if most is not None else None,
+    ]
+    stated = [limit for limit in limits if limit is not None]
+    if not (np.isfinite(number) and all(holds for _, holds in stated)):
+        allowed = " and ".join(text for text, _ in stated) or "finite"
+        raise ValueError(f"{argument}={value} must be {allowed}.")
+
+
 def check_names(names: Iterable[str], known: pd.Index, what: str) -> None:
     """Require that all names are known."""
     for name in names:
-        if name not in known:
+        if not isinstance(name, Hashable) or name not in known:
             raise ValueError(f"{what} {str(name)!r} is unknown. {near(name, known)}")

@@ -92,7 +92,7 @@ def test_bad_input(ace):
         lv.explain.attribution_confidence(ace, key="atributions", progress=False)
     with pytest.raises(ValueError, match="n_draws"):
         lv.explain.attribution_confidence(ace, n_draws=0, progress=False)
-    with pytest.raises(ValueError, match="at least 20"):
+    with pytest.raises(ValueError, match="fewer than 20 held-out"):
         lv.explain.attribution_confidence(ace, n_cells=30, progress=False)
     lv.explain.attributions(ace, "latent", n_cells=50, progress=False, key_added="of_latent")
     with pytest.raises(ValueError, match="only labels can be tested"):
@@ -105,5 +105,9 @@ def test_all_cells_in_training(ace):
     lv.model.ACE.setup_anndata(adata, labels_key=key)
     model = lv.model.ACE(adata, n_latent=4, hidden=(16,))
     model.train(1, train_size=1.0, enable_progress_bar=False)
+    del adata.uns["attributions"], adata.varm["attributions"], adata.varm["attributions_abs"]
+    lv.explain.attributions(
+        model, {"label": str(adata.obs[key].iloc[0])}, n_cells=20, progress=False
+    )
     with pytest.raises(ValueError, match="held out"):
         lv.explain.attribution_confidence(model, progress=False)

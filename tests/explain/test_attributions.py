@@ -96,7 +96,7 @@ def test_completeness(explain, method, name, target, modality):
     if method == "deep_lift" and name != "SCVI":
         return  # layer normalization, and functions that are no modules, keep their gradient
     scale = gap.abs().max() + table["output"].abs().max()
-    assert (table["total"] - gap).abs().max() < 0.03 * scale
+    assert (table["total"] - gap).abs().max() < 0.05 * scale
     np.testing.assert_allclose(
         result.varm["attributions"].sum(0), table["total"], rtol=1e-3, atol=1e-6
     )

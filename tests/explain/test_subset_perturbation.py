@@ -77,7 +77,7 @@ def result(explained):
 
 def test_layout(explained, result):
     atac = explained.adata["atac"]
-    assert set(result) == {"params", "sets", "features", "cells", "null"}
+    assert set(result) == {"params", "sets", "features", "cells", "null", "made_from"}
     pairs = [(gene, group) for group in GROUPS for gene in GENES]
     sets, features, cells, null = (result[t] for t in ("sets", "features", "cells", "null"))
     assert list(sets) == SETS

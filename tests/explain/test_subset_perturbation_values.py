@@ -119,5 +119,14 @@ def test_nothing_held_out():
         lv.explain.subset_perturbation(model, "gene_1")
     adata.obs["part"] = np.where(np.arange(80) == 0, "one", "rest")
     model.train(1, train_size=0.5, **QUIET)
+    options = {"n_features": 2, "n_null": 2, "progress": False}
+    with pytest.warns(UserWarning, match="Group 'one' has 1 cells but no .*model.train"):
+        lv.explain.subset_perturbation(model, "gene_1", "part", **options)
+    result = adata.uns["subset_perturbation"]
+    assert result["sets"]["group"].tolist() == ["rest"] and result["skipped"]["group"].tolist() == [
+        "one"
+    ]
     with pytest.raises(ValueError, match="Group 'one' has 1 cells but no .*model.train"):
-        lv.explain.subset_perturbation(model, "gene_1", "part")
+        lv.explain.subset_perturbation(
+            model, "gene_1", "part", groups="one", key_added="x", **options
+        )

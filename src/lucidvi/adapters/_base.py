@@ -17,7 +17,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor, nn
 
-from lucidvi._logging import logger
+from lucidvi._logging import warn
 from lucidvi._validation import check_names
 from lucidvi.model._split import Split, split_of
 
@@ -393,7 +393,7 @@ class Adapter(ABC):
         """Which cells trained the model, by their names."""
         found = split_of(self.model, self.data)
         if not found.known and found.held_out.any():
-            logger.warning(
+            warn(
                 "This %s was loaded from disk, and which cells trained it is known by position only. If these cells stand in "
                 "another order than at training, up to %d of the %d cells that results are reported on did train it. "
                 "Call lucidvi.adapters.adapter(model) once after training and before saving: names are saved then.",

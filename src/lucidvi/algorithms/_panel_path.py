@@ -87,7 +87,7 @@ def minimize(
         point = torch.minimum(torch.maximum(point, problem.low), problem.high)
         momentum = torch.where(better, stepped, torch.ones_like(momentum))
         previous = theta.clone()
-        lipschitz.mul_(0.9).clamp_min_(1e-6)
+        lipschitz.copy_(torch.where(active, 0.9 * lipschitz, lipschitz).clamp_min(1e-6))
         small = gain <= tolerance * value.abs()
         quiet = torch.where(small & ~restarted, quiet + 1, torch.zeros_like(quiet))
         active = active & (quiet < 2)

@@ -1,14 +1,13 @@
 """Gene sets from a file or table, matched to the genes of the data."""
 
 import gzip
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import pandas as pd
 
-from lucidvi._logging import logger
+from lucidvi._logging import logger, warn
 from lucidvi._validation import near
 
 type Source = str | PathLike | Mapping[str, Iterable[str]] | pd.DataFrame
@@ -83,7 +82,7 @@ def gene_sets(
         if not found:
             raise ValueError(_sentence(name, wanted, missing, genes))
         if found < min_share * len(wanted):
-            warnings.warn(_sentence(name, wanted, missing, genes), UserWarning, stacklevel=2)
+            warn(_sentence(name, wanted, missing, genes))
         table[name] = genes.isin(wanted)
     return pd.DataFrame(table, index=genes)
 

@@ -1,13 +1,14 @@
 """Which cells an explanation is about: groups, cells to learn from, cells to report on, and references."""
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from lucidvi._logging import logger
-from lucidvi._validation import check_integer, check_names, check_obs_key, obs_column
+from lucidvi._logging import warn
+from lucidvi._validation import as_text, check_integer, check_names, check_obs_key, obs_column
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
 
@@ -29,10 +30,10 @@ def labels_of_cells(adapter: Adapter, groupby: str | None) -> pd.Series:
     if missing.all():
         raise ValueError(f"groupby={groupby!r} is missing for all {len(column)} cells.")
     if missing.any():
-        logger.warning(
+        warn(
             "groupby=%r is missing for %d of %d cells; they are left out.", groupby, missing.sum(), len(column)
         )  # fmt: skip
-    return column.astype(object).where(~missing).map(str, na_action="ignore")
+    return as_text(column, "groupby", groupby)
 
 
 def chosen_groups(labels: pd.Series, groups: Groups) -> list[str]:
@@ -47,6 +48,13 @@ def chosen_groups(labels: pd.Series, groups: Groups) -> list[str]:
     return wanted
 
 
+def source_of_chance(seed: int | None, *names: str) -> np.random.Generator:
+    """Return a generator for something with a name: what is drawn does not depend on what else is asked for."""
+    if seed is None:
+        return np.random.default_rng()
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
 def members(labels: pd.Series, group: str) -> np.ndarray:
     """Return the positions of the cells of a group, rising."""
     return np.flatnonzero((labels == group).to_numpy())
@@ -56,12 +64,11 @@ def cells_of_groups(labels: pd.Series, groups: Groups, n_cells: int | None, seed
     """Return positions of the cells of each group, at most ``n_cells`` drawn at random, in order."""
     if n_cells is not None:
         check_integer(n_cells, 1, "n_cells")
-    rng = np.random.default_rng(seed)
     found = {}
     for group in chosen_groups(labels, groups):
         cells = members(labels, group)
         if n_cells is not None and len(cells) > n_cells:
-            cells = np.sort(rng.choice(cells, n_cells, replace=False))
+            cells = np.sort(source_of_chance(seed, group).choice(cells, n_cells, replace=False))
         found[group] = cells
     return found
 
@@ -69,6 +76,8 @@ def cells_of_groups(labels: pd.Series, groups: Groups, n_cells: int | None, seed
 def reference_cells(adapter: Adapter, labels: pd.Series, reference: str, n_references: int, seed: int | None) -> np.ndarray:  # fmt: skip
     """Return positions of the cells that references are drawn from: training cells, if there are any."""
     pool = adapter.train_cells
+    if reference == "all" and (labels != "all").any() and (labels == "all").any():
+        raise ValueError("reference='all' means all training cells, but a group is called 'all', too. Rename that group.")  # fmt: skip
     if reference != "all":
         check_names([reference], pd.Index(labels.dropna().unique()), "Reference group")
         own = members(labels, reference)

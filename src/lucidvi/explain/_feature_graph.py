@@ -8,7 +8,7 @@ from scanpy.neighbors import Neighbors
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import adapter
-from lucidvi.explain._results import opened, placed, write
+from lucidvi.explain._results import Place, placed
 from lucidvi.model import SIVAE
 
 
@@ -73,6 +73,7 @@ def feature_graph(
     if not isinstance(model, SIVAE):
         raise TypeError(f"Only lucidvi.model.SIVAE embeds its features; this is a {type(model).__name__}.")  # fmt: skip
     check_integer(n_neighbors, 2, "n_neighbors")
+    place = Place(function, key_added, "feature_graph", copy=copy)
     embedding = model.get_feature_embedding()
     if n_neighbors >= len(embedding):
         raise ValueError(
@@ -82,17 +83,16 @@ def feature_graph(
     carrier.obsm["X"] = embedding.to_numpy()
     graph = Neighbors(carrier)
     graph.compute_neighbors(n_neighbors + 1, use_rep="X")  # scanpy counts the point itself
-    data, store = opened(function, copy)
     names = {"connectivities_key": key_added, "distances_key": f"{key_added}_distances"}
     graphs = {names["connectivities_key"]: graph.connectivities, names["distances_key"]: graph.distances}  # fmt: skip
-    place = placed(np.arange(len(embedding)), embedding.index, store, fill=-1)
+    at = placed(np.arange(len(embedding)), embedding.index, place.store, fill=-1)
     params = {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean"}
     centrality = {Key.CENTRALITY: model.get_feature_centrality(split="train")}
     if len(function.held_out_cells):
         centrality[f"{Key.CENTRALITY}_held_out"] = model.get_feature_centrality(split="held_out")
-    write(
-        store, key_added, {**names, "params": params},
-        varp={name: g.tocsr()[place][:, place] for name, g in graphs.items()},
-        var={name: values.to_numpy()[place] for name, values in centrality.items()},
+    place.write(
+        {**names, "params": params},
+        varp={name: g.tocsr()[at][:, at] for name, g in graphs.items()},
+        var={name: values.to_numpy()[at] for name, values in centrality.items()},
     )  # fmt: skip
-    return data if copy else None
+    return place.returned

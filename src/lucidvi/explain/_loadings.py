@@ -14,7 +14,7 @@ from torch import Tensor
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Adapter, adapter
-from lucidvi.explain._results import opened, placed, write
+from lucidvi.explain._results import Place, placed
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -89,7 +89,7 @@ def loadings(
     """
     check_integer(n_cells, 1, "n_cells")
     function = adapter(model, adata, dataloader=dataloader, modality=modality)
-    data, store = opened(function, copy)
+    place = Place(function, key_added, "loadings", copy=copy)
     own = None if derivative else function.loadings()
     params: dict[str, str | int] = {"model": function.model_name}
     if own is not None:
@@ -100,9 +100,9 @@ def loadings(
         names = function.output(decoded_kind(function)).names
         table = pd.DataFrame(mean_jacobian(decode, z).cpu().numpy(), index=names)
         params |= {"kind": "mean decoder derivative", "n_cells": len(cells)}
-    values = placed(table.to_numpy(np.float32), table.index.astype(str), store, fill=np.nan)
-    write(store, key_added, {"params": params}, varm={key_added: values})
-    return data if copy or function.from_dataloader else None
+    values = placed(table.to_numpy(np.float32), table.index.astype(str), place.store, fill=np.nan)
+    place.write({"params": params}, varm={key_added: values})
+    return place.returned
 
 
 def decoder(function: Adapter, cells: np.ndarray) -> tuple[Tensor, Decode]:

@@ -10,34 +10,157 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from mudata import MuData
+from pandas.util import hash_array
 from torch import nn
 
+from lucidvi._logging import warn
 from lucidvi._validation import near
 from lucidvi.adapters import Adapter
 
-
-def opened(adapter: Adapter, copy: bool) -> tuple[AnnData | MuData, AnnData]:
-    """Return the object that gets the result, or a copy of it, and the part that holds the explained features."""
-    data = adapter.data.copy() if copy else adapter.data
-    return data, adapter.store(data)
+_COMPANIONS = ("", "_abs", "_qvals", "_distances")  # endings of the entries that belong to a result
+_SLOTS = ("varm", "varp", "layers")
 
 
-def write(
-    store: AnnData,
-    key: str,
-    result: Mapping[str, Any],
-    *,
-    obs: Mapping[str, Any] | None = None,
-    var: Mapping[str, Any] | None = None,
-    varm: Mapping[str, np.ndarray] | None = None,
-    varp: Mapping[str, sp.spmatrix] | None = None,
-    layers: Mapping[str, sp.spmatrix] | None = None,
-) -> None:
-    """Write a result and what belongs to it."""
-    for slot, entries in (("obs", obs), ("var", var), ("varm", varm), ("varp", varp), ("layers", layers)):  # fmt: skip
-        for name, value in (entries or {}).items():
-            getattr(store, slot)[name] = value
-    store.uns[key] = dict(result)
+class Place:
+    """Where one function writes one result: checked before the work, and told what the result is made from.
+
+    Parameters
+    ----------
+    function
+        The model that is explained.
+    key
+        Name of the result.
+    made_by
+        Name of the function that makes it.
+    labels
+        Group of every cell, where there are groups.
+    copy
+        Write into a copy of the data.
+    fresh
+        Whether the result takes the place of an earlier one, rather than adding to it.
+
+    Attributes
+    ----------
+    data, store
+        The object that gets the result, and the part of it that holds the explained features.
+    made_from
+        Short texts that differ between models, features, cells and groupings of the cells.
+    """
+
+    def __init__(
+        self,
+        function: Adapter,
+        key: str,
+        made_by: str,
+        labels: pd.Series | None = None,
+        *,
+        copy: bool = False,
+        fresh: bool = True,
+    ):
+        self.key, self.fresh = key, fresh
+        self.returns_data = copy or function.from_dataloader
+        check_key(key)
+        self._check_free(function.store(function.data), made_by)
+        self.data: AnnData | MuData = function.data.copy() if copy else function.data
+        self.store = function.store(self.data)
+        self.made_from = {"function": made_by} | origin(function, labels)
+
+    @property
+    def returned(self) -> AnnData | MuData | None:
+        """What the function returns."""
+        return self.data if self.returns_data else None
+
+    def write(
+        self,
+        result: Mapping[str, Any],
+        *,
+        obs: Mapping[str, Any] | None = None,
+        var: Mapping[str, Any] | None = None,
+        varm: Mapping[str, np.ndarray] | None = None,
+        varp: Mapping[str, sp.spmatrix] | None = None,
+        layers: Mapping[str, sp.spmatrix] | None = None,
+    ) -> None:
+        """Write a result and what belongs to it; what belonged to an earlier one goes."""
+        if self.fresh:
+            for slot, name in self._earlier(self.store):
+                del getattr(self.store, slot)[name]
+        for slot, entries in (("obs", obs), ("var", var), ("varm", varm), ("varp", varp), ("layers", layers)):  # fmt: skip
+            for name, value in (entries or {}).items():
+                getattr(self.store, slot)[name] = value
+        origin = {"made_from": self.made_from} if self.fresh else {}
+        self.store.uns[self.key] = dict(result) | origin
+
+    def _earlier(self, store: AnnData) -> list[tuple[str, str]]:
+        """Entries beside ``.uns`` that belong to the result of the same name."""
+        names = [f"{self.key}{ending}" for ending in _COMPANIONS]
+        return [(slot, name) for slot in _SLOTS for name in names if name in getattr(store, slot)]
+
+    def _check_free(self, store: AnnData, made_by: str) -> None:
+        """Require that nothing else is replaced than an earlier result of the same function."""
+        earlier = store.uns.get(self.key)
+        own = earlier.get("made_from") if isinstance(earlier, Mapping) else None
+        if own is not None and own["function"] == made_by:
+            return
+        taken = [("uns", self.key)] if self.key in store.uns else []
+        if taken := taken + self._earlier(store):
+            slot, name = taken[0]
+            what = f"a result of {own['function']}" if own else "not a result of this function"
+            raise ValueError(
+                f"The data already have .{slot}[{name!r}], which is {what} and would be replaced. Pass another name "
+                "(key_added=), or delete that entry first."
+            )
+
+
+def check_key(key: str, argument: str = "key_added") -> None:
+    """Require a name that h5ad, h5mu and zarr files can hold."""
+    if not isinstance(key, str):
+        raise TypeError(f"{argument}={key!r} is of type {type(key).__name__}. Pass a name as text.")
+    if not key.strip() or key in (".", "..") or any(c in key for c in "/\0"):
+        raise ValueError(
+            f"{argument}={key!r} cannot be the name of an entry in a file. Pass a name without '/', such as "
+            f"{key.replace('/', '_').strip('. ') or 'result'!r}."
+        )
+
+
+def origin(function: Adapter, labels: pd.Series | None = None) -> dict[str, str]:
+    """Return short texts that differ between models, features, cells and groupings, whatever the order of the cells."""
+    cells = hash_array(function.cells.to_numpy(object))
+    found = {
+        "model": fingerprint_of_model(function.module),
+        "features": _digest(hash_array(function.features.to_numpy(object))),
+        "cells": f"{len(cells)}, {_digest(np.sort(cells))}",
+    }
+    if labels is not None:
+        known = hash_array(labels.fillna("").to_numpy(object))
+        found["groups"] = _digest(np.sort(cells ^ (known * np.uint64(0x9E3779B97F4A7C15))))
+    return found
+
+
+def check_origin(result: Mapping[str, Any], key: str, function: Adapter, labels: pd.Series | None = None) -> None:  # fmt: skip
+    """Require a result of this model and these groups; warn where the cells are others.
+
+    Parameters
+    ----------
+    result
+        A stored result.
+    key
+        Its name.
+    function, labels
+        The model, and the groups of its cells, that it is used with now.
+    """
+    before, now = result.get("made_from", {}), origin(function, labels)
+    made_by = before.get("function", "the function that made it")
+    differs = [what for what in now if what in before and before[what] != now[what]]
+    said = {
+        "model": "was made from another model, or before this one was trained again",
+        "features": "was made from other features",
+        "groups": "was made when cells belonged to other groups",
+    }
+    if "cells" in differs:
+        warn("uns[%r] was made from other cells than those given now.", key)
+        differs = [what for what in differs if what not in ("cells", "groups")]
+    if differs:
+        raise ValueError(f"uns[{key!r}] {said[differs[0]]}. Call lucidvi.explain.{made_by} again.")
 
 
 def numbered(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,6 +191,7 @@ def positions(features: Iterable[str], store: AnnData) -> np.ndarray:
 
 def read(store: AnnData, key: str, parts: Iterable[str], what: str, made_by: str) -> dict:
     """Return a stored result; an error that names others if there is none under the key."""
+    check_key(key, "key")
     parts = set(parts)
     found = [name for name, value in store.uns.items() if isinstance(value, Mapping) and parts <= set(value)]  # fmt: skip
     if key not in found:
@@ -80,8 +204,7 @@ def read(store: AnnData, key: str, parts: Iterable[str], what: str, made_by: str
 
 def fingerprint(mask: np.ndarray) -> str:
     """Return a short text that differs between masks."""
-    digest = hashlib.sha1(np.packbits(mask).tobytes()).hexdigest()[:12]
-    return f"{int(mask.sum())} features, {digest}"
+    return f"{int(mask.sum())} features, {_digest(np.packbits(mask))}"
 
 
 def fingerprint_of_model(module: nn.Module) -> str:
@@ -91,3 +214,7 @@ def fingerprint_of_model(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha1(np.ascontiguousarray(values).tobytes()).hexdigest()[:12]

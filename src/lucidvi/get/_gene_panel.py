@@ -93,6 +93,4 @@ def _one(
         fields = getattr(getattr(entry[name], "dtype", None), "names", None)
         if name != "names" and fields:
             table[name] = np.asarray(entry[name][fields[position]])
-    if isinstance(frequency := entry.get("selection_frequency"), pd.DataFrame):
-        table["selection_frequency"] = frequency.iloc[:, position].reindex(names).to_numpy()
     return table[table["in_panel"]] if n_genes is None else table.head(n_genes)

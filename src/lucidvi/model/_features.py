@@ -14,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
 
-from lucidvi._logging import logger
+from lucidvi._logging import logger, warn
 from lucidvi._validation import check_modality, check_unique
 
 type Data = AnnData | MuData
@@ -128,7 +128,7 @@ def _matched(
             f"such as {_some(missing)}.{hint}"
         )
     if say and len(missing):
-        logger.warning(
+        warn(
             "%d of %d features%s are missing and filled with 0, such as %s.",
             len(missing), len(names), _of(modality), _some(missing),
         )  # fmt: skip

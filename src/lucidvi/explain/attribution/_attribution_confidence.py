@@ -15,11 +15,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
+from lucidvi._logging import warn
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Adapter, Cut, adapter
 from lucidvi.adapters._base import CHUNK
 from lucidvi.algorithms._holdout_test import ConditionalSampler, holdout_randomization_test
-from lucidvi.explain._results import opened, read, write
+from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain._results import Place, check_origin, read
 
 _MIN_CELLS = 20  # held-out cells of a label and of all others
 _MAX_ROWS = 2**16  # cells evaluated at a time
@@ -112,32 +114,37 @@ def attribution_confidence(
     for value, name in ((n_features, "n_features"), (n_draws, "n_draws"), (n_cells, "n_cells")):
         check_integer(value, 1, name)
     function = adapter(model, adata, modality=modality)
-    data, store = opened(function, copy)
-    stored = _stored(store, key)
+    stored = _stored(function.store(function.data), key)
+    groupby = stored["params"].get("groupby")
+    check_origin(stored, key, function, labels_of_cells(function, groupby))
+    place = Place(function, key, "attributions", copy=copy, fresh=False)
+    store = place.store
     names = function.output("label").names
     rng = np.random.default_rng(seed)
     labels = _labels(function)
     rows = _held_out(function.held_out_cells, labels, n_cells, rng)
     targets = stored["columns"]["target"].astype(str)
-    _check_labels(labels[rows], targets)
+    testable = _testable(labels[rows], targets)
     cut = function.cut("label")
     x, h, own = _behind_layer(function, cut, rows)
     varying = np.flatnonzero(np.ptp(x, axis=0) > 1e-6)
     sample = ConditionalSampler(x[:, varying])
-    place = store.var_names.get_indexer(function.features)
-    size = np.asarray(store.varm[f"{key}_abs"])[place][varying]
+    at = store.var_names.get_indexer(function.features)
+    size = np.asarray(store.varm[f"{key}_abs"])[at][varying]
     qvals = np.full((store.n_vars, len(targets)), np.nan)
     score = _label_score(function, cut, h, own)
     for k, target in enumerate(tqdm(targets, disable=not progress, desc="attribution confidence")):
+        if target not in testable:
+            continue
         chosen = np.argsort(-size[:, k], kind="stable")[:n_features]
         column = int(names.get_loc(target))
         loss = score(column, labels[rows] == target, x[:, varying], varying)
         p = holdout_randomization_test(loss, x[:, varying], sample, chosen, n_draws=n_draws, rng=rng)  # fmt: skip
-        qvals[place[varying[chosen]], k] = false_discovery_control(p)
+        qvals[at[varying[chosen]], k] = false_discovery_control(p)
     test = {"method": "holdout randomization", "n_features": n_features, "n_draws": n_draws, "n_cells": len(rows)}  # fmt: skip
     params = dict(stored["params"]) | {"confidence": test}
-    write(store, key, stored | {"params": params}, varm={f"{key}_qvals": qvals})
-    return data if copy else None
+    place.write(stored | {"params": params}, varm={f"{key}_qvals": qvals})
+    return place.returned
 
 
 def _stored(store: AnnData, key: str) -> dict:
@@ -186,14 +193,19 @@ def _held_out(rows: np.ndarray, labels: np.ndarray, n_cells: int, rng: np.random
     return np.sort(rng.permutation(rows)[:n_cells])
 
 
-def _check_labels(labels: np.ndarray, targets: pd.Series) -> None:
-    for target in targets.unique():
-        n = int((labels == target).sum())
-        if min(n, len(labels) - n) < _MIN_CELLS:
+def _testable(labels: np.ndarray, targets: pd.Series) -> set[str]:
+    """Return labels with enough cells, a warning naming the others; an error if there are none."""
+    count = {target: int((labels == target).sum()) for target in targets.unique()}
+    small = {t: n for t, n in count.items() if min(n, len(labels) - n) < _MIN_CELLS}
+    if small:
+        shown = ", ".join(f"{t!r} ({n} of {len(labels)})" for t, n in small.items())
+        said = f"Labels with fewer than {_MIN_CELLS} held-out cells with or without them: {shown}"
+        if len(small) == len(count):
             raise ValueError(
-                f"Label {target!r} has {n} of {len(labels)} held-out cells, but at least {_MIN_CELLS} with it and without it are "
-                "needed. Hold out more cells, or compute attributions of larger labels."
+                f"{said}. Hold out more cells, or compute attributions of larger labels."
             )
+        warn("%s. They are not tested.", said)
+    return set(count) - set(small)
 
 
 def _label_score(function: Adapter, cut: Cut, h: Tensor, own: dict[str, Tensor]) -> Callable:

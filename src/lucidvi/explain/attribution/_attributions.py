@@ -14,10 +14,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
+from lucidvi._logging import warn
 from lucidvi.adapters import Adapter, Target, adapter
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
-from lucidvi.explain._results import opened, placed, write
+from lucidvi.explain._results import Place, placed
 from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
+
+_LARGEST_GAP = 0.05
+_REMEDY = {
+    "expected_gradients": "Raise n_draws or n_cells.",
+    "integrated_gradients": "Raise n_draws.",
+    "deep_lift": "Its rules do not hold for layers of this model, such as layer normalization. Use 'expected_gradients'.",
+}
+"""What to do where attributions do not sum to the change of the output, for methods of which they should."""
 
 
 def attributions(
@@ -123,7 +132,8 @@ def attributions(
     ``.uns[key_added]``
         ``params``; ``columns``: what the columns are, ``target``, ``group``, ``n_cells``, ``output`` (mean output),
         ``output_reference``, ``total`` (sum of the mean attributions, of ``output - output_reference`` for the first
-        three methods).
+        three methods), ``completeness_gap`` (by how much it misses that, as a share of the mean absolute change of a
+        cell's output; ``NaN`` for other methods).
     ``.layers[key_added]``
         With ``per_cell``: sparse ``(n_cells, n_features)``; 0 for cells of other groups.
 
@@ -159,6 +169,7 @@ def attributions(
     if per_cell and len(chosen.names) > 1:
         raise ValueError(f"per_cell=True stores one target, but {len(chosen.names)} were asked for. Call once for each, with key_added.")  # fmt: skip
     labels = labels_of_cells(function, groupby)
+    place = Place(function, key_added, "attributions", labels, copy=copy)
     cells = cells_of_groups(labels, groups, None if per_cell else n_cells, seed)
     pool = reference_cells(function, labels, reference, n_references, seed)
     run = AttributionRun(function, method, pool, start, n_draws, seed)
@@ -167,13 +178,18 @@ def attributions(
     with tqdm(total=n_chunks * len(chosen.names), disable=not progress, desc="attributions") as bar:
         for own in cells.values():
             found.append(_group_means(run, chosen, own, batch_size, per_cell, bar))
-    data, store = opened(function, copy)
     rows = [
         {"target": name, "group": group, "n_cells": len(own), "output": part.outputs[0, k],
-         "output_reference": part.outputs[1, k], "total": part.signed[k].sum()}
+         "output_reference": part.outputs[1, k], "total": part.signed[k].sum(), "completeness_gap": part.gap(k, method)}
         for (group, own), part in zip(cells.items(), found, strict=True)
         for k, name in enumerate(chosen.names)
     ]  # fmt: skip
+    gaps = [row["completeness_gap"] for row in rows]
+    if max(gaps) > _LARGEST_GAP:
+        warn(
+            "Attributions of %s miss up to %.0f %% of the change of the output that they should sum to (completeness_gap). %s",
+            method, 100 * max(gaps), _REMEDY[method],
+        )  # fmt: skip
     params = {
         "target": chosen.kind, "method": method, "reference": reference, "baseline": start, "n_draws": n_draws,
         "model": function.model_name, "scale": function.input.scale.name,
@@ -181,15 +197,15 @@ def attributions(
         **({"transform_batch": transform_batch} if transform_batch else {}),
     }  # fmt: skip
     means = {
-        name: placed(np.concatenate(values).T.astype(np.float32), function.features, store)
+        name: placed(np.concatenate(values).T.astype(np.float32), function.features, place.store)
         for name, values in ((key_added, [f.signed for f in found]), (f"{key_added}_abs", [f.size for f in found]))
     }  # fmt: skip
     layers = {}
     if per_cell:
         own = np.concatenate(list(cells.values()))
-        layers[key_added] = _layer(sp.vstack([f.layer for f in found]), own, function, store)
-    write(store, key_added, {"params": params, "columns": pd.DataFrame(rows)}, varm=means, layers=layers)  # fmt: skip
-    return data if copy or function.from_dataloader else None
+        layers[key_added] = _layer(sp.vstack([f.layer for f in found]), own, function, place.store)
+    place.write({"params": params, "columns": pd.DataFrame(rows)}, varm=means, layers=layers)  # fmt: skip
+    return place.returned
 
 
 @dataclass
@@ -199,7 +215,16 @@ class _GroupMeans:
     signed: np.ndarray
     size: np.ndarray
     outputs: np.ndarray
+    change: np.ndarray
+    """Mean absolute change of the output from the reference, shape ``(n_targets,)``."""
     layer: sp.csr_matrix | None
+
+    def gap(self, k: int, method: str) -> float:
+        """By how much attributions of a target miss what they should sum to, as a share of the change of a cell's output."""
+        if method not in _REMEDY:
+            return np.nan
+        missed = self.signed[k].sum() - (self.outputs[0, k] - self.outputs[1, k])
+        return float(abs(missed) / max(self.change[k], 1e-12))
 
 
 def _group_means(run: AttributionRun, chosen: Target, cells: np.ndarray, batch_size: int, per_cell: bool, bar: tqdm) -> _GroupMeans:  # fmt: skip
@@ -207,6 +232,7 @@ def _group_means(run: AttributionRun, chosen: Target, cells: np.ndarray, batch_s
     run.draw(len(cells))
     mean = np.zeros((2, len(chosen.names), len(function.features)))
     outputs, layer = np.zeros((2, len(chosen.names))), []
+    change = np.zeros(len(chosen.names))
     for start in range(0, len(cells), batch_size):
         tensors = function.minibatch(cells[start : start + batch_size])
         for k, (a, *values) in enumerate(run(tensors, chosen, start)):
@@ -215,9 +241,12 @@ def _group_means(run: AttributionRun, chosen: Target, cells: np.ndarray, batch_s
                 layer.append(sp.csr_matrix(part))
             mean[0, k] += part.sum(0, dtype=np.float64) / len(cells)
             mean[1, k] += np.abs(part, out=part).sum(0, dtype=np.float64) / len(cells)
-            outputs[:, k] += [v.double().sum().item() / len(cells) for v in values]
+            outputs[:, k] += [v.cpu().double().sum().item() / len(cells) for v in values]
+            change[k] += float((values[0] - values[1]).abs().cpu().double().sum()) / len(cells)
             bar.update()
-    return _GroupMeans(mean[0], mean[1], outputs, sp.vstack(layer, format="csr") if layer else None)
+    return _GroupMeans(
+        mean[0], mean[1], outputs, change, sp.vstack(layer, format="csr") if layer else None
+    )
 
 
 def _layer(values: sp.csr_matrix, cells: np.ndarray, function: Adapter, store: AnnData) -> sp.csr_matrix:  # fmt: skip

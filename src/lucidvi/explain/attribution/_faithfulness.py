@@ -16,7 +16,7 @@ from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Target, adapter
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
-from lucidvi.explain._results import opened, write
+from lucidvi.explain._results import Place
 from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
 from lucidvi.metrics.faithfulness import (
     attribution_agreement,
@@ -147,6 +147,7 @@ def faithfulness(
         raise ValueError(f"target={target!r} has {len(chosen.names)} outputs. Ask for one at a time, with key_added.")  # fmt: skip
     baseline = baseline_of(function, chosen.kind, baseline, ["integrated_gradients"])
     labels = labels_of_cells(function, groupby)
+    place = Place(function, key_added, "faithfulness", labels, copy=copy)
     cells = cells_of_groups(labels, groups, n_cells, seed)
     pool = reference_cells(function, labels, reference, n_references, seed)
     shuffled = [function.shuffled(i if seed is None else seed + i) for i in range(n_models)]
@@ -183,7 +184,6 @@ def faithfulness(
                     {"method": one, "group": group, "measure": f"agreement_{other}", "value": agreement.loc[one, other], "random": 0.0}
                     for one in methods for other in methods if one != other
                 ]  # fmt: skip
-    data, store = opened(function, copy)
     params = {
         "target": f"{chosen.kind} {chosen.names[0]}", "reference": reference, "baseline": baseline, "n_draws": n_draws,
         "relative": function.output(chosen.kind).is_share, "model": function.model_name, "n_null": n_null,
@@ -195,8 +195,8 @@ def faithfulness(
         "curves": pd.concat(curves, ignore_index=True),
         "summary": pd.DataFrame(summary).reindex(columns=columns),
     }
-    write(store, key_added, {"params": params} | tables)
-    return data if copy or function.from_dataloader else None
+    place.write({"params": params} | tables)
+    return place.returned
 
 
 def _rows(table: pd.DataFrame, prefix: str, name: dict[str, str]) -> list[dict[str, object]]:
@@ -217,7 +217,7 @@ def attribute(
         found, *values = next(run(tensors, target, start))
         a.append(found.detach().cpu().numpy())
         x.append(run.function.values(tensors).cpu().numpy())
-        outputs.append(torch.stack(values).double().cpu().numpy())
+        outputs.append(torch.stack(values).cpu().double().numpy())
     own, away = np.concatenate(outputs, 1)
     total = np.concatenate(a)
     gap = completeness_gap(total, own, away)["relative_gap"].abs().mean()

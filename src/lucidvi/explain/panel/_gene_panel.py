@@ -1,7 +1,8 @@
 """Small signed gene panels that turn one group of cells into another."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from numbers import Real
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
-from lucidvi._validation import check_integer, check_names
+from lucidvi._validation import check_integer, check_names, check_number
 from lucidvi.adapters import adapter
 from lucidvi.adapters._base import listed
 from lucidvi.algorithms._panel_path import Path, solve_path
 from lucidvi.algorithms._panel_problem import PanelProblem
-from lucidvi.explain._cells import labels_of_cells
-from lucidvi.explain._results import opened, placed, write
-from lucidvi.explain.panel._problem import PanelOptions, choose_pairs, prepare
-from lucidvi.explain.panel._tables import by_pair, panel_table, path_table, ranking, records
+from lucidvi.explain._cells import chosen_groups, labels_of_cells, source_of_chance
+from lucidvi.explain._results import Place, placed
+from lucidvi.explain.panel._problem import PanelOptions, check_reference, choose_pairs, prepare
+from lucidvi.explain.panel._tables import SolvedPanel, solved, tables
 
 _LABEL = {"gate": "ACE, gate", "free": "ACE, free"}
 
@@ -126,9 +127,11 @@ def gene_panel(
         :func:`scanpy.get.rank_genes_groups_df` work with ``key=``: ``params``, and records ``names``, ``scores`` (1 for
         the first gene, falling with the step of entry), ``logfoldchanges``, ``pvals`` and ``pvals_adj`` (``NaN``). Besides:
         ``signs``; ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
-        ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``.
+        ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``, a record like the others;
+        ``skipped``, where groups are too small for a panel: ``group`` and ``reason``.
     ``obs[groupby]``
-        Of a MuData whose modality lacks it: the groups, for scanpy's plots.
+        Of a MuData whose modality lacks it: the groups, for scanpy's plots. Where the groups are no text, but numbers or
+        booleans, ``obs[key_added + "_" + groupby]`` holds them as text, and ``params["groupby"]`` names that column.
     ``varm[key_added]``
         Change of each gene in standard deviations at the end of the path, ``(n_genes, n_groups)``.
     ``layers[key_added]``
@@ -142,8 +145,7 @@ def gene_panel(
     KeyError
         If the column is not there.
     ValueError
-        If the data are minified, a group, reference or gene is unknown, a group has fewer than 6 cells,
-        or there is only one group.
+        If the data are minified, a group, reference or gene is unknown, or there are not two groups of at least 6 cells.
     TypeError
         If the model has no such encoder.
 
@@ -162,73 +164,81 @@ def gene_panel(
         check_integer(value, least, name)
     if perturbation not in _LABEL:
         raise ValueError(f"perturbation={perturbation!r} is unknown. Allowed: 'gate', 'free'.")
-    if not 0 < flip_rate <= 1:
-        raise ValueError(f"flip_rate={flip_rate} must be above 0 and at most 1.")
-    if not (bounds is None or bounds == "observed" or (len(bounds) == 2 and bounds[0] < bounds[1])):
-        raise ValueError(
-            f"bounds={bounds!r} must be 'observed' or a pair such as (0, 1), lower limit first."
-        )
+    check_number(flip_rate, "flip_rate", above=0, most=1)
+    check_number(max_change, "max_change", above=0)
+    _check_bounds(bounds)
     if per_cell and n_bootstrap:
         raise ValueError(f"n_bootstrap={n_bootstrap} and per_cell=True exclude each other: resampling cells changes nothing.")  # fmt: skip
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="genes")
     names = function.features
     usable = names.isin(_usable(names, include, exclude, n_genes))
     labels = labels_of_cells(function, groupby)
-    pairs = choose_pairs(labels, groups, reference, groupby)
+    check_reference(labels, reference, groupby)
+    place = Place(function, key_added, "gene_panel", labels, copy=copy)
+    data, store = place.data, place.store
+    wanted = chosen_groups(labels, groups)
     given = prepare(function, labels, groupby, seed)
+    pairs = choose_pairs(given, wanted, reference, groupby)
     allowed = usable & (given.weight.abs().sum(1) > 0).cpu().numpy()
     options = PanelOptions(perturbation, max_change, allowed, bounds, per_cell)
     penalties = torch.logspace(0, -3, n_steps + 1)[1:]
-    reported = given.problem(pairs, given.held_out, n_cells if per_cell else 500, options)
-    with tqdm(total=n_steps * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
-
-        def run(problem: PanelProblem) -> Path:
-            steps = solve_path(
-                problem, reported[0], penalties, flip_rate=flip_rate, n_features=n_genes
-            )
-            done: list[Path] = []
-            for path in steps:
-                done.append(path)
-                bar.update(1)
-            bar.update(n_steps - len(done))
-            return done[-1]
-
-        learned = reported if per_cell else given.problem(pairs, given.train, n_cells, options)
-        path, of = run(learned[0]), learned[1]
-        frequency = np.zeros((len(pairs), len(names)))
-        rng = np.random.default_rng(seed)
-        for _ in range(n_bootstrap):
-            again = {g: rng.choice(c, len(c)) for g, c in given.train.items()}
-            entry = run(given.problem(pairs, again, n_cells, options)[0]).entry
-            frequency += (entry < n_steps).cpu().numpy() / n_bootstrap
-    order, score = ranking(learned[0], path, of)
-    change = path.theta * learned[0].direction
-    delta = by_pair(change, of).astype(np.float32)
-    data, store = opened(function, copy)
-    result = {
-        "params": {
-            "groupby": groupby, "reference": reference, "method": _LABEL[perturbation], "use_raw": False,
-            "layer": None, "corr_method": "none", "model": function.model_name, "flip_rate": flip_rate,
-            "per_cell": per_cell,
-        },
-        **records(given, pairs, order, score, delta),
-        "panels": panel_table(learned, reported, path, pairs, allowed, n_null, rng),
-        "path": path_table(path, of, pairs),
+    found: list[SolvedPanel] = []
+    columns = _groups_for_scanpy(data, store, groupby, key_added)
+    params = {
+        "groupby": next(iter(columns), groupby), "reference": reference, "method": _LABEL[perturbation],
+        "use_raw": False, "layer": None, "corr_method": "none", "model": function.model_name,
+        "flip_rate": flip_rate, "per_cell": per_cell, "column": groupby,
     }  # fmt: skip
-    columns = [group for group, _ in pairs]
-    if n_bootstrap:
-        result["selection_frequency"] = pd.DataFrame(frequency.T, names, columns)
-    layers = {}
-    if per_cell:
-        cells = np.concatenate([given.held_out[group][:n_cells] for group in columns])
-        units = (change * given.std).cpu().numpy()
-        at = store.var_names.get_indexer(names)
-        layers[key_added] = _scattered(units, cells, at, store.shape)
-    write(
-        store, key_added, result, varm={key_added: placed(delta.T, names, store)}, layers=layers,
-        obs=_groups_for_scanpy(data, store, groupby),
-    )  # fmt: skip
-    return data if copy or function.from_dataloader else None
+    with tqdm(total=len(pairs) * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
+        try:  # one group after the other: the panel of a group does not depend on those asked for beside it
+            for pair in pairs:
+                rng = source_of_chance(seed, *pair)
+                reported = given.problem(
+                    [pair], given.held_out, n_cells if per_cell else 500, options
+                )
+                learned = reported if per_cell else given.problem([pair], given.train, n_cells, options)  # fmt: skip
+
+                def path_of(problem: PanelProblem, reported: PanelProblem = reported[0]) -> Path:
+                    steps = solve_path(problem, reported, penalties, flip_rate=flip_rate, n_features=n_genes)  # fmt: skip
+                    *_, last = steps
+                    bar.update(1)
+                    return last
+
+                path, frequency = path_of(learned[0]), np.zeros(len(names))
+                for _ in range(n_bootstrap):
+                    again = {pair[0]: rng.choice(given.train[pair[0]], len(given.train[pair[0]]))}
+                    entry = path_of(given.problem([pair], again, n_cells, options)[0]).entry[0]
+                    frequency += (entry < n_steps).cpu().numpy() / n_bootstrap
+                found.append(solved(given, pair, learned, reported, path, frequency, allowed, n_null, rng))  # fmt: skip
+        finally:  # groups that are done are kept when the rest is interrupted
+            if found:
+                result = {"params": params} | tables(given, found, bootstrap=n_bootstrap > 0)
+                if len(given.skipped):
+                    result["skipped"] = given.skipped
+                layers = {}
+                if per_cell:
+                    cells = np.concatenate(
+                        [given.held_out[panel.pair[0]][:n_cells] for panel in found]
+                    )
+                    units = (
+                        np.concatenate([panel.change for panel in found]) * given.std.cpu().numpy()
+                    )
+                    at = store.var_names.get_indexer(names)
+                    layers[key_added] = _scattered(units, cells, at, store.shape)
+                delta = np.stack([panel.delta for panel in found])
+                place.write(result, varm={key_added: placed(delta.T, names, store)}, layers=layers, obs=columns)  # fmt: skip
+    return place.returned
+
+
+def _check_bounds(bounds: Any) -> None:
+    """Require ``None``, a word or two numbers."""
+    if bounds is None or (isinstance(bounds, str) and bounds == "observed"):
+        return
+    pair = list(bounds) if isinstance(bounds, tuple | list | np.ndarray) else []
+    if not (len(pair) == 2 and all(isinstance(b, Real) for b in pair) and pair[0] < pair[1]):
+        raise ValueError(
+            f"bounds={bounds!r} must be 'observed' or a pair such as (0, 1), lower limit first."
+        )
 
 
 def _usable(names: pd.Index, include: Sequence[str] | None, exclude: Sequence[str], n_genes: int | None) -> list[str]:  # fmt: skip
@@ -237,6 +247,8 @@ def _usable(names: pd.Index, include: Sequence[str] | None, exclude: Sequence[st
     wanted = list(names) if include is None else listed(include)
     check_names([*left_out, *wanted], names, "Gene")
     usable = [g for g in wanted if g not in set(left_out)]
+    if not usable:
+        raise ValueError("include and exclude leave no gene to be used. Include others, or exclude fewer.")  # fmt: skip
     if n_genes is not None:
         check_integer(n_genes, 1, "n_genes")
         if n_genes > len(usable):
@@ -244,14 +256,23 @@ def _usable(names: pd.Index, include: Sequence[str] | None, exclude: Sequence[st
     return usable
 
 
-def _groups_for_scanpy(data: AnnData | MuData, store: AnnData, groupby: str) -> dict[str, Any]:
-    """Return the column of groups for a modality that lacks it: scanpy looks for it beside the result."""
-    if not isinstance(data, MuData) or groupby in store.obs:
-        return {}
+def _groups_for_scanpy(data: AnnData | MuData, store: AnnData, groupby: str, key: str) -> dict[str, Any]:  # fmt: skip
+    """Return a column of groups where there is none that scanpy's plots can read beside the result: of categories of text."""
+    column: pd.Series = store.obs[groupby] if groupby in store.obs else _column(data, groupby).reindex(store.obs_names)  # fmt: skip
+    kind = (
+        column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column.dropna()
+    )
+    if all(isinstance(value, str) for value in kind.unique()):
+        return {} if groupby in store.obs else {groupby: column}
+    return {
+        f"{key}_{groupby}": column.astype(object).map(str, na_action="ignore").astype("category")
+    }
+
+
+def _column(data: AnnData | MuData, groupby: str) -> pd.Series:
     if groupby in data.obs:
-        return {groupby: data.obs[groupby].reindex(store.obs_names)}
-    other = next(part for part in data.mod.values() if groupby in part.obs)
-    return {groupby: other.obs[groupby].reindex(store.obs_names)}
+        return data.obs[groupby]
+    return next(part.obs[groupby] for part in cast("MuData", data).mod.values() if groupby in part.obs)  # fmt: skip
 
 
 def _scattered(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:  # fmt: skip

@@ -12,12 +12,13 @@ from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
+from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_names
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.adapters._base import CHUNK, listed
 from lucidvi.algorithms._knockoff_filter import knockoff_test
 from lucidvi.explain._cells import labels_of_cells
-from lucidvi.explain._results import opened, read, write
+from lucidvi.explain._results import Place, check_origin, read
 
 _MIN_CELLS = 20  # of a group and of its reference
 
@@ -139,17 +140,26 @@ def panel_confidence(
     if combine not in ("median", "e-values"):
         raise ValueError(f"combine={combine!r} is unknown. Allowed: 'median', 'e-values'.")
     function = adapter(model, adata, modality=modality, prefer="genes")
-    data, store = opened(function, copy)
-    panel = read(store, key, ("names", "panels", "params"), "gene panel", "gene_panel")
+    panel = read(
+        function.store(function.data),
+        key,
+        ("names", "panels", "params"),
+        "gene panel",
+        "gene_panel",
+    )
     known = list(panel["names"].dtype.names)
     wanted = known if groups is None else listed(groups)
     check_names(wanted, pd.Index(known), f"Group of uns[{key!r}]")
-    groupby, reference = (str(panel["params"][k]) for k in ("groupby", "reference"))
-    labels = labels_of_cells(function, groupby).to_numpy()
+    groupby, reference = (str(panel["params"][k]) for k in ("column", "reference"))
+    groups_of_cells = labels_of_cells(function, groupby)
+    check_origin(panel, key, function, groups_of_cells)
+    place = Place(function, key, "gene_panel", copy=copy, fresh=False)
+    labels = groups_of_cells.to_numpy()
     # one source of chance per stored group, so that results do not depend on which are asked for
     sources = dict(zip(known, np.random.default_rng(seed).spawn(len(known)), strict=True))
     cells = {group: _cells(labels, group, reference, n_cells, sources[group]) for group in wanted}
-    _check_cells(cells, labels, reference, groupby)
+    small = _too_small(cells, labels, reference, groupby)
+    wanted = [group for group in wanted if group not in small]
     batch = function.batch_of_cells() if within_batch else np.zeros(len(labels))
     found = {}
     with tqdm(total=len(wanted) * n_draws, disable=not progress, desc="panel confidence") as bar:
@@ -177,8 +187,8 @@ def panel_confidence(
     }  # fmt: skip
     qvals = _aligned(panel, found, key)
     params = dict(panel["params"]) | {"confidence": params}
-    write(store, key, panel | {"params": params, "qvals": qvals, "pvals_adj": qvals.copy()})
-    return data if copy else None
+    place.write(panel | {"params": params, "qvals": qvals, "pvals_adj": qvals.copy()})
+    return place.returned
 
 
 def values_of_cells(function: Adapter, cells: np.ndarray) -> np.ndarray:
@@ -197,21 +207,20 @@ def _cells(
     return np.sort(np.concatenate(parts))
 
 
-def _check_cells(
-    cells: dict[str, np.ndarray], labels: np.ndarray, reference: str, groupby: str
-) -> None:
-    """Require enough cells on both sides."""
-    small = []
+def _too_small(cells: dict[str, np.ndarray], labels: np.ndarray, reference: str, groupby: str) -> list[str]:  # fmt: skip
+    """Return groups that cannot be tested for lack of cells, with a warning; an error if none can."""
+    small: dict[str, str] = {}
     for group, rows in cells.items():
         own = int((labels[rows] == group).sum())
         for name, n in ((group, own), (reference, len(rows) - own)):
-            if n < _MIN_CELLS and (text := f"{name!r} ({n})") not in small:
-                small.append(text)
+            if n < _MIN_CELLS:
+                small.setdefault(group, f"{name!r} ({n})")
     if small:
-        raise ValueError(
-            f"Fewer than {_MIN_CELLS} cells of {groupby!r}: {', '.join(small)}. Name groups= without them, or compute panels "
-            "with larger groups."
-        )
+        said = f"Fewer than {_MIN_CELLS} cells of {groupby!r}: {', '.join(small.values())}"
+        if len(small) == len(cells):
+            raise ValueError(f"{said}. Compute panels with larger groups.")
+        warn("%s. These are not tested.", said)
+    return list(small)
 
 
 def _within(values: np.ndarray, batch: np.ndarray) -> np.ndarray:

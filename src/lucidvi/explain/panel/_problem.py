@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lucidvi._logging import logger
+from lucidvi._logging import warn
 from lucidvi._validation import near
 from lucidvi.adapters import Adapter, Cut
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
 from lucidvi.algorithms._panel_problem import PanelProblem
-from lucidvi.explain._cells import Groups, chosen_groups, members
+from lucidvi.explain._cells import chosen_groups, members, source_of_chance
 
 _MIN_CELLS = 6  # of a group: some to learn from and some to report on
 _MAX_CENTROID_CELLS = 5000  # of a group, for means and centroids
@@ -49,6 +49,8 @@ class PanelInput:
     size: np.ndarray
     train: dict[str, np.ndarray]
     held_out: dict[str, np.ndarray]
+    skipped: pd.DataFrame
+    """Groups without a panel, and why: ``group``, ``reason``."""
 
     def problem(
         self, pairs: list[tuple[str, str]], cells: dict[str, np.ndarray], n_cells: int, options: PanelOptions
@@ -142,14 +144,31 @@ class PanelInput:
         return weight @ self.mean[others]
 
 
-def choose_pairs(labels: pd.Series, groups: Groups, reference: str, groupby: str) -> list[tuple[str, str]]:  # fmt: skip
-    """Return pairs of a group and what it is compared with."""
+def check_reference(labels: pd.Series, reference: str, groupby: str) -> None:
+    """Require a group, or ``"rest"`` where no group is called so."""
     known = chosen_groups(labels, None)
+    if reference == "rest" and "rest" in known:
+        raise ValueError(
+            f"reference='rest' means all other groups, but a group of {groupby!r} is called 'rest', too. Rename that group."
+        )
     if reference != "rest" and reference not in known:
         raise ValueError(
             f"reference={reference!r} is neither 'rest' nor a group of {groupby!r}. {near(reference, known)}"
         )
-    return [(group, reference) for group in chosen_groups(labels, groups) if group != reference]
+
+
+def choose_pairs(given: PanelInput, wanted: list[str], reference: str, groupby: str) -> list[tuple[str, str]]:  # fmt: skip
+    """Return pairs of a group and what it is compared with, of those that have enough cells."""
+    wanted = [group for group in wanted if group != reference]
+    if not wanted:
+        raise ValueError(f"groups={reference!r} is the reference, too. Name another group, or another reference.")  # fmt: skip
+    pairs = [(group, reference) for group in wanted if group in given.groups]
+    if not pairs or (reference != "rest" and reference not in given.groups):
+        shown = ", ".join(f"{row.group!r} ({row.n_cells})" for row in given.skipped.itertuples())
+        raise ValueError(
+            f"Groups of {groupby!r} with fewer than {_MIN_CELLS} cells have no panel: {shown}. Merge them with others."
+        )
+    return pairs
 
 
 def prepare(function: Adapter, labels: pd.Series, groupby: str, seed: int | None) -> PanelInput:
@@ -161,11 +180,17 @@ def prepare(function: Adapter, labels: pd.Series, groupby: str, seed: int | None
     if len(groups) < 2:
         raise ValueError(f"groupby={groupby!r} has a single group, {groups[0]!r}. A panel needs at least two.")  # fmt: skip
     count = labels.value_counts()
-    small = count[count < _MIN_CELLS]
-    if len(small):
-        shown = ", ".join(f"{name!r} ({n})" for name, n in small.items())
+    small = [group for group in groups if count[group] < _MIN_CELLS]
+    skipped = pd.DataFrame({"group": small, "reason": f"fewer than {_MIN_CELLS} cells", "n_cells": count[small].to_numpy()})  # fmt: skip
+    if small:
+        warn(
+            "Groups with fewer than %d cells are left out, and so are their cells: %s.",
+            _MIN_CELLS, ", ".join(f"{name!r} ({count[name]})" for name in small),
+        )  # fmt: skip
+        groups = [group for group in groups if group not in small]
+    if len(groups) < 2:
         raise ValueError(
-            f"Groups with fewer than {_MIN_CELLS} cells: {shown}. Merge them, or leave their cells out of the data."
+            f"groupby={groupby!r} has {len(groups)} groups of at least {_MIN_CELLS} cells. A panel needs at least two."
         )
     train, held_out = _split(function, labels, groups, seed)
     cells = [train[group][:_MAX_CENTROID_CELLS] for group in groups]
@@ -182,17 +207,16 @@ def prepare(function: Adapter, labels: pd.Series, groupby: str, seed: int | None
     kmeans = NeuralKMeans(centers, float(default_beta(torch.cat(z), centers)))
     return PanelInput(
         function, cut, groups, mean.float().to(function.device), std,
-        (least.min(0).values, most.max(0).values), kmeans, count[groups].to_numpy(), train, held_out,
+        (least.min(0).values, most.max(0).values), kmeans, count[groups].to_numpy(), train, held_out, skipped,
     )  # fmt: skip
 
 
 def _split(function: Adapter, labels: pd.Series, groups: list[str], seed: int | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
     """Cells of each group to learn from and to report on: those that trained the model, and the others."""
-    rng = np.random.default_rng(seed)
     held = np.isin(np.arange(len(labels)), function.held_out_cells)
     train, held_out, cut_at_random = {}, {}, []
     for group in groups:
-        cells = rng.permutation(members(labels, group))
+        cells = source_of_chance(seed, group).permutation(members(labels, group))
         first, second = cells[~held[cells]], cells[held[cells]]
         if len(first) < 3 or len(second) < 3:  # the model has seen all cells of the group, or none
             cut = max(3, int(0.7 * len(cells)))
@@ -200,7 +224,7 @@ def _split(function: Adapter, labels: pd.Series, groups: list[str], seed: int | 
             cut_at_random.append(group)
         train[group], held_out[group] = first, second
     if cut_at_random:
-        logger.warning(
+        warn(
             "The model's training left fewer than 3 cells of %s aside, or used fewer than 3: their panels are reported on "
             "a random 30 %% of their cells instead, so flip rates may be flattering.",
             ", ".join(cut_at_random),

@@ -9,7 +9,7 @@ from scvi.model.base import BaseModelClass
 from lucidvi._keys import Key
 from lucidvi.adapters import adapter
 from lucidvi.explain._cells import chosen_groups, labels_of_cells, members
-from lucidvi.explain._results import numbered, opened, positions, read, write
+from lucidvi.explain._results import Place, check_origin, numbered, positions, read
 from lucidvi.explain.subset._population import Population
 from lucidvi.explain.subset._report import Evaluator
 
@@ -80,19 +80,21 @@ def cross_effect(
     (9, 4)
     """
     function = adapter(model, adata, modality=modality, prefer="peaks")
-    data, store = opened(function, copy)
+    store = function.store(function.data)
     result = read(store, key, ("params", "sets", "features"), "subset perturbation", "subset_perturbation")  # fmt: skip
     params = result["params"]
+    labels = labels_of_cells(function, params.get("groupby"))
+    check_origin(result, key, function, labels)
+    place = Place(function, key_added, "cross_effect", labels, copy=copy)
     population = Population(function, str(params["output"]))
     relative = population.relative if relative is None else relative
     if relative and not population.relative:
         raise ValueError(f"Changes of {population.kind} outputs have no natural unit. Pass relative=False.")  # fmt: skip
-    labels = labels_of_cells(function, params.get("groupby"))
     replacement = 0.0 if params["direction"] == "down" else 1.0
     sets = list(result["features"].groupby(["gene", "group"], sort=False, observed=True)["feature"])
     columns = _columns(population, sets)
     chosen = [positions(of_set, store) for _, of_set in sets]
-    place = pd.Index(population.features).get_indexer(store.var_names)
+    of_model = pd.Index(population.features).get_indexer(store.var_names)
     rows = []
     for group in chosen_groups(labels, None):
         cells = np.intersect1d(members(labels, group), function.held_out_cells)
@@ -102,18 +104,12 @@ def cross_effect(
             if len(cells):
                 if column not in evaluators:
                     evaluators[column] = Evaluator(population, cells, column, replacement)
-                change = evaluators[column].delta(place[at].tolist())
+                change = evaluators[column].delta(of_model[at].tolist())
                 effect = evaluators[column].relative(change) if relative else change
             rows.append({"gene": gene, "group": found_in, "in_group": group, "effect": effect})
-    write(
-        store,
-        key_added,
-        {
-            "params": {"relative": bool(relative), "output": population.kind, "key": key},
-            "effects": numbered(pd.DataFrame(rows)),
-        },
-    )
-    return data if copy else None
+    params = {"relative": bool(relative), "output": population.kind, "key": key}
+    place.write({"params": params, "effects": numbered(pd.DataFrame(rows))})
+    return place.returned
 
 
 def _columns(population: Population, sets: list) -> list[int]:

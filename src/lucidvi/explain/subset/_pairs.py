@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from lucidvi._validation import boolean, check_integer, check_names, check_unique
+from lucidvi._validation import boolean, check_integer, check_names, check_number, check_unique
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import chosen_groups, members
@@ -15,6 +15,12 @@ from lucidvi.explain.subset._coordinates import Coordinates
 from lucidvi.explain.subset._population import Population
 
 Pair = tuple[str, str]
+
+
+class CannotExplain(ValueError):
+    """One pair of target and group lacks cells or features; others may have them."""
+
+
 _CHOICES = {
     "direction": ("down", "up"),
     "method": ("coordinate_descent", "beam"),
@@ -34,6 +40,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             )
     for name, least in _LEAST.items():
         check_integer(settings[name], least, name)
+    check_number(settings["beta"], "beta", least=0)
+    check_number(settings["min_openness"], "min_openness", least=0, most=1)
 
 
 def target_names(function: Adapter, population: Population, chosen: object) -> list[str]:
@@ -112,7 +120,7 @@ def prepare(
     }
     for name, chosen in cells.items():
         if len(chosen) == 0:
-            raise ValueError(
+            raise CannotExplain(
                 f"Group {group!r} has {len(own)} cells but no {name} cell: searches need cells that trained the model, and "
                 "reports need others. Leave the group out, or train with model.train(train_size=0.8)."
             )
@@ -126,7 +134,7 @@ def prepare(
     kind = function.input.kind
     if allowed.sum() < settings["n_features"]:
         what = {"expression": "gene"}.get(population.kind, "target")
-        raise ValueError(
+        raise CannotExplain(
             f"n_features={settings['n_features']}, but only {int(allowed.sum())} {kind} can be selected for {what} {target!r} "
             f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
         )

@@ -13,19 +13,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lucidvi._keys import Key
+from lucidvi._logging import warn
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._cells import labels_of_cells
-from lucidvi.explain._results import (
-    fingerprint,
-    fingerprint_of_model,
-    numbered,
-    opened,
-    positions,
-    write,
-)
+from lucidvi.explain._results import Place, fingerprint, numbered, positions
 from lucidvi.explain.subset._coordinates import Coordinates
 from lucidvi.explain.subset._pairs import (
+    CannotExplain,
     Pair,
     check_direction,
     check_settings,
@@ -167,6 +162,8 @@ def subset_perturbation(
         ``openness``, ``chrom``, ``start``, ``end``, ``distance`` to the TSS in base pairs.
     ``.uns[key_added]["cells"]``, ``["null"]``
         Prediction ``before`` and ``after`` for every test cell; ``delta`` of every random set.
+    ``.uns[key_added]["skipped"]``
+        Where pairs could not be explained for lack of cells or features: ``gene``, ``group`` and ``reason``.
     ``.varm[key_added]``
         Single effects, peaks x sets, 0 for peaks outside the set, float32.
 
@@ -205,8 +202,9 @@ def subset_perturbation(
     kind, chosen = function.parse(target)
     population = Population(function, kind)
     check_direction(population, function.input.kind, direction)
-    data, store = opened(function, copy)
     labels = labels_of_cells(function, groupby)
+    place = Place(function, key_added, "subset_perturbation", labels, copy=copy)
+    data, store = place.data, place.store
     pairs = pairs_to_explain(function, population, chosen, labels, groups)
     at = positions(
         function.features, store
@@ -214,17 +212,23 @@ def subset_perturbation(
     eligible = eligible_features(store, feature_mask)[at]
     where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None)  # fmt: skip
     params = settings | _what_is_explained(function, population) | {
-        "model": fingerprint_of_model(model.module),
+        "model": place.made_from["model"],
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
         **({"seed": seed} if seed is not None else {}),
         **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
     }  # fmt: skip
-    known = _finished_pairs(store, key_added, params, overwrite)
+    known = _finished_pairs(place, params, overwrite)
     todo = [pair for pair in pairs if overwrite or pair not in known]
-    tasks = [
-        prepare(function, population, pair, labels, eligible, where, window, settings, seed)
-        for pair in todo
-    ]
+    tasks, skipped = [], []
+    for pair in todo:
+        try:
+            tasks.append(prepare(function, population, pair, labels, eligible, where, window, settings, seed))  # fmt: skip
+        except CannotExplain as error:
+            skipped.append({"gene": pair[0], "group": pair[1], "reason": str(error)})
+    if skipped:
+        if len(skipped) == len(pairs):
+            raise ValueError(skipped[0]["reason"])
+        warn("%d of %d pairs of target and group are left out, such as: %s", len(skipped), len(pairs), skipped[0]["reason"])  # fmt: skip
     try:
         for pair, tables in _run(
             population, tasks, settings, n_jobs, progress, function.input.kind
@@ -232,8 +236,8 @@ def subset_perturbation(
             known[pair] = tables | {"features": where.annotate(tables["features"])}
     finally:  # pairs that are done are kept when the rest is interrupted
         if known:
-            _store(store, key_added, params, known)
-    return data if copy or function.from_dataloader else None
+            _store(place, params, known, skipped)
+    return place.returned
 
 
 def _genes(function: Adapter, population: Population, data: AnnData | MuData) -> AnnData | None:
@@ -253,11 +257,11 @@ def _what_is_explained(function: Adapter, population: Population) -> dict[str, s
     }
 
 
-def _finished_pairs(store: AnnData, key: str, params: dict, overwrite: bool) -> dict[Pair, Tables]:
-    """Return pairs that an earlier call with the same model and arguments has stored."""
-    if key not in store.uns:
+def _finished_pairs(place: Place, params: dict, overwrite: bool) -> dict[Pair, Tables]:
+    """Return pairs that an earlier call with the same model, cells, groups and arguments has stored."""
+    key, stored = place.key, place.store.uns.get(place.key)
+    if stored is None:
         return {}
-    stored = store.uns[key]
     earlier = {k: str(v) for k, v in stored["params"].items()}
     now = {k: str(v) for k, v in params.items()}
     if earlier != now:
@@ -268,6 +272,9 @@ def _finished_pairs(store: AnnData, key: str, params: dict, overwrite: bool) -> 
             f"'{key}' holds results of other arguments ({', '.join(differ)}). Pass another key_added, or "
             "overwrite=True to replace them."
         )
+    if changed := [w for w in ("cells", "groups") if stored["made_from"][w] != place.made_from[w]]:
+        warn("uns[%r] was made from other %s than those given now; it is replaced.", key, changed[0])  # fmt: skip
+        return {}
     by_pair: dict[Pair, Tables] = {
         pair: {} for pair in stored["sets"][["gene", "group"]].itertuples(index=False, name=None)
     }
@@ -278,17 +285,19 @@ def _finished_pairs(store: AnnData, key: str, params: dict, overwrite: bool) -> 
     return {pair: empty | tables for pair, tables in by_pair.items()}
 
 
-def _store(store: AnnData, key: str, params: dict, pairs: dict[Pair, Tables]) -> None:
+def _store(place: Place, params: dict, pairs: dict[Pair, Tables], skipped: list[dict]) -> None:
     """Store the tables and the matrix of single effects."""
     result: dict[str, object] = {"params": params}
     for name in _TABLES:
         parts = [tables[name] for tables in pairs.values()]
         result[name] = numbered(pd.concat(parts, ignore_index=True))
-    effects = np.zeros((store.n_vars, len(pairs)), dtype=np.float32)
+    if skipped:
+        result["skipped"] = pd.DataFrame(skipped)
+    effects = np.zeros((place.store.n_vars, len(pairs)), dtype=np.float32)
     for column, tables in enumerate(pairs.values()):
-        at = positions(tables["features"]["feature"], store)
+        at = positions(tables["features"]["feature"], place.store)
         effects[at, column] = tables["features"]["single_effect"]
-    write(store, key, result, varm={key: effects})
+    place.write(result, varm={place.key: effects})
 
 
 def _run(

@@ -10,7 +10,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
 
-from lucidvi._logging import logger
+from lucidvi._logging import warn
 from lucidvi._validation import check_not_view
 from lucidvi.model._features import QueryMixin, match_features
 from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
@@ -240,7 +240,7 @@ def _targets(registry: dict) -> tuple[str | None, torch.Tensor | None]:
         values = pd.DataFrame(values, index=state["names"]).reindex(labels)
         unknown = labels[values.isna().any(axis=1)].tolist()
         if unknown:
-            logger.warning(
+            warn(
                 "Labels %s have no feature set; the attribution loss leaves their cells out.",
                 unknown,
             )

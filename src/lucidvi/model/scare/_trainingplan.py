@@ -9,7 +9,7 @@ from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
 
-from lucidvi._logging import logger
+from lucidvi._logging import warn
 from lucidvi._validation import check_integer
 from lucidvi.model.scare._module import SCAREModule
 from lucidvi.model.scare._options import PRICE_OF_A_GENE, STEERING
@@ -112,7 +112,7 @@ class SCARETrainingPlan(TrainingPlan):
         """Say so if the wanted steering could not be reached."""
         super().on_train_end()
         if self.log_weight is not None and self.log_weight.exp() > 0.99 * RANGE[1]:
-            logger.warning(
+            warn(
                 "steering=%g was out of reach: the weight of the attribution loss rose to its limit, %g, and the latent "
                 "space may have suffered. Ask for less.",
                 self.steering, RANGE[1],
