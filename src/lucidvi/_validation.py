@@ -6,7 +6,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
@@ -54,25 +53,6 @@ def check_unique(names: pd.Index, what: str) -> None:
         twice = names[names.duplicated()].unique()[:3].tolist()
         raise ValueError(
             f"{what} names must be unique, but {twice} occur more than once. Call `var_names_make_unique()`."
-        )
-
-
-def check_finite(x: sp.spmatrix | np.ndarray, what: str) -> None:
-    """Require finite values."""
-    values = x.data if sp.issparse(x) else np.asarray(x)
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"{what} holds NaN or infinite values. Remove them, for example with `numpy.nan_to_num`."
-        )
-
-
-def check_values(x: sp.spmatrix | np.ndarray, what: str) -> None:
-    """Require finite, non-negative values."""
-    check_finite(x, what)
-    values = np.asarray(x.data if sp.issparse(x) else x)
-    if values.size and values.min() < 0:
-        raise ValueError(
-            f"{what} holds negative values (minimum {values.min()}). Pass counts, not scaled data."
         )
 
 

@@ -16,6 +16,7 @@ from scvi.data import AnnDataManager
 
 from lucidvi._logging import logger, warn
 from lucidvi._validation import check_modality, check_unique
+from lucidvi.model._matrix import check_registered
 
 type Data = AnnData | MuData
 
@@ -176,6 +177,7 @@ class FeaturesMixin:
     if TYPE_CHECKING:  # of the model's other bases
         id: str
         adata: Any
+        adata_manager: AnnDataManager
         registry_: dict
         _copies: list[tuple[weakref.ref, str]]
         _per_instance_manager_store: dict[str, dict[str, AnnDataManager]]
@@ -189,18 +191,25 @@ class FeaturesMixin:
         """Bring new data to what the model reads; the object itself where nothing is to be done."""
         return self._match(data, self.registry_, say=say)
 
+    def _check_values(self, manager: AnnDataManager) -> None:
+        """Require values that the model can read."""
+        check_registered(manager, type(self).__name__)
+
     def _validate_anndata(self, adata: Any = None, copy_if_view: bool = True) -> Any:
         """Check the model's own data; match new data by the names of their features; register them."""
         validate = cast("Callable[..., Any]", super()._validate_anndata)  # type: ignore[misc]
         if adata is None or adata is self.adata:
             if self.adata is not None:
                 check_features(self.adata, self.registry_)
-            return validate(adata, copy_if_view)
+            out = validate(adata, copy_if_view)
+            self._check_values(self.adata_manager)
+            return out
         copies: list[tuple[weakref.ref, str]] = vars(self).setdefault("_copies", [])
         out = validate(
             self._prepared(adata, say=not any(given() is adata for given, _ in copies)),
             copy_if_view,
         )
+        self._check_values(self._per_instance_manager_store[self.id][out.uns["_scvi_uuid"]])
         vars(self)["_copies"] = []
         for given, copied in copies:  # scvi-tools keeps data for as long as they are registered
             if given() is None or given() is adata:

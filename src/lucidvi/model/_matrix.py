@@ -1,43 +1,158 @@
-"""Checks of a cells x features matrix before a model is built on it."""
+"""What the numbers of a cells x features matrix are, whatever holds them: memory, a file, dask."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from scvi.data import AnnDataManager
 
-from lucidvi._validation import check_finite, check_unique
+from lucidvi._logging import warn
+from lucidvi._validation import check_unique
+
+_ROWS = 4096
+_MOST_LOG = 14.0  # log1p of a million, where all counts of a cell are of one gene
+_MOST_VALUE = 30.0  # a logarithm of any base of any count is lower
+Kind = Literal["counts", "unlogged", "log1p", "other"]
 
 
-def check_matrix(adata: AnnData, layer: str | None) -> None:
+def blocks(x: Any) -> Iterator[np.ndarray | sp.spmatrix]:
+    """Return a matrix in blocks of rows in memory: sparse or dense arrays, data frames, files, dask arrays."""
+    if isinstance(x, pd.DataFrame):
+        x = x.to_numpy()
+    if sp.issparse(x) or isinstance(x, np.ndarray):
+        yield x
+        return
+    for start in range(0, x.shape[0], _ROWS):
+        part = x[start : start + _ROWS]
+        yield part.compute() if hasattr(part, "compute") else part
+
+
+def in_memory(x: Any) -> np.ndarray | sp.spmatrix:
+    """Return a matrix in memory."""
+    parts = list(blocks(x))
+    if len(parts) == 1:
+        return parts[0]
+    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+
+
+def check_numbers(x: Any, what: str, *, negative: bool = True) -> None:
+    """Require numbers that are finite in single precision, and not negative unless that is allowed."""
+    if x is None:
+        raise ValueError(f"{what} holds no data. Name the layer that does (layer=...).")
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array. Fill it: x.filled(0).")
+    for part in blocks(x):
+        values = np.asarray(part.data if sp.issparse(part) else part)
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"{what} holds values of type {values.dtype}. Convert them to numbers: x.astype('float32').")  # fmt: skip
+        if not values.size:
+            continue
+        low, high = float(values.min()), float(values.max())
+        if not (
+            np.isfinite(low) and np.isfinite(high) and max(-low, high) <= np.finfo(np.float32).max
+        ):
+            raise ValueError(
+                f"{what} holds NaN or infinite values, or some too large for single precision. Remove them, for example "
+                "with numpy.nan_to_num."
+            )
+        if low < 0 and not negative:
+            raise ValueError(f"{what} holds negative values (minimum {low:g}). Pass counts, not scaled data.")  # fmt: skip
+
+
+def check_matrix(adata: AnnData, layer: str | None, what: str = "The data matrix", *, negative: bool = True) -> None:  # fmt: skip
     """Require distinct names, a known layer and finite values."""
-    check_unique(adata.var_names, "Feature")
+    check_unique(adata.var_names, "Feature" if what == "The data matrix" else f"Feature ({what})")
     if layer is not None and layer not in adata.layers:
         known = [str(name) for name in adata.layers.keys() if name is not None]  # None stands for X
-        raise KeyError(f"Layer {layer!r} is not in .layers. Known: {known}.")
-    check_finite(adata.X if layer is None else adata.layers[layer], "The data matrix")
+        raise KeyError(f"Layer {layer!r} is not in .layers of {what[:1].lower() + what[1:]}. Known: {known}.")
+    if adata.n_obs == 0:
+        raise ValueError(f"{what} holds no cells.")
+    x = adata.X if layer is None else adata.layers[layer]
+    check_numbers(x, what if layer is None else f"{what} (layer {layer!r})", negative=negative)
 
 
-def check_scale(
-    x: sp.spmatrix | np.ndarray, counts: bool, names: np.ndarray, choice: str = ""
-) -> None:
-    """Require counts or values as the likelihood asks for, and features that vary; ``choice`` says what else there is."""
-    values = np.asarray(x.data) if sp.issparse(x) else np.asarray(x).ravel()
-    some = values[: 10**6]
-    whole = bool((some == np.round(some)).all())
-    if counts and (not whole or (values.size and values.min() < 0)):
+def check_registered(manager: AnnDataManager, name: str) -> None:
+    """Require that what a model reads is still what it may read; warn of counts that are not whole numbers.
+
+    Data in files are read-only and were checked when they were registered.
+    """
+    fractional = []
+    for field in manager.fields:
+        counts = getattr(getattr(field, "adata_field", field), "is_count_data", None)
+        if counts is None or field.is_empty:
+            continue
+        x = manager.get_from_registry(field.registry_key)
+        if not (sp.issparse(x) or isinstance(x, np.ndarray | pd.DataFrame)):
+            continue
+        what = f"{field.mod_key or 'adata'}.{field.attr_name}" + (f"[{field.attr_key!r}]" if field.attr_key else "")  # fmt: skip
+        check_numbers(x, f"What {name} reads, {what},", negative=not counts)
+        if counts and kind_of_values(x) != "counts":
+            fractional.append(what)
+    if fractional:
+        warn("%s reads %s as counts, but it holds fractions. Was it normalised after the model was set up?", name, fractional[0])  # fmt: skip
+
+
+def kind_of_values(x: Any) -> Kind:
+    """Return what the values of a matrix are, from some of its cells.
+
+    ``"counts"`` are whole numbers; ``"unlogged"`` are counts less ambient RNA, or scaled; ``"log1p"`` logarithms of scaled
+    counts; ``"other"`` holds negative values or none of these.
+    """
+    part = next(blocks(x))
+    rows = np.unique(np.linspace(0, part.shape[0] - 1, min(part.shape[0], 400)).astype(int))
+    some = sp.csr_matrix(part[rows]).astype(np.float64)
+    some.sum_duplicates()
+    some.eliminate_zeros()
+    values = some.data
+    if not len(values) or (values == np.round(values)).all():
+        return "counts" if not len(values) or values.min() >= 0 else "other"
+    if values.min() < 0:
+        return "other"
+    if values.max() > _MOST_LOG or _are_multiples(some):
+        return "unlogged"
+    some.data = np.expm1(values)
+    return "log1p" if _are_multiples(some) else "other"
+
+
+def _are_multiples(x: sp.csr_matrix) -> bool:
+    """Whether most values of most cells are whole multiples of the least of the cell, as scaled counts are."""
+    shares = []
+    for cell in np.split(x.data, x.indptr[1:-1]):
+        if len(cell) >= 5 and cell.max() >= 1.5 * cell.min():
+            ratio = cell / cell.min()
+            shares.append(np.mean(np.abs(ratio - np.round(ratio)) < 0.01 * ratio.clip(1, 10)))
+    return bool(shares) and float(np.median(shares)) > 0.95
+
+
+def check_scale(x: Any, counts: bool, choice: str = "") -> None:
+    """Require counts or values as the likelihood asks for; ``choice`` says what else there is."""
+    kind = kind_of_values(x)
+    sample = next(blocks(x))
+    top = float(sample.max()) if 0 not in sample.shape else 0.0
+    if counts and kind != "counts":
+        low = float(sample.min())
         raise ValueError(
-            "gene_likelihood='nb' needs counts, but the data hold "
-            f"{'negative' if whole else 'fractional'} values. Pass raw counts (layer=...), or use "
-            "gene_likelihood='normal'."
+            f"gene_likelihood='nb' needs counts, but the data hold {'negative' if low < 0 else 'fractional'} values. Pass raw "
+            "counts (layer=...), or use gene_likelihood='normal'."
         )
-    if not counts and whole and some.size and some.max() > 1:
+    if counts or kind in ("log1p", "other"):
+        return
+    if (kind == "counts" and top > 1) or (kind == "unlogged" and top > _MOST_VALUE):
+        what = f"whole numbers up to {top:.0f}, which look like counts" if kind == "counts" else f"values up to {top:.0f}, which are no logarithms"  # fmt: skip
         raise ValueError(
-            f"The model reads log-normalised values, but the data hold whole numbers up to {some.max():.0f}, which "
-            f"look like counts. Run sc.pp.normalize_total and sc.pp.log1p{choice}."
+            f"The model reads log-normalised values, but the data hold {what}. Run sc.pp.normalize_total and "
+            f"sc.pp.log1p{choice}."
         )
-    low, high = (np.asarray(f(x, axis=0)) for f in (_minimum, _maximum))
-    constant = np.flatnonzero(low.ravel() == high.ravel())
+
+
+def check_varying(x: Any, names: np.ndarray) -> None:
+    """Require features that vary."""
+    ends = [[_dense(part.min(axis=0)), _dense(part.max(axis=0))] for part in blocks(x)]
+    low, high = np.min([e[0] for e in ends], axis=0), np.max([e[1] for e in ends], axis=0)
+    constant = np.flatnonzero(low == high)
     if len(constant):
         shown = ", ".join(map(str, names[constant[:3]]))
         raise ValueError(
@@ -46,11 +161,5 @@ def check_scale(
         )
 
 
-def _minimum(x: sp.spmatrix | np.ndarray, axis: int) -> np.ndarray:
-    least: Any = x.min(axis=axis)
-    return least.toarray() if sp.issparse(x) else least
-
-
-def _maximum(x: sp.spmatrix | np.ndarray, axis: int) -> np.ndarray:
-    most: Any = x.max(axis=axis)
-    return most.toarray() if sp.issparse(x) else most
+def _dense(row: Any) -> np.ndarray:
+    return np.asarray(row.toarray() if sp.issparse(row) else row).ravel()

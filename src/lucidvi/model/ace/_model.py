@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin
 from sklearn.cluster import KMeans
@@ -15,7 +16,7 @@ from sklearn.cluster import KMeans
 from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
 from lucidvi.model._features import FeatureManager, QueryMixin
-from lucidvi.model._matrix import check_matrix, check_scale
+from lucidvi.model._matrix import check_matrix, check_scale, check_varying
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable
 from lucidvi.model.ace._module import ACEModule
@@ -95,7 +96,8 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         if not 0 <= input_dropout < 1:
             raise ValueError(f"input_dropout={input_dropout} must be at least 0 and below 1.")
         if not self.adata_manager.of_trained_model:
-            check_scale(self._values(), False, adata.var_names)
+            self._check_values(self.adata_manager)
+            check_varying(self._values(), adata.var_names)
         self.n_groups = n_groups
         self.module = ACEModule(
             n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), n_selected, input_dropout
@@ -221,6 +223,10 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         model = super().load_query_data(adata, reference_model, *args, **kwargs)
         model._read_as_reference()
         return model
+
+    def _check_values(self, manager: AnnDataManager) -> None:
+        super()._check_values(manager)
+        check_scale(manager.get_from_registry(REGISTRY_KEYS.X_KEY), counts=False)
 
     def _values(self) -> sp.spmatrix | np.ndarray:
         return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)

@@ -1,7 +1,7 @@
 """Minibatches of two modalities whose cells may be the same, partly the same, or different."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,17 +12,25 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from lucidvi._logging import logger, warn
+from lucidvi.model._matrix import in_memory, kind_of_values
 from lucidvi.model._training import SplitOnce
 from lucidvi.model.grids._constants import GRIDSKeys
 
 TARGET_SUM = 1e4
 
 
-def is_counts(x: sp.csr_matrix) -> bool:
-    """Whether the values look like counts (those of the first rows, about 100,000, are whole numbers)."""
-    sample = x[: np.searchsorted(x.indptr, 100_000)].copy()
-    sample.sum_duplicates()
-    return bool(np.all(sample.data == np.round(sample.data)))
+def rna_is_counts(x: Any, given: str | None, *, say: bool = False) -> bool:
+    """Whether RNA values are counts, scaled or not, rather than logarithms: as the user says, or as they look."""
+    kind = {"counts": "unlogged", None: kind_of_values(x)}.get(given, "log1p")
+    if say and given is None:
+        if kind == "unlogged":
+            warn("The RNA values are no whole numbers and are taken for counts, not for logarithms. Pass rna_values='log1p' if they are logarithms.")  # fmt: skip
+        elif kind == "other":
+            warn("The RNA values are taken for log1p of counts per 10,000, but do not look like it. Pass rna_values='counts' if they are counts.")  # fmt: skip
+    if say:
+        logger.info("GRIDS reads RNA as %s.", "counts" if kind in ("counts", "unlogged") else "log1p of counts")  # fmt: skip
+    return kind in ("counts", "unlogged")
 
 
 def log_normalize(x: sp.csr_matrix) -> np.ndarray:
@@ -43,9 +51,10 @@ class MultiomeDataset(Dataset):
         mdata = manager.adata
         registry = manager.data_registry
         self.n_cells = mdata.n_obs
-        self.rna = sp.csr_matrix(manager.get_from_registry(GRIDSKeys.RNA))
-        self.atac = sp.csr_matrix(manager.get_from_registry(GRIDSKeys.ATAC))
-        self.rna_is_counts = is_counts(self.rna)
+        self.rna = sp.csr_matrix(in_memory(manager.get_from_registry(GRIDSKeys.RNA)))
+        self.atac = sp.csr_matrix(in_memory(manager.get_from_registry(GRIDSKeys.ATAC)))
+        given = manager.registry["setup_args"].get("rna_values")
+        self.rna_is_counts = rna_is_counts(self.rna, given)
         self.rna_row = modality_rows(mdata, registry[GRIDSKeys.RNA]["mod_key"])
         self.atac_row = modality_rows(mdata, registry[GRIDSKeys.ATAC]["mod_key"])
         self.labels = np.asarray(manager.get_from_registry(GRIDSKeys.LABELS)).reshape(-1, 1)

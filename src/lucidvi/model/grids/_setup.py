@@ -1,7 +1,7 @@
 """Registration of the data of GRIDS, and checks of every data set that a model is given later."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mudata import MuData
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
@@ -12,12 +12,12 @@ from lucidvi._logging import logger
 from lucidvi._validation import (
     check_modality,
     check_not_view,
-    check_unique,
-    check_values,
     obs_column,
 )
 from lucidvi.model._features import FeatureManager, FeaturesMixin
+from lucidvi.model._matrix import check_matrix, check_numbers
 from lucidvi.model.grids._constants import GRIDSKeys
+from lucidvi.model.grids._data import rna_is_counts
 from lucidvi.model.grids._one_modality import completed
 
 _MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
@@ -40,6 +40,7 @@ class SetupMixin(FeaturesMixin):
         labels_key: str | None = None,
         batch_key: str | None = None,
         modalities: dict[str, str] | None = None,
+        rna_values: Literal["counts", "log1p"] | None = None,
         **kwargs,
     ) -> None:
         """Register the data.
@@ -50,20 +51,28 @@ class SetupMixin(FeaturesMixin):
             Two modalities, not a view. Their cells may be the same, partly the same, or different. Peaks are named
             ``chr:start-end`` or ``chr-start-end``, or ``.var`` has ``chrom``, ``start``, ``end``.
         rna_layer, atac_layer
-            Layers with counts; ``None`` uses ``.X``. RNA counts are log-normalised to 10,000 per cell (values that are
-            not whole numbers count as log-normalised already); accessibility is binarised. Both on the fly.
+            Layers with counts; ``None`` uses ``.X``. RNA counts are log-normalised to 10,000 per cell; accessibility is
+            binarised. Both on the fly.
         labels_key
             Column with the cell type, in ``mdata.obs`` or in the modalities' ``obs``; needed for unpaired cells.
         batch_key
             Column with the batch, likewise; the decoders are conditioned on it.
         modalities
             Which modality is which, by default ``{"rna_layer": "rna", "atac_layer": "atac"}``.
+        rna_values
+            What the RNA values are: ``"counts"``, also scaled ones or less ambient RNA, or ``"log1p"`` of counts per
+            10,000. By default this is read off the values: whole numbers, values above 14, and values that are multiples
+            of the least one of a cell are counts. The decision is logged.
         **kwargs
             Passed on when a saved model is loaded.
         """
+        if rna_values not in (None, "counts", "log1p"):
+            raise ValueError(
+                f"rna_values={rna_values!r} is unknown. Allowed: 'counts', 'log1p', None."
+            )
         setup_method_args = cls._get_setup_method_args(
             cls=cls, mdata=mdata, rna_layer=rna_layer, atac_layer=atac_layer, labels_key=labels_key,
-            batch_key=batch_key, modalities=modalities,
+            batch_key=batch_key, modalities=modalities, rna_values=rna_values,
         )  # fmt: skip
         modalities = {**_MODALITIES, **(modalities or {})}
         unknown = set(modalities) - {"rna_layer", "atac_layer", "labels_key", "batch_key"}
@@ -75,14 +84,8 @@ class SetupMixin(FeaturesMixin):
         check_modality(mdata, rna, "rna_layer")
         check_modality(mdata, atac, "atac_layer")
         check_not_view(mdata)
-        for modality, layer, what in ((rna, rna_layer, "Gene"), (atac, atac_layer, "Peak")):
-            check_unique(mdata[modality].var_names, what)
-            if layer is not None and layer not in mdata[modality].layers:
-                raise KeyError(f"Layer {layer!r} is not in mdata[{modality!r}].layers.")
-            check_values(
-                mdata[modality].X if layer is None else mdata[modality].layers[layer],
-                f"mdata[{modality!r}]",
-            )
+        for modality, layer in ((rna, rna_layer), (atac, atac_layer)):
+            check_matrix(mdata[modality], layer, f"mdata[{modality!r}]", negative=False)
         peak_coordinates(mdata[atac].var)
         _lift_obs(mdata, (rna, atac), labels_key=labels_key, batch_key=batch_key)
         paired = set(mdata[rna].obs_names) & set(mdata[atac].obs_names)
@@ -101,6 +104,7 @@ class SetupMixin(FeaturesMixin):
             MuDataCategoricalObsField(GRIDSKeys.BATCH, batch_key, mod_key=None),
         ]
         logger.info("GRIDS reads accessibility as open (> 0) or closed.")
+        rna_is_counts(mdata[rna].X if rna_layer is None else mdata[rna].layers[rna_layer], rna_values, say=True)  # fmt: skip
         manager = FeatureManager(
             fields=fields,
             setup_method_args=setup_method_args,
@@ -115,6 +119,12 @@ class SetupMixin(FeaturesMixin):
         raise NotImplementedError(
             "GRIDS needs two modalities. Put them into a MuData object and call setup_mudata."
         )
+
+    def _check_values(self, manager: AnnDataManager) -> None:
+        super()._check_values(manager)
+        for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC):
+            where = manager.data_registry[key]["mod_key"]
+            check_numbers(manager.get_from_registry(key), f"mdata[{where!r}]", negative=False)
 
     @property
     def n_paired(self) -> int:

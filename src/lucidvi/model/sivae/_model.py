@@ -7,11 +7,12 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
 from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin, VAEMixin
 
 from lucidvi._validation import check_integer
 from lucidvi.model._features import QueryMixin, saved_registry
-from lucidvi.model._matrix import check_scale
+from lucidvi.model._matrix import check_scale, check_varying
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
 from lucidvi.model.sivae._counts import CountsMixin
@@ -20,6 +21,8 @@ from lucidvi.model.sivae._module import SIVAEModule
 from lucidvi.model.sivae._reading import ReadingMixin
 from lucidvi.model.sivae._setup import SetupMixin
 from lucidvi.model.sivae._trainingplan import SIVAETrainingPlan, SIVAETrainRunner, epochs_of
+
+_CHOICE = ", or use gene_likelihood='nb'"
 
 
 class SIVAE(
@@ -116,8 +119,8 @@ class SIVAE(
         if gamma is not None and gamma < 0:
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
         if not self.adata_manager.of_trained_model:
-            choice = ", or use gene_likelihood='nb'"
-            check_scale(self._values(), gene_likelihood == "nb", self._feature_names(), choice)
+            check_scale(self._values(), gene_likelihood == "nb", _CHOICE)
+            check_varying(self._values(), self._feature_names())
             n_feature_input = min(n_feature_input, n_features - 1, n_cells - 1)
         if gamma is None:
             gamma = 3.0 if n_latent >= 10 else 0.05
@@ -136,6 +139,11 @@ class SIVAE(
             f"gamma: {gamma}, gene_likelihood: {gene_likelihood}{', linear' if linear else ''}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    def _check_values(self, manager: AnnDataManager) -> None:
+        super()._check_values(manager)
+        x = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        check_scale(x, self.module.counts, _CHOICE)
 
     def _values(self) -> sp.spmatrix | np.ndarray:
         return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
