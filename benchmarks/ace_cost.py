@@ -67,11 +67,16 @@ def groups_of(model: lv.model.ACE) -> PanelInput:
 
 def count_steps(run) -> np.ndarray:
     """Gradient steps that each group's problem takes in a run."""
-    plain, steps = PanelProblem.hinge, [0]
+    plain = PanelProblem.hinge
+    problems: list[PanelProblem] = []  # one after the other
+    steps: list[int] = []
 
     def counting(self, theta, active):
         if theta.requires_grad:
-            steps[0] = steps[0] + active.long().numpy()
+            if not problems or problems[-1] is not self:
+                problems.append(self)
+                steps.append(0)
+            steps[-1] += 1
         return plain(self, theta, active)
 
     PanelProblem.hinge = counting
@@ -79,7 +84,7 @@ def count_steps(run) -> np.ndarray:
         run()
     finally:
         PanelProblem.hinge = plain
-    return steps[0]
+    return np.array(steps)
 
 
 def adam_steps(model: lv.model.ACE) -> np.ndarray:

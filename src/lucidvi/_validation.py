@@ -9,6 +9,9 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+LIFTED = "_lucidvi_lifted"
+"""``mdata.uns``: columns of ``mdata.obs`` that were copied from the modalities."""
+
 
 def near(name: object, known: Iterable[object]) -> str:
     """A hint that names the closest known values, or a few of them."""
@@ -47,19 +50,19 @@ def check_not_view(data: AnnData | MuData) -> None:
         )
 
 
-def check_unique(names: pd.Index, what: str) -> None:
+def check_unique(names: pd.Index, what: str, remedy: str = "var_names_make_unique") -> None:
     """Require distinct names."""
     if not names.is_unique:
         twice = names[names.duplicated()].unique()[:3].tolist()
         raise ValueError(
-            f"{what} names must be unique, but {twice} occur more than once. Call `var_names_make_unique()`."
+            f"{what} names must be unique, but {twice} occur more than once. Call `{remedy}()`."
         )
 
 
-def boolean(values: pd.Series | np.ndarray, what: str) -> np.ndarray:
+def boolean(values: pd.Series | np.ndarray, what: str, *, text: bool = False) -> np.ndarray:
     """Return a column of true and false as booleans; an error where values are missing or are something else.
 
-    Read are booleans, also nullable ones, 0 and 1, and text such as ``"True"`` and ``"no"``.
+    Read are booleans, also nullable ones, 0 and 1; with ``text`` also ``"True"``, ``"no"`` and the like.
     """
     column = pd.Series(
         np.asarray(values, dtype=object) if isinstance(values, pd.Categorical) else values
@@ -72,6 +75,8 @@ def boolean(values: pd.Series | np.ndarray, what: str) -> np.ndarray:
     written = column.astype(object).map(lambda v: str(v).strip().lower().removesuffix(".0"))
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     unread = ~written.isin(list(known)).to_numpy()
+    if not text:
+        unread |= column.map(lambda v: isinstance(v, str)).to_numpy(bool)
     if unread.any():
         raise ValueError(
             f"{what} holds {column.to_numpy(object)[unread][0]!r}, which is neither true nor false. Pass booleans, for "
@@ -100,6 +105,9 @@ def obs_column(
     """
     if key in mdata.obs:
         column = mdata.obs[key]
+        if key in mdata.uns.get(LIFTED, ()):  # a copy that may be out of date
+            for name in modalities:
+                _check_agrees(column, mdata[name].obs, key, name)
     else:
         found = [mdata[m].obs[key] for m in modalities if key in mdata[m].obs]
         if not found:
@@ -124,6 +132,19 @@ def obs_column(
             "Fill the column or drop these cells."
         )
     return as_text(column, argument, key).astype("category")
+
+
+def _check_agrees(column: pd.Series, obs: pd.DataFrame, key: str, modality: str) -> None:
+    """Require that a column of ``mdata.obs`` says what that of a modality says, where both say something."""
+    if key not in obs or not (obs.index.is_unique and column.index.is_unique):
+        return
+    own, other = column.reindex(obs.index), obs[key]
+    clash = (own.notna() & other.notna() & (own.astype(str) != other.astype(str))).to_numpy()
+    if clash.any():
+        raise ValueError(
+            f"mdata.obs[{key!r}] and the column of modality {modality!r} differ for {clash.sum()} cells, such as "
+            f"{obs.index[clash][0]!r}. Correct one of them, or delete mdata.obs[{key!r}]."
+        )
 
 
 def as_text(column: pd.Series, argument: str, key: str) -> pd.Series:
@@ -167,6 +188,14 @@ def check_number(value: object, argument: str, *, above: float | None = None, le
     if not (np.isfinite(number) and all(holds for _, holds in stated)):
         allowed = " and ".join(text for text, _ in stated) or "finite"
         raise ValueError(f"{argument}={value} must be {allowed}.")
+
+
+def numbers(values: object, argument: str) -> np.ndarray:
+    """Return an argument as an array of numbers."""
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument} holds {type(values).__name__} values that are no numbers: {error}.") from error  # fmt: skip
 
 
 def check_names(names: Iterable[str], known: pd.Index, what: str) -> None:

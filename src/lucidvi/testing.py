@@ -139,7 +139,7 @@ def _check_gradient(function: Adapter, cells: np.ndarray, kind: str, rng: np.ran
     gaps = []
     for step in (1e-2, 3e-3, 1e-3):  # small for corners of activations, large for rounding
         with torch.no_grad():
-            ends = [value(end + s * step / norm * gradient).double().sum() for s in (1, -1)]
+            ends = [value(end + s * step / norm * gradient).cpu().double().sum() for s in (1, -1)]
         gaps.append(abs((ends[0] - ends[1]).item() / (2 * step) - norm) / norm)
     _check(min(gaps) <= 0.05, f"{where}: the gradient differs from finite differences by {min(gaps):.1%}")  # fmt: skip
     total = torch.zeros_like(end)

@@ -114,7 +114,7 @@ def test_too_small_numbers(trained, option, value):
     ],
 )
 def test_numbers_that_are_no_integers(trained, option, value):
-    message = f"{option}={value!r} is of type {type(value).__name__}. Pass an integer of at least"
+    message = f"{option}={value!r} is of type {type(value).__name__}. Pass an integer"
     with pytest.raises(TypeError, match=re.escape(message)):
         explain(trained, **{option: value})
 

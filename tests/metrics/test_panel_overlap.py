@@ -32,7 +32,7 @@ def test_errors():
         panel_overlap([{"B": ["a"]}], 1)
     with pytest.raises(ValueError, match="holds no method"):
         panel_overlap({}, 1)
-    with pytest.raises(ValueError, match="one whole number"):
+    with pytest.raises(TypeError, match="Pass an integer"):
         panel_overlap(RANKINGS, [1, 2])
     with pytest.raises(ValueError, match="whole numbers of at least 1"):
         panel_overlap(RANKINGS, 0)

@@ -67,7 +67,7 @@ def test_views(mdata):
 
 
 def test_missing_layer(mdata):
-    with pytest.raises(KeyError, match="Layer 'counts' is not in mdata.'rna'..layers"):
+    with pytest.raises(KeyError, match="Layer 'counts' is not in .layers of mdata.'rna'"):
         setup(mdata, rna_layer="counts")
 
 
@@ -87,12 +87,14 @@ def test_unreadable_peak_names(mdata):
         setup(without_coordinates(mdata, names))
 
 
-@pytest.mark.parametrize(("modality", "what"), [("rna", "Gene"), ("atac", "Peak")])
-def test_duplicated_names(mdata, modality, what):
+@pytest.mark.parametrize("modality", ["rna", "atac"])
+def test_duplicated_names(mdata, modality):
     part = mdata[modality]
     twice = part.var_names[0]
     part.var_names = [twice, twice, *part.var_names[2:]]
-    with pytest.raises(ValueError, match=f"{what} names must be unique.*{twice}.*make_unique"):
+    with pytest.raises(
+        ValueError, match=rf"{modality}.* names must be unique.*{twice}.*make_unique"
+    ):
         setup(mdata)
 
 

@@ -577,6 +577,12 @@ def frozen(module: nn.Module, instead: Mapping[int, nn.Module] | None = None) ->
         if id(part) not in done:
             done[id(part)] = other = object.__new__(type(part))
             other.__dict__.update(part.__dict__)
+            hooks = {
+                k: copy(v) for k, v in part.__dict__.items() if isinstance(v, dict) and "hooks" in k
+            }
+            other.__dict__.update(
+                hooks
+            )  # else what is hooked onto the copy would be run by the model
             other.__dict__["_parameters"] = {
                 k: None if v is None else nn.Parameter(v.detach(), requires_grad=False)
                 for k, v in part._parameters.items()

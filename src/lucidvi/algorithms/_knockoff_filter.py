@@ -101,7 +101,8 @@ def lasso_importance(
     # noise alone enters at sqrt(2 log(p) / n); cross-validation goes below, but hardly under a seventh of it
     low = 0.15 * np.sqrt(2 * np.log(joint.shape[1] + 1) / len(y))
     penalties = np.geomspace(marginal.max(), min(low, 0.5 * marginal.max()), 25)
-    model = LassoCV(alphas=penalties, cv=min(4, len(y)), precompute=True, tol=1e-3, max_iter=5000)
+    options = {"precompute": True, "tol": 1e-3, "max_iter": 5000, "random_state": 0}
+    model = LassoCV(alphas=penalties, cv=min(4, len(y)), **options)
     model.fit(joint[np.ix_(cells, place)], y[cells])
     size = np.zeros(joint.shape[1])
     size[place] = np.abs(model.coef_)

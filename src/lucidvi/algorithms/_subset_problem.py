@@ -32,7 +32,7 @@ class Subset:
     @property
     def loss(self) -> float:
         """Mean loss over the population."""
-        return float(self.cell_loss.double().mean())
+        return float(self.cell_loss.cpu().double().mean())
 
 
 class SubsetProblem:
@@ -160,7 +160,7 @@ class SubsetProblem:
 
     def mean_losses(self, subset: Subset, candidates: np.ndarray) -> np.ndarray:
         """Exact mean loss of the subset with each candidate added, shape ``(n_candidates,)``."""
-        total = subset.cell_loss.double().sum().item()
+        total = subset.cell_loss.cpu().double().sum().item()
         out = np.full(len(candidates), total)
         changes = [self.changes(int(j)) for j in candidates]
         sizes = np.array([len(rows) for rows, _ in changes])
@@ -171,7 +171,7 @@ class SubsetProblem:
             owner = np.repeat(part, sizes[part])
             cells = torch.from_numpy(rows).to(subset.h.device)
             h = self.affine.shift_(subset.h[cells], feature, torch.from_numpy(amount).to(subset.h))
-            gain = (self.losses(h, cells) - subset.cell_loss[cells]).double().cpu().numpy()
+            gain = (self.losses(h, cells) - subset.cell_loss[cells]).cpu().double().numpy()
             out += np.bincount(owner, weights=gain, minlength=len(candidates))
         return out / self.n_cells
 

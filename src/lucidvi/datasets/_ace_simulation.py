@@ -8,6 +8,7 @@ from anndata import AnnData
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 
 EFFECT_SD = 2.2
@@ -16,6 +17,7 @@ CELL_SD = 0.6
 LEAST_DIFFERENCE = 0.8 * np.log(2)
 
 
+@checked
 def ace_simulation(
     n_cells: int = 500,
     n_groups: int = 5,

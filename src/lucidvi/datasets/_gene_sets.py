@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 
@@ -108,9 +109,17 @@ def _read(source: Source) -> dict[str, list[str]]:
 
 
 def _read_gmt(path: Path) -> dict[str, list[str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     sets: dict[str, list[str]] = {}
-    with opener(path, "rt", encoding="utf-8") as lines:
+    with opener(path, "rb") as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")  # Windows puts a mark in front
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is not written in UTF-8 (byte {error.start}). Save it in UTF-8, for example with iconv -f latin1 -t utf8."
+        ) from error
+    with StringIO(text, newline=None) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

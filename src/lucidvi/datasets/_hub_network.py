@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 
 
+@checked
 def hub_network(
     n_cells: int = 5000,
     n_communities: int = 5,

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.datasets._simulated_atac import (
     activity,
@@ -22,6 +23,7 @@ LOGICS = ("redundant", "additive", "synergistic", "none")
 LOW = 0.15
 
 
+@checked
 def redundant_enhancers(
     n_cells: int = 3000,
     n_genes: int = 60,

@@ -5,6 +5,7 @@ from anndata import AnnData
 from mudata import MuData
 from scanpy.neighbors import Neighbors
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import adapter
@@ -12,6 +13,7 @@ from lucidvi.explain._results import Place, placed
 from lucidvi.model import SIVAE
 
 
+@checked
 def feature_graph(
     model: SIVAE,
     *,

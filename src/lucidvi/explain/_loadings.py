@@ -11,6 +11,7 @@ from mudata import MuData
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Adapter, adapter
@@ -19,6 +20,7 @@ from lucidvi.explain._results import Place, placed
 Decode = Callable[[Tensor], Tensor]
 
 
+@checked
 def loadings(
     model: BaseModelClass,
     *,

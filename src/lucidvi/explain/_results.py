@@ -81,14 +81,15 @@ class Place:
         layers: Mapping[str, sp.spmatrix] | None = None,
     ) -> None:
         """Write a result and what belongs to it; what belonged to an earlier one goes."""
+        store = self.store
         if self.fresh:
-            for slot, name in self._earlier(self.store):
-                del getattr(self.store, slot)[name]
+            for slot, name in self._earlier(store):
+                del getattr(store, slot)[name]
         for slot, entries in (("obs", obs), ("var", var), ("varm", varm), ("varp", varp), ("layers", layers)):  # fmt: skip
             for name, value in (entries or {}).items():
-                getattr(self.store, slot)[name] = value
+                getattr(store, slot)[name] = value
         origin = {"made_from": self.made_from} if self.fresh else {}
-        self.store.uns[self.key] = dict(result) | origin
+        store.uns[self.key] = dict(result) | origin
 
     def _earlier(self, store: AnnData) -> list[tuple[str, str]]:
         """Entries beside ``.uns`` that belong to the result of the same name."""

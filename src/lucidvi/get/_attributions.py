@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.get._stored import ATTRIBUTIONS, Names, chosen, find, texts, tidy
@@ -18,6 +19,7 @@ _ORDER = {
 }
 
 
+@checked
 def attributions(
     data: AnnData | MuData,
     key: str = Key.ATTRIBUTIONS,

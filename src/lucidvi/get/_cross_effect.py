@@ -4,10 +4,12 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import CROSS_EFFECT, find, tidy
 
 
+@checked
 def cross_effect(
     data: AnnData | MuData, key: str = Key.CROSS_EFFECT, *, modality: str | None = None
 ) -> pd.DataFrame:

@@ -7,11 +7,13 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_names
 from lucidvi.get._stored import FEATURE_GRAPH, Names, find, listed, texts
 
 
+@checked
 def feature_graph(
     data: AnnData | MuData,
     key: str = Key.NEIGHBORS,

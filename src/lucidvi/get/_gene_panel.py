@@ -5,6 +5,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.get._panels import read_panels
@@ -13,6 +14,7 @@ from lucidvi.get._stored import GENE_PANEL, Names, Stored, chosen, find, texts
 _ORDER = ["scores", "signs", "logfoldchanges", "pvals", "pvals_adj"]  # a file forgets the order
 
 
+@checked
 def gene_panel(
     data: AnnData | MuData,
     key: str = Key.GENE_PANEL,

@@ -5,10 +5,12 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import LOADINGS, find
 
 
+@checked
 def loadings(
     data: AnnData | MuData, key: str = Key.LOADINGS, *, modality: str | None = None
 ) -> pd.DataFrame:

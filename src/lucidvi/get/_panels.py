@@ -4,10 +4,12 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import GENE_PANEL, Names, Stored, chosen, find, tidy
 
 
+@checked
 def panels(
     data: AnnData | MuData,
     key: str = Key.GENE_PANEL,

@@ -4,10 +4,12 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import SUBSET_PERTURBATION, Names, chosen, find, tidy
 
 
+@checked
 def subset_features(
     data: AnnData | MuData,
     key: str = Key.SUBSET_PERTURBATION,

@@ -4,10 +4,13 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
+from lucidvi._subset_tables import check_subset_tables
 from lucidvi.get._stored import SUBSET_PERTURBATION, Names, Stored, chosen, find, tidy
 
 
+@checked
 def subset_sets(
     data: AnnData | MuData,
     key: str = Key.SUBSET_PERTURBATION,
@@ -57,14 +60,15 @@ def subset_sets(
     [['gene_0001', 'all', 3]]
     """
     return chosen(
-        read_sets(find(data, key, SUBSET_PERTURBATION, modality)), gene=target, group=group
+        read_sets(find(data, key, SUBSET_PERTURBATION, modality), key), gene=target, group=group
     )
 
 
-def read_sets(stored: Stored) -> pd.DataFrame:
+def read_sets(stored: Stored, key: str) -> pd.DataFrame:
     """Return the table of sets, or say that it is empty."""
     if len(stored.value["sets"]) == 0:
         raise ValueError(
             "The result holds no sets. Call lucidvi.explain.subset_perturbation again."
         )
+    check_subset_tables(stored.value, key)
     return tidy(stored.value["sets"])

@@ -7,9 +7,11 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._group_cells import group_cells
 
 
+@checked
 def attribution_share(
     attributions: ArrayLike | pd.DataFrame,
     feature_sets: pd.DataFrame | Mapping[str, ArrayLike],

@@ -11,10 +11,12 @@ from anndata import AnnData
 from sklearn.neighbors import KNeighborsClassifier
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._validation import check_integer, check_names, near
 from lucidvi.metrics._gene_swaps import ROWS_PER_CALL, counts, leiden, swapped_latents
 
 
+@checked
 def fssf(
     model: Any,
     groupby: str,

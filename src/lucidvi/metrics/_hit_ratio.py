@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from lucidvi._arguments import checked
 from lucidvi._genomics import body_gap, gene_coordinates, peak_coordinates
 from lucidvi.metrics._random_counts import random_counts, reachable
 from lucidvi.metrics._set_hits import set_hits
@@ -12,6 +13,7 @@ from lucidvi.metrics._set_hits import set_hits
 METRICS = ["exact_hit", "soft_hit", "share_within_window", "exact_share"]
 
 
+@checked
 def hit_ratio(
     features: pd.DataFrame,
     genes: pd.DataFrame,

@@ -6,7 +6,11 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
+from lucidvi._arguments import checked
+from lucidvi._validation import numbers
 
+
+@checked
 def knn_accuracy(
     embedding: ArrayLike | pd.DataFrame,
     labels: ArrayLike,
@@ -61,7 +65,7 @@ def knn_accuracy(
     >>> knn_accuracy(embedding, labels, n_neighbors=3, train=np.arange(15), test=[16, 17])
     1.0
     """
-    embedding = np.asarray(embedding, dtype=float)
+    embedding = numbers(embedding, "embedding")
     if embedding.ndim != 2 or not np.isfinite(embedding).all():
         raise ValueError(
             f"`embedding` must be cells x dimensions without NaN, got shape {embedding.shape}."

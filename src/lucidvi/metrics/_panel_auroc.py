@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._matrices import dense_matrix
 from lucidvi.metrics._rankings import (
     Rankings,
@@ -23,6 +24,7 @@ C_VALUES = 5.0 ** np.arange(-5, 6)
 """Penalties tried in the inner cross-validation, those of the paper."""
 
 
+@checked
 def panel_auroc(
     x: ArrayLike | pd.DataFrame,
     groups: ArrayLike,

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._rankings import Rankings, check_sizes, require_groups, top_genes
 
 
+@checked
 def panel_overlap(rankings_by_method: Mapping[str, Rankings], size: int) -> pd.DataFrame:
     r"""Compute the overlap of the top genes of every two methods, averaged over groups.
 

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._matrices import correlations, dense_matrix
 from lucidvi.metrics._rankings import Rankings, check_sizes, top_columns
 
 
+@checked
 def panel_redundancy(
     x: ArrayLike | pd.DataFrame,
     rankings: Rankings,

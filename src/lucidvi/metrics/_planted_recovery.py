@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._tables import PAIR, require_columns, require_names
 
 
+@checked
 def planted_recovery(features: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Compute precision and recall of each set for the peaks that regulate its gene.
 

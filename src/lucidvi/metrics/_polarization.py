@@ -9,13 +9,15 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lucidvi._validation import check_integer
+from lucidvi._arguments import checked
+from lucidvi._validation import check_integer, numbers
 from lucidvi.metrics._group_cells import check_embedding, group_cells
 from lucidvi.metrics._matrices import standardise
 
 PENALTIES = np.logspace(-2, 4, 7)
 
 
+@checked
 def polarization(
     embedding: ArrayLike | pd.DataFrame,
     score: ArrayLike,
@@ -76,7 +78,7 @@ def polarization(
     [[2.0, 1.0]]
     """
     z = check_embedding(embedding)
-    score = np.asarray(score, dtype=float)
+    score = numbers(score, "score")
     if score.shape != (len(z),) or not np.isfinite(score).all():
         raise ValueError(
             f"`score` must hold {len(z)} numbers, one per cell and none missing; got shape "

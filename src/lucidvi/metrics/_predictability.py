@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._matrices import correlations, dense_matrix, split_cells, standardise
 
 MAX_NUMBERS = 2**23  # of the largest temporary array: 32 MiB
 
 
+@checked
 def predictability(
     x: ArrayLike,
     *,

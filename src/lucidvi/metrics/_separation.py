@@ -7,11 +7,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import silhouette_score
 
+from lucidvi._arguments import checked
 from lucidvi._validation import check_integer
 from lucidvi.metrics._group_cells import check_embedding, group_cells
 from lucidvi.metrics._knn_accuracy import _given, knn_accuracy
 
 
+@checked
 def separation(
     embedding: ArrayLike | pd.DataFrame,
     condition: ArrayLike,

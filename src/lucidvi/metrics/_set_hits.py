@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lucidvi._arguments import checked
 from lucidvi._genomics import body_gap, gene_coordinates, peak_coordinates
 from lucidvi.metrics._tables import (
     PAIR,
@@ -11,6 +12,7 @@ from lucidvi.metrics._tables import (
 )
 
 
+@checked
 def set_hits(
     features: pd.DataFrame,
     genes: pd.DataFrame,

@@ -4,9 +4,11 @@ from itertools import combinations
 
 import pandas as pd
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._tables import PAIR, require_columns
 
 
+@checked
 def set_overlap(features: pd.DataFrame) -> pd.DataFrame:
     r"""Compute the overlap of the sets of different genes in one group.
 

@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 
+
+@checked
 def translation_scores(
     predicted: pd.DataFrame,
     observed: pd.DataFrame,

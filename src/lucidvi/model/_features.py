@@ -1,9 +1,8 @@
 """Features by name: the data that a model is given are brought to the features it was set up with."""
 
-import os
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import anndata
 import numpy as np
@@ -15,8 +14,10 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 
 from lucidvi._logging import logger, warn
-from lucidvi._validation import check_modality, check_unique
+from lucidvi._validation import check_integer, check_modality, check_unique
+from lucidvi.model._files import model_file, read, save_whole
 from lucidvi.model._matrix import check_registered
+from lucidvi.model._split import split_fits
 
 type Data = AnnData | MuData
 
@@ -164,15 +165,15 @@ def _padded(data: AnnData, missing: pd.Index) -> AnnData:
 
 def saved_registry(folder: str, prefix: str | None = None) -> dict | None:
     """Registry of a saved model, read without its weights; ``None`` where there is no file."""
-    file = os.path.join(folder, f"{prefix or ''}model.pt")
-    if not os.path.exists(file):
-        return None
-    content = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
-    return content["attr_dict"].get("registry_")
+    file = model_file(folder, prefix)
+    return read(file)["attr_dict"].get("registry_") if file.exists() else None
 
 
 class FeaturesMixin:
     """Match the features of all data that a model is given by name."""
+
+    _trained_attributes: ClassVar[tuple[str, ...]] = ()
+    """What a trained model has beside its weights."""
 
     if TYPE_CHECKING:  # of the model's other bases
         id: str
@@ -240,7 +241,8 @@ class FeaturesMixin:
             Data with the features that the model was set up with. Where they are in another order, or there are others,
             the model gets a copy with its own features in its own order. By default the data saved with the model.
         accelerator, device, prefix, **kwargs
-            As in :meth:`scvi.model.base.BaseModelClass.load`.
+            As in :meth:`scvi.model.base.BaseModelClass.load`. Unlike there, a file that could run code when it is read is
+            refused.
 
         Examples
         --------
@@ -257,11 +259,42 @@ class FeaturesMixin:
         True
         >>> folder.cleanup()
         """
-        registry = saved_registry(dir_path, prefix) if isinstance(adata, AnnData | MuData) else None
-        if registry is not None:
+        registry = saved_registry(dir_path, prefix)
+        if registry is not None and isinstance(adata, AnnData | MuData):
             adata = cls._match(adata, registry)
         load = super().load  # type: ignore[misc]
-        return load(dir_path, adata, accelerator, device, prefix, **kwargs)
+        model = load(dir_path, adata, accelerator, device, prefix, **kwargs)
+        lost = [
+            name
+            for name in cls._trained_attributes
+            if model.is_trained and not hasattr(model, name)
+        ]
+        if lost or not split_fits(model):
+            what = (
+                f"lacks {', '.join(lost)}"
+                if lost
+                else "names other training cells than it was trained on"
+            )
+            raise ValueError(f"{model_file(dir_path, prefix)} is damaged: it {what}. Train and save the model again.")  # fmt: skip
+        return model
+
+    def save(self, dir_path: str, prefix: str | None = None, overwrite: bool = False, **kwargs: Any) -> None:  # fmt: skip
+        """Save the model; an earlier one is replaced when the new one is complete.
+
+        Parameters
+        ----------
+        dir_path, prefix, overwrite, **kwargs
+            As in :meth:`scvi.model.base.BaseModelClass.save`.
+        """
+        save_whole(super().save, dir_path, overwrite, prefix=prefix, **kwargs)  # type: ignore[misc]
+
+    def _make_data_loader(self, *args: Any, **kwargs: Any) -> Any:
+        """Make scvi-tools' loader, which draws no seed from the global generator where it does not shuffle."""
+        if kwargs.get("batch_size") is not None:
+            check_integer(kwargs["batch_size"], 1, "batch_size")
+        if not kwargs.get("shuffle"):
+            kwargs.setdefault("generator", torch.Generator())
+        return super()._make_data_loader(*args, **kwargs)  # type: ignore[misc]
 
 
 class QueryMixin(FeaturesMixin):

@@ -43,11 +43,11 @@ def check_numbers(x: Any, what: str, *, negative: bool = True) -> None:
     if x is None:
         raise ValueError(f"{what} holds no data. Name the layer that does (layer=...).")
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{what} is a masked array. Fill it: x.filled(0).")
+        raise ValueError(f"{what} is a masked array. Fill it: x.filled(0).")
     for part in blocks(x):
         values = np.asarray(part.data if sp.issparse(part) else part)
         if values.dtype.kind not in "biuf":
-            raise TypeError(f"{what} holds values of type {values.dtype}. Convert them to numbers: x.astype('float32').")  # fmt: skip
+            raise ValueError(f"{what} holds values of type {values.dtype}. Convert them to numbers: x.astype('float32').")  # fmt: skip
         if not values.size:
             continue
         low, high = float(values.min()), float(values.max())
@@ -67,7 +67,9 @@ def check_matrix(adata: AnnData, layer: str | None, what: str = "The data matrix
     check_unique(adata.var_names, "Feature" if what == "The data matrix" else f"Feature ({what})")
     if layer is not None and layer not in adata.layers:
         known = [str(name) for name in adata.layers.keys() if name is not None]  # None stands for X
-        raise KeyError(f"Layer {layer!r} is not in .layers of {what[:1].lower() + what[1:]}. Known: {known}.")
+        raise KeyError(
+            f"Layer {layer!r} is not in .layers of {what[:1].lower() + what[1:]}. Known: {known}."
+        )
     if adata.n_obs == 0:
         raise ValueError(f"{what} holds no cells.")
     x = adata.X if layer is None else adata.layers[layer]

@@ -131,6 +131,12 @@ def trained_here(model: "BaseModelClass") -> bool:
     )
 
 
+def split_fits(model: "BaseModelClass") -> bool:
+    """Whether the positions of a model that was loaded are those that its split was remembered with."""
+    stored = getattr(model, "split_", None)
+    return stored is None or stored["positions"] == _hash_positions(model)
+
+
 def _hashed(model: "BaseModelClass") -> dict[str, np.ndarray]:
     codes = _codes(model.adata)
     twice = np.flatnonzero(model.adata.obs_names.duplicated(keep=False))

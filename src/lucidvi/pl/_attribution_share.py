@@ -5,12 +5,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from lucidvi._arguments import checked
 from lucidvi.pl._features import PALETTE
 from lucidvi.pl._style import despine, finish, group_ticks
 
 COLUMNS = ["group", "set", "share", "expected"]
 
 
+@checked
 def attribution_share(
     table: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None
 ) -> Axes | None:

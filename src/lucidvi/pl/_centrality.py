@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from mudata import MuData
 from scipy.stats import spearmanr
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import CENTRALITY, Names, find
 from lucidvi.pl._features import column, largest, write_names
 from lucidvi.pl._style import BLUE, despine, finish
 
 
+@checked
 def centrality(
     data: AnnData | MuData,
     truth: str,

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get import cross_effect as read_table
 from lucidvi.pl._style import finish, is_dark
@@ -16,6 +17,7 @@ from lucidvi.pl._subset_result import QUANTITIES
 _SEPARATOR = " | "
 
 
+@checked
 def cross_effect(
     data: AnnData | MuData | pd.DataFrame,
     *,

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import ScaledTranslation
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_names
 from lucidvi.get._stored import FAITHFULNESS, find, tidy
@@ -32,6 +33,7 @@ _CHECKS = {
 }
 
 
+@checked
 def faithfulness(
     data: AnnData | MuData | pd.DataFrame,
     *,

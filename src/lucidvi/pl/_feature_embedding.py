@@ -9,6 +9,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_names
 from lucidvi.get._stored import Names
@@ -24,6 +25,7 @@ from lucidvi.pl._features import (
 from lucidvi.pl._style import finish
 
 
+@checked
 def feature_embedding(
     data: AnnData | MuData,
     color: str | None = None,
@@ -94,6 +96,8 @@ def feature_embedding(
         raise ValueError("Pass either color or feature_sets, not both.")
     values = column(adata.var, color, "var")
     if feature_sets is not None:
+        if not isinstance(feature_sets, Mapping):
+            raise TypeError(f"feature_sets is of type {type(feature_sets).__name__}. Pass a dict of names and genes.")  # fmt: skip
         values = _membership(adata.var_names, feature_sets)
     points = table[:, index]
     score = np.linalg.norm(points, axis=1)

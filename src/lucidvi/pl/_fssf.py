@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from lucidvi._arguments import checked
 from lucidvi.pl._features import PALETTE
 from lucidvi.pl._style import GREY, LIGHT, despine, finish, group_ticks
 
@@ -16,6 +17,7 @@ COLUMNS = ["group", "fssf", "random_mean", "random_sd"]
 WIDTH = 0.8
 
 
+@checked
 def fssf(
     table: pd.DataFrame | Mapping[str, pd.DataFrame],
     *,

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import near
 from lucidvi.get._panels import read_panels
@@ -18,6 +19,7 @@ from lucidvi.get._stored import GENE_PANEL, find, listed
 from lucidvi.pl._style import finish
 
 
+@checked
 def image_changes(
     data: AnnData | MuData,
     shape: tuple[int, int],

@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from mudata import MuData
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi._validation import check_names, near
 from lucidvi.get._stored import Names, listed, parts
 from lucidvi.pl._style import LIGHT, despine, finish
 
 
+@checked
 def latent_score(
     data: AnnData | MuData,
     score: str | ArrayLike,
@@ -89,6 +91,12 @@ def latent_score(
         ...     adata.obsm[f"X_{name}"] = model.get_latent_representation()
         >>> lv.pl.latent_score(adata, "score", basis=["X_SCVI", "X_SCARE"], score_label="transcripts of the pathway")
     """
+    if not isinstance(data, AnnData | MuData):
+        raise TypeError(f"data must be AnnData or MuData, not {type(data).__name__}.")
+    if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise ValueError(
+            f"quantiles={quantiles!r} must be two numbers between 0 and 1, lower first."
+        )
     home = data if modality is None else parts(data, modality)[modality]
     spaces = {name: _plane(home, name) for name in listed(basis)}
     values = _values(home, score)

@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.pl._features import read_loadings
 from lucidvi.pl._style import LIGHT, despine, finish, panels
 
 
+@checked
 def loadings(
     data: AnnData | MuData,
     *,

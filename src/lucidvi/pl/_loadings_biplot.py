@@ -8,6 +8,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import near
 from lucidvi.get._stored import Names
@@ -24,6 +25,7 @@ from lucidvi.pl._features import (
 from lucidvi.pl._style import finish
 
 
+@checked
 def loadings_biplot(
     data: AnnData | MuData,
     color: str | None = None,

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._genomics import same_chromosome
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
@@ -23,6 +24,7 @@ from lucidvi.pl._style import (
 from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 
+@checked
 def locus(
     data: AnnData | MuData,
     target: str | None = None,

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from lucidvi._arguments import checked
 from lucidvi._validation import near
 from lucidvi.pl._features import PALETTE
 from lucidvi.pl._style import GREY, despine, finish
@@ -15,6 +16,7 @@ _WORDS = {
 }
 
 
+@checked
 def panel_curves(
     table: pd.DataFrame,
     value: str,

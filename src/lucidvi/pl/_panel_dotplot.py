@@ -7,6 +7,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.get._gene_panel import gene_panel
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from scanpy.pl import DotPlot
 
 
+@checked
 def panel_dotplot(
     data: AnnData | MuData,
     *,

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._panels import read_panels
 from lucidvi.get._stored import GENE_PANEL, Names, chosen, find, tidy
@@ -13,6 +14,7 @@ from lucidvi.pl._features import category_colors
 from lucidvi.pl._style import despine, finish
 
 
+@checked
 def panel_path(
     data: AnnData | MuData,
     *,

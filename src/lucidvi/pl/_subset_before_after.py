@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
 from lucidvi.pl._style import GREY, VERMILION, despine, finish, percent, population, statement
@@ -19,6 +20,7 @@ from lucidvi.pl._subset_result import SubsetResult, read_subsets
 _MAX_POINTS = 200
 
 
+@checked
 def subset_before_after(
     data: AnnData | MuData,
     target: Names = None,

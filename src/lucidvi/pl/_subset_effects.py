@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
 from lucidvi.pl._style import BLUE, GREY, LIGHT, despine, finish, panels, peak_label, statement
@@ -15,6 +16,7 @@ from lucidvi.pl._subset_result import SubsetResult, read_subsets
 _MAX_NAMED = 20
 
 
+@checked
 def subset_effects(
     data: AnnData | MuData,
     target: Names = None,

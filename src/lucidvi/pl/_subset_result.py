@@ -109,7 +109,7 @@ def read_subsets(data: AnnData | MuData, key: str, modality: str | None) -> Subs
         stored.adata,
         stored.mdata,
         stored.value.get("params", {}),
-        read_sets(stored),
+        read_sets(stored, key),
         tidy(tables["features"]),
         tables,
     )

@@ -7,12 +7,14 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from mudata import MuData
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
 from lucidvi.pl._style import LIGHT, despine, finish
 from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 
+@checked
 def subset_summary(
     data: AnnData | MuData,
     target: Names = None,

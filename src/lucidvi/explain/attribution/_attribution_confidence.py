@@ -14,6 +14,7 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer
@@ -27,6 +28,7 @@ _MIN_CELLS = 20  # held-out cells of a label and of all others
 _MAX_ROWS = 2**16  # cells evaluated at a time
 
 
+@checked
 def attribution_confidence(
     model: BaseModelClass,
     *,
@@ -231,7 +233,7 @@ def _label_score(function: Adapter, cut: Cut, h: Tensor, own: dict[str, Tensor])
         def loss(change: Tensor, weight: Tensor) -> np.ndarray:
             at = torch.arange(len(h), device=h.device).repeat(len(change))
             moved = h[at] + change.flatten()[:, None] * weight
-            margin = margins(moved, at, column).view(len(change), -1).double().cpu()
+            margin = margins(moved, at, column).view(len(change), -1).cpu().double()
             return torch.nn.functional.softplus(-sign * margin).mean(1).numpy()
 
         return loss_of

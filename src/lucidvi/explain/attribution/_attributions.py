@@ -13,6 +13,7 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi.adapters import Adapter, Target, adapter
@@ -29,6 +30,7 @@ _REMEDY = {
 """What to do where attributions do not sum to the change of the output, for methods of which they should."""
 
 
+@checked
 def attributions(
     model: BaseModelClass,
     target: str | Mapping[str, object],

@@ -12,6 +12,7 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Target, adapter
@@ -30,6 +31,7 @@ from lucidvi.metrics.faithfulness import (
 )
 
 
+@checked
 def faithfulness(
     model: BaseModelClass,
     target: str | Mapping[str, object],

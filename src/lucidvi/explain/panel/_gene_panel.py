@@ -14,6 +14,7 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names, check_number
 from lucidvi.adapters import adapter
@@ -28,6 +29,7 @@ from lucidvi.explain.panel._tables import SolvedPanel, solved, tables
 _LABEL = {"gate": "ACE, gate", "free": "ACE, free"}
 
 
+@checked
 def gene_panel(
     model: BaseModelClass,
     groupby: str,

@@ -11,6 +11,7 @@ from mudata import MuData
 from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_names
@@ -23,6 +24,7 @@ from lucidvi.explain._results import Place, check_origin, read
 _MIN_CELLS = 20  # of a group and of its reference
 
 
+@checked
 def panel_confidence(
     model: BaseModelClass,
     *,

@@ -104,7 +104,7 @@ def _row(
     """Return size and flip rate of a panel on the cells that are reported on, next to random panels."""
     theta, pool = path.theta, np.flatnonzero(allowed)
     margin, _ = reported.margins(theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device))  # fmt: skip
-    mean = lambda values: float(values.double().mean())
+    mean = lambda values: float(values.cpu().double().mean())
     null = [mean(reported.flip_rate(_shuffled(theta, pool, rng))) for _ in range(n_null)]
     size = mean((theta != 0).sum(1))
     return {

@@ -6,7 +6,9 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
+from lucidvi._subset_tables import check_subset_tables
 from lucidvi.adapters import adapter
 from lucidvi.explain._cells import chosen_groups, labels_of_cells, members
 from lucidvi.explain._results import Place, check_origin, numbered, positions, read
@@ -14,6 +16,7 @@ from lucidvi.explain.subset._population import Population
 from lucidvi.explain.subset._report import Evaluator
 
 
+@checked
 def cross_effect(
     model: BaseModelClass,
     *,
@@ -82,6 +85,7 @@ def cross_effect(
     function = adapter(model, adata, modality=modality, prefer="peaks")
     store = function.store(function.data)
     result = read(store, key, ("params", "sets", "features"), "subset perturbation", "subset_perturbation")  # fmt: skip
+    check_subset_tables(result, key)
     params = result["params"]
     labels = labels_of_cells(function, params.get("groupby"))
     check_origin(result, key, function, labels)

@@ -122,7 +122,7 @@ class Evaluator:
     def _state(self, features: list[int]) -> "_State":
         h = self.problem.image(features)
         parts = self.parts(h, self.problem.all_cells())
-        return _State(self.population, *(part.double().cpu().numpy() for part in parts))
+        return _State(self.population, *(part.cpu().double().numpy() for part in parts))
 
     def _association(self, state: "_State") -> float:
         """Correlation over cells of the set's predicted contribution with the measured expression."""

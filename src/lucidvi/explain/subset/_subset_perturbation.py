@@ -12,8 +12,10 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
+from lucidvi._subset_tables import check_subset_tables
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._cells import labels_of_cells
@@ -35,6 +37,7 @@ Tables = dict[str, pd.DataFrame]
 _TABLES = ("sets", "features", "cells", "null")
 
 
+@checked
 def subset_perturbation(
     model: BaseModelClass,
     target: str | Sequence[str] | Mapping[str, object],
@@ -262,6 +265,7 @@ def _finished_pairs(place: Place, params: dict, overwrite: bool) -> dict[Pair, T
     key, stored = place.key, place.store.uns.get(place.key)
     if stored is None:
         return {}
+    check_subset_tables(stored, key, _TABLES)
     earlier = {k: str(v) for k, v in stored["params"].items()}
     now = {k: str(v) for k, v in params.items()}
     if earlier != now:

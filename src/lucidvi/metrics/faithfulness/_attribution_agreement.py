@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from lucidvi._arguments import checked
 from lucidvi.metrics.faithfulness._batches import Rows
 from lucidvi.metrics.faithfulness._top_features import centred_ranks, check_n_top, share, top_mask
 
@@ -15,6 +16,7 @@ BATCH = 512
 """Cells ranked at a time."""
 
 
+@checked
 def attribution_agreement(
     attributions: Mapping[str, Any],
     *,

@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import hypergeom
 
+from lucidvi._arguments import checked
 from lucidvi.metrics.faithfulness._top_features import (
     attribution_rows,
     centred_ranks,
@@ -15,6 +16,7 @@ from lucidvi.metrics.faithfulness._top_features import (
 )
 
 
+@checked
 def attribution_stability(
     runs: ArrayLike | pd.DataFrame, n_top: int = 50
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

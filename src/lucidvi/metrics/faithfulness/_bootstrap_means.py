@@ -5,6 +5,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi._validation import check_integer
 from lucidvi.metrics.faithfulness._batches import Rows
 
@@ -12,6 +13,7 @@ BATCH = 4096
 """Cells that are dense at a time."""
 
 
+@checked
 def bootstrap_means(
     per_cell: ArrayLike | pd.DataFrame | sp.sparray | sp.spmatrix,
     n_bootstrap: int = 100,

@@ -7,7 +7,11 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
+from lucidvi._validation import numbers
 
+
+@checked
 def completeness_gap(
     attributions: ArrayLike | pd.DataFrame | sp.sparray | sp.spmatrix,
     values: ArrayLike,
@@ -80,7 +84,7 @@ def completeness_gap(
 
 
 def _per_cell(values: ArrayLike, n_cells: int, name: str) -> np.ndarray:
-    found = np.asarray(values, dtype=np.float64)
+    found = numbers(values, name)
     if found.shape not in ((), (n_cells,)) or not np.isfinite(found).all():
         raise ValueError(
             f"`{name}` must be one finite number or {n_cells}, one per cell; got shape "

@@ -5,12 +5,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from lucidvi._arguments import checked
 from lucidvi.metrics._tables import require_columns
 from lucidvi.metrics.faithfulness._feature_order import check_effect
 
 COLUMNS = ["curve", "effect", "n_features", "value", "random_mean"]
 
 
+@checked
 def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -> pd.Series:
     r"""Compute the area under a deletion or insertion curve, and the areas of random rankings.
 

@@ -7,10 +7,12 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi.metrics.faithfulness._feature_order import Effect
 from lucidvi.metrics.faithfulness._perturbation_curve import perturbation_curve
 
 
+@checked
 def deletion_curve(
     function: Callable[[np.ndarray], ArrayLike],
     x: ArrayLike | sp.sparray | sp.spmatrix,

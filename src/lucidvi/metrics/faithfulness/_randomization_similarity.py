@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lucidvi._arguments import checked
 from lucidvi.metrics.faithfulness._top_features import (
     attribution_rows,
     centred_ranks,
@@ -14,6 +15,7 @@ from lucidvi.metrics.faithfulness._top_features import (
 )
 
 
+@checked
 def randomization_similarity(
     original: ArrayLike | pd.Series, randomized: ArrayLike | pd.DataFrame, *, n_top: int = 50
 ) -> pd.DataFrame:

@@ -13,9 +13,11 @@ from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMixin
 from sklearn.cluster import KMeans
 
+from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
 from lucidvi.model._features import FeatureManager, QueryMixin
+from lucidvi.model._labels import LabelsField, check_complete
 from lucidvi.model._matrix import check_matrix, check_scale, check_varying
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable
@@ -65,6 +67,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
     """
 
     _training_plan_cls = ACETrainingPlan
+    _trained_attributes = ("centroids_", "beta_")
     _data_splitter_cls = SplitOnce
     _train_runner_cls = ACETrainRunner
 
@@ -142,10 +145,12 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
         )
         check_matrix(adata, layer)
+        if "source_registry" not in kwargs:
+            check_complete(adata.obs, batch_key=batch_key, labels_key=labels_key)
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
         manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
@@ -242,7 +247,10 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             codes = codes[self.train_indices]
             present = np.unique(codes)
             centroids = np.stack([z[codes == c].mean(0) for c in present])
-            names = np.asarray(registry.categorical_mapping)[present].astype(str)
+            all_names = np.asarray(registry.categorical_mapping).astype(str)
+            if len(lost := np.delete(all_names, present)):
+                warn("Labels without a training cell have no centroid and are never predicted: %s.", ", ".join(lost))  # fmt: skip
+            names = all_names[present]
         self.centroids_ = pd.DataFrame(centroids.astype(np.float32), index=names)
         latent, centers = torch.from_numpy(z), torch.tensor(self.centroids_.to_numpy())
         self.beta_ = float(default_beta(latent, centers))

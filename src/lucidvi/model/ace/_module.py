@@ -52,7 +52,9 @@ class ACEModule(BaseModuleClass):
         return self.encoder(u if self.selector is None else self.selector(u))
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_) -> dict[str, Tensor]:
-        return {"x": tensors[REGISTRY_KEYS.X_KEY]}
+        return {
+            "x": tensors[REGISTRY_KEYS.X_KEY].contiguous()
+        }  # whatever the format, the same rounding
 
     @auto_move_data
     def inference(self, x: Tensor) -> dict[str, Tensor]:

@@ -40,8 +40,8 @@ def log_normalize(x: sp.csr_matrix) -> np.ndarray:
 
 
 def modality_rows(mdata: MuData, modality: str) -> np.ndarray:
-    """Row of each cell of ``mdata`` in a modality, -1 where it is absent."""
-    return np.asarray(mdata.obsmap[modality]).ravel().astype(np.int64) - 1
+    """Row of each cell of ``mdata`` in a modality, -1 where it is absent; by name, as a modality may have been reordered."""
+    return mdata[modality].obs_names.get_indexer(mdata.obs_names)
 
 
 class MultiomeDataset(Dataset):

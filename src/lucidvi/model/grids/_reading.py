@@ -10,7 +10,7 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 from torch import Tensor
 
-from lucidvi._validation import check_modality, check_names
+from lucidvi._validation import check_integer, check_modality, check_names
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
 from lucidvi.model.grids._module import GRIDSModule
@@ -147,6 +147,7 @@ class ReadingMixin:
         self, mdata: MuData | None, source: str, indices: Sequence[int] | None, batch_size: int
     ) -> Iterator[tuple[Tensor | OpenPeaks, Tensor, slice]]:
         """Input, batch index and position of the rows of one modality."""
+        check_integer(batch_size, 1, "batch_size")
         mdata = self._validate_anndata(mdata)
         data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
         of_cell = data.rna_row if source == "rna" else data.atac_row

@@ -10,8 +10,10 @@ from scvi.data.fields import MuDataCategoricalObsField, MuDataLayerField
 from lucidvi._genomics import peak_coordinates
 from lucidvi._logging import logger
 from lucidvi._validation import (
+    LIFTED,
     check_modality,
     check_not_view,
+    check_unique,
     obs_column,
 )
 from lucidvi.model._features import FeatureManager, FeaturesMixin
@@ -87,6 +89,10 @@ class SetupMixin(FeaturesMixin):
         for modality, layer in ((rna, rna_layer), (atac, atac_layer)):
             check_matrix(mdata[modality], layer, f"mdata[{modality!r}]", negative=False)
         peak_coordinates(mdata[atac].var)
+        _check_cells(mdata, (rna, atac))
+        for argument, key in (("labels_key", labels_key), ("batch_key", batch_key)):
+            if key is not None:
+                obs_column(mdata, key, (rna, atac), argument)  # which checks it
         _lift_obs(mdata, (rna, atac), labels_key=labels_key, batch_key=batch_key)
         paired = set(mdata[rna].obs_names) & set(mdata[atac].obs_names)
         if not paired and labels_key is None:
@@ -149,10 +155,21 @@ class SetupMixin(FeaturesMixin):
         return out
 
 
+def _check_cells(mdata: MuData, modalities: Sequence[str]) -> None:
+    """Require distinct names of cells, and that ``mdata`` knows all of them."""
+    for name in modalities:
+        cells = mdata[name].obs_names
+        check_unique(cells, f"Cell (mdata[{name!r}].obs_names)", "obs_names_make_unique")
+        if (lost := ~cells.isin(mdata.obs_names)).any():
+            raise ValueError(
+                f"{lost.sum()} cells of modality {name!r} are not in mdata.obs_names, such as {cells[lost][0]!r}. Call mdata.update() "
+                "after a modality was changed."
+            )
+
+
 def _lift_obs(mdata: MuData, modalities: Sequence[str], **keys: str | None) -> None:
     """Put columns that only the modalities have into ``mdata.obs``."""
     for argument, key in keys.items():
-        if key is not None:
-            column = obs_column(mdata, key, modalities, argument)
-            if key not in mdata.obs:
-                mdata.obs[key] = column
+        if key is not None and key not in mdata.obs:
+            mdata.obs[key] = obs_column(mdata, key, modalities, argument)
+            mdata.uns[LIFTED] = [*mdata.uns.get(LIFTED, ()), key]

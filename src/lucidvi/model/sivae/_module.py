@@ -104,7 +104,9 @@ class SIVAEModule(BaseModuleClass):
         return ((x - self.mean) / self.std).clamp(-_MAX_SCALED, _MAX_SCALED)
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_) -> dict[str, Tensor]:
-        return {"x": tensors[REGISTRY_KEYS.X_KEY]}
+        return {
+            "x": tensors[REGISTRY_KEYS.X_KEY].contiguous()
+        }  # whatever the format, the same rounding
 
     @auto_move_data
     def inference(self, x: Tensor, n_samples: int = 1) -> dict[str, Tensor | Distribution]:
@@ -233,7 +235,7 @@ class SIVAEModule(BaseModuleClass):
         """
         x = target = inference_outputs["scaled"]
         if self.counts:
-            target = tensors[REGISTRY_KEYS.X_KEY]
+            target = tensors[REGISTRY_KEYS.X_KEY].contiguous()
         scale = 1.0
         if features is not None:
             x, target = x[..., features], target[..., features]

@@ -100,9 +100,9 @@ class ReadingMixin:
             scaled = self.module.scaled(tensors[REGISTRY_KEYS.X_KEY])
             if self.module.counts:
                 mean = self.module.scaled(mean)
-            error += (scaled - mean).square().sum(0).double().cpu()
-            first += scaled.sum(0).double().cpu()
-            second += scaled.square().sum(0).double().cpu()
+            error += (scaled - mean).square().sum(0).cpu().double()
+            first += scaled.sum(0).cpu().double()
+            second += scaled.square().sum(0).cpu().double()
             n_cells += len(mean)
         # rare features are clipped: their variance is below 1
         variation = second - first.square() / n_cells

@@ -16,6 +16,7 @@ from scvi.data.fields import (
 
 from lucidvi._validation import check_modality, check_not_view
 from lucidvi.model._features import FeatureManager
+from lucidvi.model._labels import LabelsField, MuDataLabelsField, check_complete
 from lucidvi.model._matrix import check_matrix
 
 
@@ -59,10 +60,12 @@ class SetupMixin:
             cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
         )
         check_matrix(adata, layer)
+        if "source_registry" not in kwargs:
+            check_complete(adata.obs, batch_key=batch_key, labels_key=labels_key)
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
         manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
@@ -108,6 +111,8 @@ class SetupMixin:
         check_not_view(mdata)
         check_modality(mdata, modality, "layer")
         check_matrix(mdata[modality], layer)
+        if "source_registry" not in kwargs:
+            check_complete(mdata[modality].obs, batch_key=batch_key, labels_key=labels_key)
         if len(mdata[modality]) < mdata.n_obs:
             raise ValueError(
                 f"Modality {modality!r} lacks {mdata.n_obs - len(mdata[modality])} of {mdata.n_obs} cells. "
@@ -119,7 +124,7 @@ class SetupMixin:
                 REGISTRY_KEYS.X_KEY, layer, is_count_data=False, mod_required=True, **options
             ),
             MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, **options),
-            MuDataCategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, **options),
+            MuDataLabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, **options),
         ]
         manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)

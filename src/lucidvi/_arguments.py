@@ -1,0 +1,118 @@
+"""Arguments of public functions, checked by their annotations before any work starts."""
+
+import inspect
+import reprlib
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from numbers import Integral, Real
+from typing import Any, Literal, TypeAliasType, Union, get_args, get_origin
+
+import numpy as np
+
+from lucidvi._validation import check_integer
+
+_NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "text", types.NoneType: "None"}  # fmt: skip
+
+
+def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function refuse arguments that are not of the annotated kind; what values are allowed is its own affair.
+
+    Examples
+    --------
+    >>> from lucidvi._arguments import checked
+    >>> @checked
+    ... def half(n: int) -> int:
+    ...     return n // 2
+    >>> half("ten")
+    Traceback (most recent call last):
+    ...
+    TypeError: n='ten' is of type str. Pass an integer.
+    """
+    signature = inspect.signature(function)
+    hints = {
+        name: p.annotation
+        for name, p in signature.parameters.items()
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # too many, too few, unknown: Python says it best
+            return function(*args, **kwargs)
+        for name, value in given.items():
+            if name in hints:
+                _check(name, value, hints[name])
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    if not _fits(value, hint):
+        raise TypeError(f"{name}={reprlib.repr(value)} is of type {type(value).__name__}. Pass {_readable(hint)}.")  # fmt: skip
+    if name == "seed" and value is not None:
+        check_integer(value, 0, name)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated kind; tables, arrays and other objects are left to the function."""
+    if isinstance(hint, TypeAliasType):
+        return _fits(value, hint.__value__)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        # one of several names may be a number, as groups and dimensions are
+        names = any(_are_names(part) for part in args)
+        return any(_fits(value, part) for part in args) or (names and _is_name(value))
+    if hint is types.NoneType:
+        return value is None
+    if origin is Literal:
+        return any(isinstance(value, type(option)) for option in args)
+    if hint is str:
+        return isinstance(value, str)
+    if hint is bool:
+        return isinstance(value, bool | np.bool_)
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if _are_names(hint):
+        if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+            return False
+        known = isinstance(value, list | tuple | np.ndarray) or hasattr(value, "to_numpy")
+        return not known or all(map(_is_name, value))
+    if origin in (Sequence, Iterable):
+        return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    if origin is tuple and Ellipsis not in args:
+        return isinstance(value, tuple | list) and len(value) == len(args) and all(map(_fits, value, args))  # fmt: skip
+    if inspect.isclass(hint) and hint.__module__.startswith("matplotlib"):
+        return isinstance(value, hint)
+    return True
+
+
+def _are_names(hint: Any) -> bool:
+    return get_origin(hint) in (Sequence, Iterable) and get_args(hint) == (str,)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | Integral | np.bool_)
+
+
+def _readable(hint: Any) -> str:
+    """Say what fits."""
+    if isinstance(hint, TypeAliasType):
+        return _readable(hint.__value__)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        parts = list(dict.fromkeys(map(_readable, args)))
+        return f"{', '.join(parts[:-1])} or {parts[-1]}" if len(parts) > 1 else parts[0]
+    if origin is Literal:
+        return ", ".join(map(repr, args))
+    if _are_names(hint):
+        return "a list of names"
+    if origin in (Sequence, Iterable):
+        return "a list"
+    if origin is tuple:
+        return f"{len(args)} values"
+    name = getattr(hint, "__name__", str(hint)).removeprefix("typing.")
+    return _NAMES.get(hint, f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}")
