@@ -128,7 +128,7 @@ def outcome(function: Callable, given: dict, odd: list[str]) -> str:
         known = {*inspect.signature(function).parameters, *odd}
         text = str(error).lower()
         said = any(name.lower() in text or name.lower().rstrip("s") in text for name in known)
-        said |= any(repr(given[name])[:20].strip("'\"").lower() in text for name in odd)
+        said |= any(repr(given[name])[:20].strip("[]()'\"").lower() in text for name in odd)
         return (
             "own error" if said else f"names no argument: {type(error).__name__}: {str(error)[:90]}"
         )

@@ -7,7 +7,7 @@ from anndata import AnnData
 
 import lucidvi as lv
 from lucidvi.explain.subset import _subset_perturbation
-from lucidvi.explain.subset._report import matched_random_sets
+from lucidvi.explain.subset._report import _p_value, matched_random_sets
 
 KEY = "subset_perturbation"
 GENES = ["gene_0001", "gene_0003"]
@@ -462,6 +462,16 @@ def test_feature_mask(model):
     assert set(results[0]["feature"]) <= set(allowed)
     for other in results[1:]:
         pd.testing.assert_frame_equal(other, results[0])
+
+
+def test_p_values_of_few_different_random_sets(model):
+    """One and the same random set tells nothing of chance, and ties are no evidence."""
+    names = model.adata["atac"].var_names[:3]
+    row = explain(model, n_features=3, n_null=30, feature_mask=names)["sets"].iloc[0]
+    assert np.isnan(row["p_value"]) and np.isnan(row["p_value_model"]) and row["null_sd"] < 1e-6
+    assert _p_value(1.0, np.array([1.0 - 1e-9, 0.0, 2.0])) == 3 / 4
+    assert _p_value(1.0, np.array([0.9, 0.0, 2.0])) == 2 / 4
+    assert np.isnan(_p_value(1.0, np.array([0.5]), 10)) and _p_value(1.0, np.zeros(5), 10) == 1 / 6
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lucidvi._validation import numbers
+
 
 def check_embedding(z: ArrayLike | pd.DataFrame) -> np.ndarray:
     """A finite float array of cells x dimensions."""
-    z = np.asarray(z, dtype=float)
+    z = numbers(z, "embedding")
     if z.ndim != 2 or not z.shape[1] or not np.isfinite(z).all():
         raise ValueError(
             f"`embedding` must be cells x dimensions without NaN, got shape {z.shape}."

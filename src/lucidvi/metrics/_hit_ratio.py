@@ -140,6 +140,8 @@ def _openness_of(
         if group not in openness.columns:
             raise KeyError(f"openness has no column for group {group!r}: {list(openness)}.")
         openness = openness[group]
+    if not isinstance(openness, pd.Series):
+        raise TypeError(f"openness is of type {type(openness).__name__}. Pass a Series or a DataFrame with the peaks as index.")  # fmt: skip
     values = openness.reindex(names).to_numpy(float)
     if np.isnan(values).any():
         raise ValueError(f"openness is missing for {int(np.isnan(values).sum())} of the peaks.")

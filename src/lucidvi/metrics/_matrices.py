@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from lucidvi._validation import numbers
+
 
 def dense_matrix(x: Any, name: str = "x") -> np.ndarray:
     """A finite float array of cells x genes with at least two cells."""
     if isinstance(x, pd.DataFrame):
         x = x.to_numpy()
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+    x = x if x.dtype in (np.float32, np.float64) else numbers(x, name)
     if x.ndim != 2 or x.shape[0] < 2:
         raise ValueError(
             f"`{name}` must be cells x genes with at least 2 cells, got shape {x.shape}."

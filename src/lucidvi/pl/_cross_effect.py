@@ -11,7 +11,7 @@ from mudata import MuData
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get import cross_effect as read_table
-from lucidvi.pl._style import finish, is_dark
+from lucidvi.pl._style import check_cmap, finish, is_dark
 from lucidvi.pl._subset_result import QUANTITIES
 
 _SEPARATOR = " | "
@@ -92,6 +92,7 @@ def cross_effect(
             f"data must be an AnnData, a MuData or a DataFrame, not {type(data).__name__}."
         )
     table = data if isinstance(data, pd.DataFrame) else read_table(data, key, modality=modality)
+    check_cmap(cmap)
     if direction not in ("down", "up"):
         raise ValueError(f"direction must be 'down' or 'up', not {direction!r}.")
     if table.size == 0 or not np.isfinite(table.to_numpy(float)).any():

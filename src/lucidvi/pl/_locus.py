@@ -98,6 +98,8 @@ def locus(
     result = read_subsets(data, key, modality)
     pairs = result.pairs(target, groups, "first")
     pairs = [pair for pair in pairs if pair[0] == pairs[0][0]]
+    if coordinates is not None and not isinstance(coordinates, pd.DataFrame):
+        raise TypeError(f"coordinates is of type {type(coordinates).__name__}. Pass a DataFrame with the genes as index.")  # fmt: skip
     place = gene_place(result, pairs[0][0], coordinates, target_modality)
     colors = result.colors()
 

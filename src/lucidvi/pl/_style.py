@@ -7,9 +7,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lucidvi._validation import near
 from lucidvi.pl._subset_result import SubsetResult
 
 # Okabe and Ito's palette: told apart with every common colour vision deficiency.
@@ -113,6 +115,12 @@ def peak_label(member: pd.Series) -> str:
     if pd.isna(chrom) or pd.isna(start) or str(chrom) == "":
         return str(member["feature"])
     return f"{chrom}:{float(start) / 1e6:.3f} Mb"
+
+
+def check_cmap(cmap: str) -> None:
+    """Require the name of a colour map."""
+    if cmap not in colormaps:
+        raise ValueError(f"cmap={cmap!r} is unknown. {near(cmap, colormaps)}")
 
 
 def despine(ax: Axes, sides: Sequence[str] = ("top", "right")) -> None:

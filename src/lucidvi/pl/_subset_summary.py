@@ -10,7 +10,7 @@ from mudata import MuData
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
-from lucidvi.pl._style import LIGHT, despine, finish
+from lucidvi.pl._style import LIGHT, check_cmap, despine, finish
 from lucidvi.pl._subset_result import SubsetResult, read_subsets
 
 
@@ -78,6 +78,7 @@ def subset_summary(
         ... )
         >>> lv.pl.subset_summary(mdata)
     """
+    check_cmap(cmap)
     result = read_subsets(data, key, modality)
     pairs = result.pairs(target, groups, "all")
     sets = pd.DataFrame([result.one(*pair)[0] for pair in pairs]).reset_index(drop=True)

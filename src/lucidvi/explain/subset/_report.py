@@ -88,8 +88,11 @@ class Evaluator:
         problem, own = self.problem, self._state(features)
         single = problem.mean_losses(problem.subset(), np.array(features)) - self.before
         joint = np.array([self.delta(features[: i + 1]) for i in range(len(features) - 1)])
-        random = [self._state(members.tolist()) for members in random_sets]
-        null = np.array([state.expression.mean() for state in random]) - self.before
+        n_asked = len(random_sets)
+        different, which = np.unique(np.sort(random_sets, axis=1), axis=0, return_inverse=True)
+        random = [self._state(members.tolist()) for members in different]
+        of_different = np.array([state.expression.mean() for state in random]) - self.before
+        null = of_different[which.ravel()]
         delta = float(own.expression.mean() - self.before)
         by_cis = (own.cis - self.unchanged.cis).mean()
         by_latent = (own.latent - self.unchanged.latent).mean()
@@ -110,9 +113,9 @@ class Evaluator:
             else np.nan,
             "null_mean": float(null.mean()) if len(null) else np.nan,
             "null_sd": float(null.std()) if len(null) else np.nan,
-            "p_value_model": _p_value(-sign * delta, -sign * null),
+            "p_value_model": _p_value(-sign * delta, -sign * of_different, n_asked),
             "p_value": _p_value(
-                association, np.array([self._association(state) for state in random])
+                association, np.array([self._association(state) for state in random]), n_asked
             ),
             "association": association,
         }
@@ -134,11 +137,23 @@ class Evaluator:
         return float(np.corrcoef(contribution, self.observed)[0, 1])
 
 
-def _p_value(own: float, null: np.ndarray) -> float:
-    """Share of random sets at least as extreme, counting the set itself."""
-    if len(null) == 0 or np.isnan(own):
+def _p_value(own: float, null: np.ndarray, n_asked: int | None = None) -> float:
+    """Share of random sets at least as extreme, counting the set itself; ties count.
+
+    Parameters
+    ----------
+    own
+        Statistic of the set, high where it is extreme.
+    null
+        Statistics of different random sets.
+    n_asked
+        Random sets that were drawn. Where fewer than half of them are different, chance cannot be told: NaN.
+    """
+    n_asked = len(null) if n_asked is None else n_asked
+    if len(null) == 0 or np.isnan(own) or 2 * len(null) < n_asked:
         return np.nan
-    return float((1 + (null >= own).sum()) / (1 + len(null)))
+    rounding = 1e-6 * max(abs(own), float(np.abs(null).max()))
+    return float((1 + (null >= own - rounding).sum()) / (1 + len(null)))
 
 
 def matched_random_sets(

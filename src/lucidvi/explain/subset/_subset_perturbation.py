@@ -154,7 +154,8 @@ def subset_perturbation(
         ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
         always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
         *measured* expression of test cells at least as much (``association``); within a cell type uniform for
-        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. ``delta_search``: the
+        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. Both are ``NaN`` where fewer than
+        half of the random sets differ from one another, as with few eligible peaks. ``delta_search``: the
         change in the cells of the search; where ``delta`` is much nearer to 0, the set fits those cells and says little
         of others. ``n_search_cells``, ``n_test_cells``. Other targets than genes keep these names and are reported as
         they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
