@@ -545,3 +545,22 @@ def test_setup_again_by_another_model(trained):
 def test_without_sets_it_is_scvi():
     model = fit(create(setup={}), 1, 0)
     assert "attribution_loss_train" not in model.history
+
+
+def test_references_are_similar_cells(monkeypatch):
+    """Cells of two clusters are compared with cells of their own."""
+    from lucidvi.model.scare import _module
+
+    model = create(planted(40), {"feature_set_key": "by_kind"})
+    seen = []
+    monkeypatch.setattr(
+        _module,
+        "expected_gradients",
+        lambda f, x, reference, **k: (seen.append(reference(0)), x * 0)[1],
+    )
+    monkeypatch.setattr(model.module, "scalar_function", lambda *a: None)
+    z = torch.cat([torch.zeros(20, 3), torch.full((20, 3), 50.0)])
+    z = z + 0.01 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    x = torch.arange(40.0)[:, None].repeat(1, model.adata.n_vars)
+    model.module._attribution({}, torch.arange(3), x, z, False)
+    assert ((seen[0][:, 0] < 20) == (torch.arange(40) < 20)).all()

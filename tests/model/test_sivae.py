@@ -369,3 +369,21 @@ def test_one_modality_of_a_mudata(counts):
 def test_minibatch_of_one_cell():
     model = train(low_rank(33, 10), train_options={"batch_size": 32, "train_size": 1.0})
     assert np.isfinite(model.get_feature_embedding().to_numpy()).all()
+
+
+def test_centrality_of_cells_that_are_not_centred():
+    """The variance is that of the cells that are asked for, around their own mean."""
+    scvi.settings.seed = 0
+    data = lv.datasets.hub_network(n_cells=300, n_communities=3, n_per_community=8, n_isolated=6)
+    lv.model.SIVAE.setup_anndata(data)
+    model = lv.model.SIVAE(data, n_latent=3, hidden=(16,))
+    model.train(4, enable_progress_bar=False, logger=None, accelerator="cpu")
+    x = np.asarray(data.X)
+    rows = np.argsort(x[:, 0])[-60:]
+    mean, std = (getattr(model.module, k).cpu().numpy() for k in ("mean", "std"))
+    z = (x[rows] - mean) / std
+    y = (model.get_normalized_expression(indices=rows).to_numpy() - mean) / std
+    expected = -((z - y) ** 2).sum(0) / ((z - z.mean(0)) ** 2).sum(0)
+    inside = np.abs(z).max(0) < 8
+    found = model.get_feature_centrality(indices=rows).to_numpy()
+    np.testing.assert_allclose(found[inside], expected[inside], rtol=0.05, atol=0.02)

@@ -461,7 +461,7 @@ class Adapter(ABC):
         if kind not in self._outputs:
             where = f" that reads {self.input.modality!r}" if self.input.modality else ""
             raise TypeError(
-                f"{self.model_name}{where} has no {kind} to explain. It has: {', '.join(self.kinds)}."
+                f"{self.model_name}{where} has no {kind} to explain. It has: {', '.join(self.kinds)}. Pass one of them as target."
             )
         return self._outputs[kind]
 

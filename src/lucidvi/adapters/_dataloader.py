@@ -1,6 +1,6 @@
 """Cells that a data loader gives, as an AnnData."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import anndata as ad
 import numpy as np
@@ -29,6 +29,8 @@ def collected(model: BaseModelClass, dataloader: Iterable[dict[str, torch.Tensor
         raise TypeError(f"This {type(model).__name__} reads several modalities. Pass the cells as adata=.")  # fmt: skip
     parts: dict[str, list] = {}
     for tensors in dataloader:
+        if not isinstance(tensors, Mapping):
+            raise TypeError(f"dataloader gives a {type(tensors).__name__} instead of a dict of tensors.")  # fmt: skip
         for key, value in tensors.items():
             if isinstance(value, torch.Tensor):
                 dense = value if value.layout == torch.strided else value.to_dense()

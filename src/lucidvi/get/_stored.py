@@ -185,6 +185,8 @@ def chosen(table: pd.DataFrame, **wanted: Names) -> pd.DataFrame:
         if names is None:
             continue
         word, given = "target" if column == "gene" else column, listed(names)
+        if not given:
+            raise ValueError(f"{word} names nothing. Pass at least one name, or None for all.")
         known = table[column].unique()
         for name in given:
             if name not in known:

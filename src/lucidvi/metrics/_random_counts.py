@@ -1,6 +1,6 @@
 """How many peaks of a random set fall in a window: exact draws, without building the sets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 import numpy as np
@@ -24,6 +24,8 @@ def reachable(
         if gene not in candidates:
             raise KeyError(f"candidates has no entry for gene {gene!r}.")
         candidates = candidates[gene]
+    if not isinstance(candidates, Iterable):
+        raise TypeError(f"candidates={candidates!r} is neither a distance nor peaks by name.")
     require_names(candidates, names, "peaks")
     return names.isin(list(candidates))
 

@@ -129,7 +129,7 @@ def _table(table: pd.DataFrame | None, columns: list[str], name: str) -> pd.Data
     missing = [c for c in columns if c not in table]
     if missing:
         raise KeyError(
-            f"`{name}` lacks {missing}. Pass the result of lucidvi.explain.faithfulness."
+            f"The data's table `{name}` lacks {missing}. Pass the result of lucidvi.explain.faithfulness."
         )
     table = tidy(table).assign(**{c: "" for c in ("method", "group") if c not in table})
     return table.astype(dict.fromkeys(("method", "group", columns[0]), str))

@@ -16,6 +16,7 @@ from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Target, adapter
+from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
 from lucidvi.explain._results import Place
 from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
@@ -135,7 +136,7 @@ def faithfulness(
     >>> adata.uns["faithfulness"]["curves"]["curve"].unique().tolist()
     ['deletion', 'insertion']
     """
-    methods = [methods] if isinstance(methods, str) else list(methods)
+    methods = listed(methods)
     sizes = {"n_draws": n_draws, "n_references": n_references, "n_cells": n_cells, "n_top": n_top}
     for method in methods:
         check_options(method, baseline, sizes)
