@@ -127,6 +127,7 @@ def outcome(function: Callable, given: dict, odd: list[str]) -> str:
             return f"raised in {last.filename.rsplit('/', 1)[-1]}:{last.lineno}: {type(error).__name__}: {str(error)[:90]}"
         known = {*inspect.signature(function).parameters, *odd}
         text = str(error).lower()
+        known |= {part for name in known for part in name.split("_") if len(part) > 5}
         said = any(name.lower() in text or name.lower().rstrip("s") in text for name in known)
         said |= any(repr(given[name])[:20].strip("[]()'\"").lower() in text for name in odd)
         return (

@@ -547,7 +547,7 @@ def test_without_sets_it_is_scvi():
     assert "attribution_loss_train" not in model.history
 
 
-def test_references_are_similar_cells(monkeypatch):
+def test_cells_are_compared_with_those_of_their_cluster(monkeypatch):
     """Cells of two clusters are compared with cells of their own."""
     from lucidvi.model.scare import _module
 

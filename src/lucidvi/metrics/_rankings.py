@@ -98,7 +98,7 @@ def _by_group(rankings: Any, name: str) -> list[tuple[str, Sequence[Any]]]:
         pairs = [(group, rankings[group].tolist()) for group in rankings.dtype.names]
     else:
         raise TypeError(
-            f"`{name}` must be a mapping from group to ranked gene names, a DataFrame with one "
+            f"Rankings `{name}` must be a mapping from group to ranked gene names, a DataFrame with one "
             "column of names per group, or the 'names' of `sc.tl.rank_genes_groups`, not "
             f"{type(rankings).__name__}."
         )
