@@ -49,6 +49,8 @@ def train(mdata, max_epochs=12, *, setup=SETUP, seed=0, model=None, **kwargs):
 @pytest.fixture
 def said():
     """Messages of the package; scvi-tools' logger, below which ours stands, hands nothing on to the root."""
+    import scvi  # noqa: F401  # which sets the level of its loggers
+
     from lucidvi._logging import logger
 
     messages: list[str] = []

@@ -144,7 +144,9 @@ def gene_coordinates(var: pd.DataFrame) -> pd.DataFrame:
     known = (chrom != "") & ~np.isnan(start) & ~np.isnan(end)
     if "has_coords" in columns:
         known &= boolean(
-            var[columns["has_coords"]], f"column {columns['has_coords']!r} of the genes' .var"
+            var[columns["has_coords"]],
+            f"column {columns['has_coords']!r} of the genes' .var",
+            text=True,
         )
     wrong = known & ((start < 0) | (end < start) | (tss < 0))
     if wrong.any():
