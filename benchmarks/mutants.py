@@ -1,7 +1,7 @@
-"""Do the tests of the algorithms notice mistakes? Each of some hand-made ones is built in and tested.
+"""Do the tests notice mistakes? Each of some hand-made ones is built in and tested.
 
-Claim: at least 90 % of the mistakes (wrong signs, axes, comparisons, defaults, lost factors and limits) in
-``src/lucidvi/algorithms`` make a test of ``tests/algorithms`` fail. They are made in a copy of the package. A mistake
+Claim: at least 90 % of the mistakes (wrong signs, axes, comparisons, defaults, lost factors and limits) in ``algorithms``,
+``adapters``, ``explain``, ``metrics`` and the checks of input make a test of the file named beside them fail. They are made in a copy of the package. A mistake
 that lets the tests run for more than ``LIMIT`` seconds of processor time is noticed, too; one that lets no test
 begin is none. Not on Windows. Run with ``python benchmarks/mutants.py [--only MODULE]``, 5 to 10 minutes on one core.
 """
@@ -156,6 +156,57 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
         ("n_restarts + (start", "(start"),
         ("mean_losses(subset, left).argmin()", "mean_losses(subset, left).argmax()"),
     ]),
+    "explain/_results": ("explain/test_ordinary_use.py", [
+        ('if not key.strip() or key in (".", "..")', 'if key in (".", "..")'),
+        ('any(c in key for c in "/\\0")', 'any(c in key for c in "\\0")'),
+        ("before[what] != now[what]", "before[what] == now[what]"),
+        ('if own is not None and own["function"] == made_by:', "if own is not None:"),
+        ("if taken := taken + self._earlier(store):", "if taken:"),
+        ("        if self.fresh:\n            for slot", "        if not self.fresh:\n            for slot"),
+        ("_digest(np.sort(cells ^ ", "_digest(np.sort(cells | "),
+        ('_digest(hash_array(function.features.to_numpy(object)))', '"the same"'),
+    ]),
+    "explain/_cells": ("explain/test_ordinary_use.py", [
+        ('if reference == "all" and (labels', 'if reference == "none" and (labels'),
+        ("if missing.all():", "if False:"),
+        ('return as_text(column, "groupby", groupby)', "return column.astype(object).where(~missing).map(str)"),
+    ]),
+    "explain/panel/_problem": ("explain/test_which_cells.py", [
+        ("self.size[others] / self.size[others].sum()", "np.full(len(others), 1 / len(others))"),
+        ("first, second = cells[~held[cells]], cells[held[cells]]", "first, second = cells, cells"),
+        ("share @ square - (share @ mean).square()", "share @ square"),
+        ("share = share / share.sum()", "share = torch.ones_like(share) / len(share)"),
+    ]),
+    "explain/panel/_gene_panel": ("explain/test_which_cells.py", [
+        ("[pair], given.held_out, n_cells if", "[pair], given.train, n_cells if"),
+        ("given.problem([pair], given.train, n_cells, options)  # fmt", "given.problem([pair], given.held_out, n_cells, options)  # fmt"),
+    ]),
+    "explain/attribution/_attribution_confidence": ("explain/test_which_cells.py", [
+        ("-size[:, k]", "-size[:, 0]"), ("-size[:, k]", "size[:, k]"),
+    ]),
+    "explain/subset/_report": ("explain/test_which_cells.py", [
+        ("return float(np.corrcoef(contribution, self.observed)[0, 1])", "return float(abs(np.corrcoef(contribution, self.observed)[0, 1]))"),
+    ]),
+    "model/_matrix": ("model/test_values.py", [
+        ("values.max() > _MOST_LOG or", "values.max() > 1e9 or"), ("some.data = np.expm1(values)", "some.data = values"),
+        ("float(np.median(shares)) > 0.95", "float(np.median(shares)) > 0.5"), ("if values.min() < 0:", "if False:"),
+        ("if isinstance(x, np.ma.MaskedArray):", "if False:"), ('if values.dtype.kind not in "biuf":', "if False:"),
+    ]),
+    "./_genomics": ("./test_genomics.py", [
+        ('np.where(strand == "-", end, start)', "start"), ('return "MT" if plain == "M" else plain', "return plain"),
+        ("np.maximum(first - end, start - last), 0.0)", "np.maximum(first - end, start - last), 1.0)"),
+        ("keep = peak_end[peak] >= gene_start[gene] - window", "keep = peak_end[peak] > gene_start[gene] - window"),
+        ("np.where(minus, -distance, distance)", "np.where(minus, distance, -distance)"),
+        ("lost = np.isnan(found) &", "lost = np.isinf(found) &"), ("str(chrom).upper().remove", "str(chrom).remove"),
+    ]),
+    "metrics/_hit_ratio": ("metrics/test_hit_ratio.py", [("gap <= window", "gap < 0")]),
+    "metrics/_set_hits": ("metrics/test_set_hits.py", [
+        ("(gap < 0).any()", "(gap <= 0).any()"), ("inside.mean()", "inside.sum()"), ("np.maximum(gap, 0).min()", "gap.min()"),
+    ]),
+    "adapters/_registry": ("adapters/test_registry.py", [
+        ("if not model.is_trained:", "if False:"), ("np.abs(own - z).max() >", "np.abs(own - z).min() >"),
+        ("if adata is None and model.adata is None:", "if False:"),
+    ]),
 }
 # fmt: on
 
@@ -191,7 +242,11 @@ def test_here(folder: Path, file: str, seconds: dict[str, float]) -> None:
         assert Path(package.__file__) == folder / "lucidvi" / "__init__.py", package.__file__
         os.dup2(nowhere, 2)
         notes = Notes(seconds)
-        code = int(pytest.main([*OPTIONS, f"{TESTS}/{file}"], plugins=[notes]))
+        code = int(
+            pytest.main(
+                [*OPTIONS, f"tests/{file}" if "/" in file else f"{TESTS}/{file}"], plugins=[notes]
+            )
+        )
         files = {m.__file__ for name, m in sys.modules.items() if name.startswith("lucidvi.")}
         assert files and all(Path(f).is_relative_to(folder) for f in files), files
         (folder / "notes.json").write_text(json.dumps([notes.failed, notes.seconds]))
@@ -217,9 +272,14 @@ def run_tests(folder: Path, file: str, seconds: dict[str, float]) -> tuple[str |
     return failed, seconds
 
 
+def place(module: str) -> str:
+    """Where a module lies in the package; those without a folder are algorithms."""
+    return f"{module}.py" if "/" in module else f"algorithms/{module}.py"
+
+
 def mutated(module: str, old: str, new: str) -> str:
     """Text of a module with the mistake."""
-    text = (ROOT / "src/lucidvi/algorithms" / f"{module}.py").read_text()
+    text = (ROOT / "src/lucidvi" / place(module)).read_text()
     if (n := text.count(old)) != 1:
         raise ValueError(f"{module}: {old!r} is there {n} times, not once.")
     compile(text := text.replace(old, new), module, "exec")
@@ -255,7 +315,7 @@ def main(only: str | None) -> None:
         shutil.copytree(ROOT / "src/lucidvi", folder / "lucidvi", ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
         seconds = check_without(folder, {file for file, _ in modules.values()})
         for module, old, new, text in todo:
-            path = folder / "lucidvi/algorithms" / f"{module}.py"
+            path = folder / "lucidvi" / place(module)
             right = path.read_text()
             path.write_text(text)
             failed, _ = run_tests(folder, modules[module][0], seconds)
