@@ -13,6 +13,7 @@ from lucidvi._logging import warn
 from lucidvi._validation import check_unique
 
 _ROWS = 4096
+_LARGEST = float(np.finfo(np.float32).max)
 _MOST_LOG = 14.0  # log1p of a million, where all counts of a cell are of one gene
 _MOST_VALUE = 30.0  # a logarithm of any base of any count is lower
 Kind = Literal["counts", "unlogged", "log1p", "other"]
@@ -51,9 +52,7 @@ def check_numbers(x: Any, what: str, *, negative: bool = True) -> None:
         if not values.size:
             continue
         low, high = float(values.min()), float(values.max())
-        if not (
-            np.isfinite(low) and np.isfinite(high) and max(-low, high) <= np.finfo(np.float32).max
-        ):
+        if not (np.isfinite(low) and np.isfinite(high) and max(-low, high) <= _LARGEST):
             raise ValueError(
                 f"{what} holds NaN or infinite values, or some too large for single precision. Remove them, for example "
                 "with numpy.nan_to_num."
