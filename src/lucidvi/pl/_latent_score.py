@@ -148,6 +148,10 @@ def _values(adata: AnnData | MuData, score: str | ArrayLike) -> pd.Series:
     if isinstance(score, str):
         values = _column(adata, score)
     else:
+        if np.ndim(score) != 1:
+            raise ValueError(
+                f"`score` must hold {adata.n_obs} numbers, got shape {np.shape(score)}."
+            )
         values = pd.Series(np.asarray(score), name=getattr(score, "name", None))
         if len(values) != adata.n_obs:
             raise ValueError(f"`score` must hold {adata.n_obs} numbers, got {len(values)}.")
