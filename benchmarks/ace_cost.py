@@ -92,7 +92,7 @@ def adam_steps(model: lv.model.ACE) -> np.ndarray:
     given = groups_of(model)
     allowed = np.ones(model.adata.n_vars, dtype=bool)
     options = PanelOptions("gate", 2.0, allowed)
-    problem, _ = given.problem([(g, "rest") for g in given.groups], given.train, 200, options)
+    problem = given.problem([(g, "rest") for g in given.groups], given.train, 200, options)
     path = model.adata.uns["gene_panel"]["path"].groupby("group", sort=False)["penalty"].last()
     penalty = torch.tensor(path.loc[given.groups].to_numpy(), dtype=torch.float32)
     everything = torch.ones(len(penalty), dtype=torch.bool)

@@ -160,7 +160,7 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
         ('if not key.strip() or key in (".", "..")', 'if key in (".", "..")'),
         ('any(c in key for c in "/\\0")', 'any(c in key for c in "\\0")'),
         ("before[what] != now[what]", "before[what] == now[what]"),
-        ('if own is not None and own["function"] == made_by:', "if own is not None:"),
+        ('if own is not None and own["function"] == self.made_by:', "if own is not None:"),
         ("if taken := taken + self._earlier(store):", "if taken:"),
         ("        if self.fresh:\n            for slot", "        if not self.fresh:\n            for slot"),
         ("_digest(np.sort(cells ^ ", "_digest(np.sort(cells | "),

@@ -126,12 +126,17 @@ def obs_column(
                     "Make the columns equal, or put the right one into mdata.obs."
                 )
             column = column.where(column.notna(), other)
-    if column.isna().any() and not allow_missing:
-        raise ValueError(
-            f"{argument}={key!r} is missing for {int(column.isna().sum())} of {len(column)} cells. "
-            "Fill the column or drop these cells."
-        )
+    if not allow_missing:
+        check_complete(column, key, argument)
     return as_text(column, argument, key).astype("category")
+
+
+def check_complete(column: pd.Series, key: str, argument: str) -> None:
+    """Require a column without missing values."""
+    if missing := int(column.isna().sum()):
+        raise ValueError(
+            f"{argument}={key!r} is missing for {missing} of {len(column)} cells. Fill the column or drop these cells."
+        )
 
 
 def _check_agrees(column: pd.Series, obs: pd.DataFrame, key: str, modality: str) -> None:

@@ -577,12 +577,9 @@ def frozen(module: nn.Module, instead: Mapping[int, nn.Module] | None = None) ->
         if id(part) not in done:
             done[id(part)] = other = object.__new__(type(part))
             other.__dict__.update(part.__dict__)
-            hooks = {
-                k: copy(v) for k, v in part.__dict__.items() if isinstance(v, dict) and "hooks" in k
-            }
-            other.__dict__.update(
-                hooks
-            )  # else what is hooked onto the copy would be run by the model
+            # a copy of each: else what is hooked onto the twin would be run by the model
+            hooks = (k for k, v in part.__dict__.items() if isinstance(v, dict) and "hooks" in k)
+            other.__dict__.update({k: copy(part.__dict__[k]) for k in hooks})
             other.__dict__["_parameters"] = {
                 k: None if v is None else nn.Parameter(v.detach(), requires_grad=False)
                 for k, v in part._parameters.items()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,6 @@ class Place:
     ----------
     data, store
         The object that gets the result, and the part of it that holds the explained features.
-    made_from
-        Short texts that differ between models, features, cells and groupings of the cells.
     """
 
     def __init__(
@@ -57,13 +56,18 @@ class Place:
         copy: bool = False,
         fresh: bool = True,
     ):
-        self.key, self.fresh = key, fresh
+        self.key, self.made_by, self.fresh = key, made_by, fresh
+        self._function, self._labels = function, labels
         self.returns_data = copy or function.from_dataloader
         check_key(key)
-        self._check_free(function.store(function.data), made_by)
+        self._check_free(function.store(function.data))
         self.data: AnnData | MuData = function.data.copy() if copy else function.data
         self.store = function.store(self.data)
-        self.made_from = {"function": made_by} | origin(function, labels)
+
+    @cached_property
+    def made_from(self) -> dict[str, str]:
+        """Short texts that differ between functions, models, features, cells and groupings of the cells."""
+        return {"function": self.made_by} | origin(self._function, self._labels)
 
     @property
     def returned(self) -> AnnData | MuData | None:
@@ -96,11 +100,11 @@ class Place:
         names = [f"{self.key}{ending}" for ending in _COMPANIONS]
         return [(slot, name) for slot in _SLOTS for name in names if name in getattr(store, slot)]
 
-    def _check_free(self, store: AnnData, made_by: str) -> None:
+    def _check_free(self, store: AnnData) -> None:
         """Require that nothing else is replaced than an earlier result of the same function."""
         earlier = store.uns.get(self.key)
         own = earlier.get("made_from") if isinstance(earlier, Mapping) else None
-        if own is not None and own["function"] == made_by:
+        if own is not None and own["function"] == self.made_by:
             return
         taken = [("uns", self.key)] if self.key in store.uns else []
         if taken := taken + self._earlier(store):

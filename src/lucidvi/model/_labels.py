@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 from scvi.data.fields import CategoricalObsField, MuDataWrapper
 
-from lucidvi._validation import check_obs_key
+from lucidvi._validation import check_complete, check_obs_key
 
 UNKNOWN = "unknown"
 
@@ -41,14 +41,9 @@ class LabelsField(CategoricalObsField):
 MuDataLabelsField = MuDataWrapper(LabelsField)
 
 
-def check_complete(obs: pd.DataFrame, **keys: str | None) -> None:
+def check_columns(obs: pd.DataFrame, **keys: str | None) -> None:
     """Require columns of ``.obs`` without missing values."""
     for argument, key in keys.items():
-        if key is None:
-            continue
-        check_obs_key(obs, key, argument)
-        missing = int(obs[key].isna().sum())
-        if missing:
-            raise ValueError(
-                f"{argument}={key!r} is missing for {missing} of {len(obs)} cells. Fill the column or drop these cells."
-            )
+        if key is not None:
+            check_obs_key(obs, key, argument)
+            check_complete(obs[key], key, argument)

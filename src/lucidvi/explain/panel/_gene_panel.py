@@ -200,16 +200,16 @@ def gene_panel(
                 )
                 learned = reported if per_cell else given.problem([pair], given.train, n_cells, options)  # fmt: skip
 
-                def path_of(problem: PanelProblem, reported: PanelProblem = reported[0]) -> Path:
+                def path_of(problem: PanelProblem, reported: PanelProblem = reported) -> Path:
                     steps = solve_path(problem, reported, penalties, flip_rate=flip_rate, n_features=n_genes)  # fmt: skip
                     *_, last = steps
                     bar.update(1)
                     return last
 
-                path, frequency = path_of(learned[0]), np.zeros(len(names))
+                path, frequency = path_of(learned), np.zeros(len(names))
                 for _ in range(n_bootstrap):
                     again = {pair[0]: rng.choice(given.train[pair[0]], len(given.train[pair[0]]))}
-                    entry = path_of(given.problem([pair], again, n_cells, options)[0]).entry[0]
+                    entry = path_of(given.problem([pair], again, n_cells, options)).entry[0]
                     frequency += (entry < n_steps).cpu().numpy() / n_bootstrap
                 found.append(solved(given, pair, learned, reported, path, frequency, allowed, n_null, rng))  # fmt: skip
         finally:  # groups that are done are kept when the rest is interrupted

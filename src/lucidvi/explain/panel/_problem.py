@@ -54,11 +54,10 @@ class PanelInput:
 
     def problem(
         self, pairs: list[tuple[str, str]], cells: dict[str, np.ndarray], n_cells: int, options: PanelOptions
-    ) -> tuple[PanelProblem, np.ndarray]:  # fmt: skip
+    ) -> PanelProblem:  # fmt: skip
         """The perturbations to find for pairs of group and reference, on some cells of each group.
 
-        Besides, the position in ``pairs`` that each perturbation belongs to: there is one for each pair, or one for
-        each cell.
+        There is one for each pair, or one for each cell.
         """
         chosen = [cells[group][:n_cells] for group, _ in pairs]
         rows = np.concatenate(chosen)
@@ -75,11 +74,10 @@ class PanelInput:
         target = [-1 if pairs[i][1] == "rest" else self.groups.index(pairs[i][1]) for i in of]
         owners, sources, targets = (torch.tensor(v, device=h.device) for v in (owner, source, target))  # fmt: skip
         direction, low, high, far = self._range(start, away, options)
-        problem = PanelProblem(
+        return PanelProblem(
             h, self.weight * self.std[:, None], owners, sources, targets,
             direction, low, high, far, rest, self.kmeans,
         )  # fmt: skip
-        return problem, of
 
     @property
     def weight(self) -> Tensor:

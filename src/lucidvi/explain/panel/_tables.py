@@ -11,8 +11,6 @@ from lucidvi.algorithms._panel_path import Path
 from lucidvi.algorithms._panel_problem import PanelProblem, initial_gradient
 from lucidvi.explain.panel._problem import PanelInput
 
-Problem = tuple[PanelProblem, np.ndarray]
-
 
 @dataclass
 class SolvedPanel:
@@ -36,14 +34,14 @@ class SolvedPanel:
 
 
 def solved(
-    given: PanelInput, pair: tuple[str, str], learned: Problem, reported: Problem, path: Path, frequency: np.ndarray,
+    given: PanelInput, pair: tuple[str, str], learned: PanelProblem, reported: PanelProblem, path: Path, frequency: np.ndarray,
     allowed: np.ndarray, n_null: int, rng: np.random.Generator,
 ) -> SolvedPanel:  # fmt: skip
     """Return what is stored of a group, from the solution of its problem."""
-    change = (path.theta * learned[0].direction).cpu().numpy()
-    row = _row(learned[0], reported[0], path, pair, allowed, n_null, rng)
+    change = (path.theta * learned.direction).cpu().numpy()
+    row = _row(learned, reported, path, pair, allowed, n_null, rng)
     return SolvedPanel(
-        pair, scores(learned[0], path), change, row, _path_table(path, pair[0]), frequency
+        pair, scores(learned, path), change, row, _path_table(path, pair[0]), frequency
     )
 
 

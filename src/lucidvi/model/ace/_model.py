@@ -17,7 +17,7 @@ from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
 from lucidvi.model._features import FeatureManager, QueryMixin
-from lucidvi.model._labels import LabelsField, check_complete
+from lucidvi.model._labels import LabelsField, check_columns
 from lucidvi.model._matrix import check_matrix, check_scale, check_varying
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable
@@ -146,7 +146,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         )
         check_matrix(adata, layer)
         if "source_registry" not in kwargs:
-            check_complete(adata.obs, batch_key=batch_key, labels_key=labels_key)
+            check_columns(adata.obs, batch_key=batch_key, labels_key=labels_key)
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),

@@ -127,7 +127,6 @@ class SetupMixin(FeaturesMixin):
         )
 
     def _check_values(self, manager: AnnDataManager) -> None:
-        super()._check_values(manager)
         for key in (GRIDSKeys.RNA, GRIDSKeys.ATAC):
             where = manager.data_registry[key]["mod_key"]
             check_numbers(manager.get_from_registry(key), f"mdata[{where!r}]", negative=False)

@@ -13,7 +13,7 @@ from scvi.model import SCVI
 from lucidvi._logging import warn
 from lucidvi._validation import check_not_view
 from lucidvi.model._features import QueryMixin, match_features
-from lucidvi.model._labels import check_complete
+from lucidvi.model._labels import check_columns
 from lucidvi.model._matrix import check_matrix
 from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
 from lucidvi.model.scare._feature_sets import (
@@ -209,7 +209,7 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
         check_not_view(adata)
         check_matrix(adata, layer, negative=False)
         if "source_registry" not in kwargs:
-            check_complete(adata.obs, batch_key=batch_key, labels_key=labels_key)
+            check_columns(adata.obs, batch_key=batch_key, labels_key=labels_key)
         source = (kwargs.get("source_registry") or {}).get("field_registries", {})
         if FEATURE_SETS in source:  # a saved model keeps its sets, whatever the new data hold
             state = source[FEATURE_SETS]["state_registry"]

@@ -16,7 +16,7 @@ from scvi.data.fields import (
 
 from lucidvi._validation import check_modality, check_not_view
 from lucidvi.model._features import FeatureManager
-from lucidvi.model._labels import LabelsField, MuDataLabelsField, check_complete
+from lucidvi.model._labels import LabelsField, MuDataLabelsField, check_columns
 from lucidvi.model._matrix import check_matrix
 
 
@@ -61,7 +61,7 @@ class SetupMixin:
         )
         check_matrix(adata, layer)
         if "source_registry" not in kwargs:
-            check_complete(adata.obs, batch_key=batch_key, labels_key=labels_key)
+            check_columns(adata.obs, batch_key=batch_key, labels_key=labels_key)
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
@@ -112,7 +112,7 @@ class SetupMixin:
         check_modality(mdata, modality, "layer")
         check_matrix(mdata[modality], layer)
         if "source_registry" not in kwargs:
-            check_complete(mdata[modality].obs, batch_key=batch_key, labels_key=labels_key)
+            check_columns(mdata[modality].obs, batch_key=batch_key, labels_key=labels_key)
         if len(mdata[modality]) < mdata.n_obs:
             raise ValueError(
                 f"Modality {modality!r} lacks {mdata.n_obs - len(mdata[modality])} of {mdata.n_obs} cells. "
