@@ -243,3 +243,9 @@ def test_names_of_a_chromosome(one, other):
     )
     assert body_gap(genes.iloc[0], peaks).tolist() == [9, np.inf]
     assert cis_pairs(genes, peaks, 9)[1].tolist() == [0] and len(cis_pairs(genes, peaks, 8)[1]) == 0
+
+
+def test_touching_bodies_have_no_gap():
+    gene = pd.Series({"chrom": "chr1", "start": 100, "end": 200})
+    peaks = pd.DataFrame({"chrom": "chr1", "start": [50, 50, 150, 200, 203], "end": [99, 100, 160, 250, 250]})  # fmt: skip
+    assert body_gap(gene, peaks).tolist() == [1, 0, -1, 0, 3]

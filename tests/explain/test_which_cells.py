@@ -44,6 +44,13 @@ def test_the_rest_is_weighted_by_its_cells(ace):
     )
 
 
+def test_units_are_deviations_over_all_training_cells(ace):
+    function = adapter(ace)
+    given = prepare(function, labels_of_cells(function, "unequal"), "unequal", 0)
+    x = function.values(function.minibatch(np.concatenate(list(given.train.values()))))
+    torch.testing.assert_close(given.std, x.std(0, correction=0), rtol=1e-3, atol=1e-4)
+
+
 def test_panels_are_learned_and_reported_on_different_cells(ace):
     result = lv.explain.gene_panel(
         ace, "group", n_steps=2, n_cells=500, n_null=1, progress=False, copy=True

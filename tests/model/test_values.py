@@ -25,7 +25,10 @@ KINDS = {
         share(counts(), 100),
     ],
     "log1p": [np.log1p(share(counts(m), s)) for m in (0.3, 2, 20) for s in (1e3, 1e4, 1e6)],
-    "other": [np.random.default_rng(0).normal(size=(50, 20)), np.random.default_rng(0).random((50, 20))],
+    "other": [
+        np.random.default_rng(0).normal(size=(50, 20)), np.random.default_rng(0).random((50, 20)),
+        np.random.default_rng(0).normal(size=(50, 20)) * 30,
+    ],
 }  # fmt: skip
 
 
