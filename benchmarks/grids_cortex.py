@@ -163,7 +163,7 @@ def main() -> None:
             tick = time.time()
             lv.explain.subset_perturbation(
                 models[name],
-                [],
+                "expression",
                 "cell_type",
                 MARKERS,
                 size,

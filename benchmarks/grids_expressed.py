@@ -30,7 +30,7 @@ def main() -> None:
     genes = {t: most_expressed(mdata, t, args.genes) for t in args.types}
     model = train(mdata, 100_000, args.seed)
     lv.explain.subset_perturbation(
-        model, [], "cell_type", genes, args.size, key_added="sets", progress=False
+        model, "expression", "cell_type", genes, args.size, key_added="sets", progress=False
     )
     sets = mdata["atac"].uns["sets"]["sets"]
     searched = (sets["delta_search"] / sets["expression_before"]).groupby(sets["group"]).mean()
