@@ -104,7 +104,7 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
         ("total / n_steps):", "total):"),
         ("yield a.div_(n_draws)", "yield a"),
         (" * values[:, None]", ""),
-        ("index_add_(0, row, g[at])", "index_copy_(0, row, g[at])"),
+        ("summed.index_add_(1, row,", "summed.index_copy_(1, row,"),
         ("slice(first, first + step)", "slice(first, first + step + 1)"),
     ]),
     "_neural_kmeans": ("test_neural_kmeans.py", [

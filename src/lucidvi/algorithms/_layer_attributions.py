@@ -88,12 +88,12 @@ class LinearLayer:
         for first in range(0, n_outputs, step):
             part = slice(first, first + step)
             gradients = torch.stack([_gradients(rest, point, part) for point in points], 1)
-            out = [x * (g.sum(0) @ self.weight.T) for g in gradients]
+            out = x * (gradients.sum(1) @ self.weight.T)
             self._subtract(out, gradients, references, chosen)
             for a in out:
                 yield a.div_(n_draws)
 
-    def _subtract(self, out: list[Tensor], gradients: Tensor, references: "References", chosen: Tensor) -> None:  # fmt: skip
+    def _subtract(self, out: Tensor, gradients: Tensor, references: "References", chosen: Tensor) -> None:  # fmt: skip
         """What lies in the references; they are sparse, so that only their own features are computed."""
         n_draws, n = chosen.shape
         flat, cell = chosen.flatten(), torch.arange(n, device=chosen.device).repeat(n_draws)
@@ -104,9 +104,9 @@ class LinearLayer:
             weight = self.weight[features] * values[:, None]
             # draws of one cell are summed first, so that each entry is written once
             members, row = cell[at].unique(return_inverse=True)
-            for a, g in zip(out, gradients, strict=True):
-                summed = g.new_zeros(len(members), g.shape[1]).index_add_(0, row, g[at])
-                a[members[:, None], features] -= summed @ weight.T
+            summed = out.new_zeros(len(out), len(members), gradients.shape[2])
+            summed.index_add_(1, row, gradients[:, at])
+            out[:, members[:, None], features] -= summed @ weight.T
 
 
 class References:
