@@ -50,7 +50,7 @@ def brute_force(genes, peaks, window):
         for p, peak in enumerate(peaks.itertuples()):
             if gene.chrom != peak.chrom:
                 continue
-            if peak.end < gene.start - window or peak.start > gene.end + window:
+            if peak.end < gene.tss - window or peak.start > gene.tss + window:
                 continue
             nearest = min(max(gene.tss, peak.start), peak.end)
             pairs.append((g, p, (nearest - gene.tss) * (-1 if gene.strand == "-" else 1)))

@@ -178,13 +178,13 @@ def cis_pairs(
     peaks
         Coordinates as returned by :func:`peak_coordinates`, in any order.
     window
-        Base pairs added on both sides of the gene.
+        Base pairs on both sides of the gene's TSS.
 
     Returns
     -------
     gene_index, peak_index
-        Positions in ``genes`` and ``peaks`` of every pair whose peak overlaps the gene's
-        ``[start - window, end + window]`` (ends included); int64, sorted by gene, then by peak.
+        Positions in ``genes`` and ``peaks`` of every pair whose peak overlaps
+        ``[TSS - window, TSS + window]`` (ends included); int64, sorted by gene, then by peak.
     distance
         Base pairs from the TSS to the nearest end of the peak, see :func:`tss_distance`; int64.
 
@@ -198,11 +198,11 @@ def cis_pairs(
     if window < 0:
         raise ValueError(f"`window` must be 0 or more base pairs, got {window}.")
     gene_chrom, peak_chrom = _shared_codes(genes["chrom"], peaks["chrom"])
-    gene_start, gene_end, tss = (genes[c].to_numpy() for c in ("start", "end", "tss"))
+    tss = genes["tss"].to_numpy()
     peak_start, peak_end = peaks["start"].to_numpy(), peaks["end"].to_numpy()
 
     # One axis for all chromosomes, spaced so that no window reaches the next one.
-    longest = int(max(gene_end.max(), peak_end.max()))
+    longest = int(max(tss.max(), peak_end.max()))
     window = min(window, longest)
     spacing = longest + window + 1
     order = np.argsort(peak_chrom * spacing + peak_start, kind="stable")
@@ -210,15 +210,15 @@ def cis_pairs(
     # Ends are not sorted where a wide peak spans others; the running maximum is, and bounds them.
     reach = np.maximum.accumulate((peak_chrom * spacing + peak_end)[order])
     located = np.flatnonzero(gene_chrom >= 0)
-    lower = gene_chrom[located] * spacing + gene_start[located] - window
-    upper = gene_chrom[located] * spacing + gene_end[located] + window
+    lower = gene_chrom[located] * spacing + tss[located] - window
+    upper = gene_chrom[located] * spacing + tss[located] + window
     first = np.searchsorted(reach, lower, side="left")
     count = np.maximum(np.searchsorted(starts, upper, side="right") - first, 0)
 
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     gene = np.repeat(located, count)
     peak = order[np.repeat(first, count) + within]
-    keep = peak_end[peak] >= gene_start[gene] - window
+    keep = peak_end[peak] >= tss[gene] - window
     keep &= peak_chrom[peak] == gene_chrom[gene]
     gene, peak = gene[keep], peak[keep]
     by_gene = np.lexsort((peak, gene))

@@ -5,7 +5,6 @@ import pandas as pd
 from anndata import AnnData
 
 from lucidvi._genomics import (
-    body_gap,
     coordinate_columns,
     gene_coordinates,
     peak_coordinates,
@@ -41,11 +40,9 @@ class Coordinates:
             self.genes = None
 
     def within(self, gene: str, window: int) -> np.ndarray:
-        """Return which features lie within some base pairs of a gene's body, as those of GRIDS' ``cis_window`` do."""
-        row = None if self.genes is None else self.genes.loc[gene]
-        if row is None or row["chrom"] == "":
-            return np.zeros(len(self.features), dtype=bool)
-        return body_gap(row, self.features) <= window
+        """Return which features lie within some base pairs of a gene's TSS, as those of GRIDS' ``cis_window`` do."""
+        distance = self.distance(gene, self.features)
+        return np.abs(distance) <= window  # NaN on other chromosomes
 
     def distance(self, gene: str, features: pd.DataFrame) -> np.ndarray:
         """Signed distance of features to a gene's TSS, NaN on other chromosomes."""
