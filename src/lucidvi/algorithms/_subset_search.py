@@ -1,11 +1,17 @@
 """Search for the set of features whose joint replacement lowers a loss most :cite:p:`Liu2024`."""
 
+import math
+from itertools import combinations
+
 import numpy as np
 import scipy.sparse as sp
 
 from lucidvi.algorithms._subset_problem import Subset, SubsetProblem
 
 _TOLERANCE = 1e-7  # relative; smaller gains are rounding errors
+_MAX_SETS = 50_000  # sets that are all evaluated
+_MAX_ROWS = 300_000  # cells evaluated for them, a cell counted as often as a set changes it
+_FEW = 200  # features among which exchanges of pairs are tried
 
 
 def input_times_gradient(problem: SubsetProblem) -> np.ndarray:
@@ -81,6 +87,60 @@ def coordinate_descent(
     return current
 
 
+def exhaustive(problem: SubsetProblem, n_features: int) -> Subset:
+    """Evaluate every set; each is reached by adding its features in ascending order."""
+    allowed = np.flatnonzero(problem.allowed)
+    best, best_loss = problem.subset(), np.inf
+
+    def extend(subset: Subset, first: int, left: int) -> None:
+        nonlocal best, best_loss
+        if left > 1:
+            for i in range(first, len(allowed) - left + 1):
+                extend(problem.with_change(subset, add=int(allowed[i])), i + 1, left - 1)
+            return
+        losses = problem.mean_losses(subset, allowed[first:])
+        if len(losses) and losses.min() < best_loss:
+            best_loss = float(losses.min())
+            best = problem.with_change(subset, add=int(allowed[first + int(losses.argmin())]))
+            best.history.append(best_loss)
+
+    extend(problem.subset(), 0, n_features)
+    return best
+
+
+def can_be_exhausted(problem: SubsetProblem, n_features: int) -> bool:
+    """Whether there are so few sets that all can be evaluated."""
+    allowed = np.flatnonzero(problem.allowed)
+    n_sets = math.comb(len(allowed), n_features)
+    if n_sets > _MAX_SETS:
+        return False
+    changed = np.mean([len(problem.changes(int(j))[0]) for j in allowed])
+    return bool(n_sets * changed <= _MAX_ROWS)
+
+
+def exchange_pairs(problem: SubsetProblem, start: Subset, *, n_candidates: int, max_sweeps: int) -> Subset:  # fmt: skip
+    """Exchange two features at a time, then one at a time again, until neither lowers the loss.
+
+    Two features that each stand in for another pair cannot be exchanged one by one: the first exchange makes it worse.
+    """
+    current = start
+    for _ in range(max_sweeps):
+        found = None
+        for pair in combinations(current.features, 2):
+            rest = current
+            for feature in pair:
+                rest = problem.with_change(rest, drop=feature)
+            for first in problem.candidates(rest, min(n_candidates, 8)):
+                one = problem.with_change(rest, add=int(first))
+                second, loss = problem.best_addition(one, n_candidates)
+                if loss < current.loss - _TOLERANCE * abs(current.loss) and (found is None or loss < found.loss):  # fmt: skip
+                    found = problem.with_change(one, add=second)
+        if found is None:
+            break
+        current = coordinate_descent(problem, found, n_candidates=n_candidates, max_sweeps=max_sweeps)  # fmt: skip
+    return current
+
+
 def beam_search(
     problem: SubsetProblem, n_features: int, *, n_candidates: int = 32, beam_size: int = 5
 ) -> Subset:
@@ -122,10 +182,11 @@ def search(
     n_features
         Size of the set.
     method
-        ``"coordinate_descent"`` or ``"beam"``.
+        ``"coordinate_descent"`` or ``"beam"``. The former evaluates all sets where there are few, and exchanges pairs, too,
+        where few features may be selected.
     start
         First set of the coordinate descent. ``"greedy"``: the better of one grown greedily and the top features of
-        :func:`path_advantage`; ``"random"``: a random set.
+        :func:`path_advantage` (where few features may be selected both); ``"random"``: a random set.
     n_candidates
         Candidates per step that are evaluated exactly.
     max_sweeps
@@ -139,13 +200,17 @@ def search(
     """
     if method == "beam":
         return beam_search(problem, n_features, n_candidates=n_candidates, beam_size=beam_size)
+    if can_be_exhausted(problem, n_features):
+        return exhaustive(problem, n_features)
     rng = np.random.default_rng(seed)
     allowed = np.flatnonzero(problem.allowed)
+    few = len(allowed) <= _FEW
     starts = []
     if start == "greedy":
-        grown = greedy(problem, n_features, n_candidates=n_candidates)
-        shortcut = problem.subset(top_features(problem, path_advantage(problem), n_features))
-        starts.append(min(grown, shortcut, key=lambda subset: subset.loss))
+        starts.append(greedy(problem, n_features, n_candidates=n_candidates))
+        starts.append(problem.subset(top_features(problem, path_advantage(problem), n_features)))
+        if not few:
+            starts = [min(starts, key=lambda subset: subset.loss)]
     n_random = n_restarts + (start == "random")
     starts += [
         problem.subset(rng.choice(allowed, n_features, replace=False)) for _ in range(n_random)
@@ -154,7 +219,10 @@ def search(
         coordinate_descent(problem, s, n_candidates=n_candidates, max_sweeps=max_sweeps)
         for s in starts
     ]
-    return min(found, key=lambda subset: subset.loss)
+    best = min(found, key=lambda subset: subset.loss)
+    if few:
+        best = exchange_pairs(problem, best, n_candidates=n_candidates, max_sweeps=max_sweeps)
+    return best
 
 
 def order_by_contribution(problem: SubsetProblem, features: list[int]) -> list[int]:
