@@ -1,6 +1,6 @@
 """Small models of every kind, and what a set of peaks does, by changing the peaks of a copy and translating it."""
 
-from functools import cache
+from functools import cache, partial
 
 import mudata as md
 import numpy as np
@@ -29,21 +29,23 @@ def mean_only(monkeypatch):
 def log_prediction():
     """Unclamped prediction of one gene with some peaks set to a value in all cells."""
 
-    def predict(model, gene, cells, peaks=(), value=0.0):
-        changed = model.adata.copy()
-        x = changed["atac"].X.tolil()
-        x[:, changed["atac"].var_names.get_indexer(list(peaks))] = value
-        changed["atac"].X = x.tocsr()
-        table = model.translate(changed, features=[gene], indices=cells, clamp=False)
-        return table[gene].to_numpy(np.float64)
-
-    return predict
+    return partial(prediction, clamp=False)
 
 
 @pytest.fixture
-def expression(log_prediction):
-    """The same as counts per 10,000."""
-    return lambda *args, **kwargs: np.expm1(np.maximum(log_prediction(*args, **kwargs), 0.0))
+def expression():
+    """The same in counts per 10,000."""
+    return partial(prediction, scale="counts")
+
+
+def prediction(model, gene, cells, peaks=(), value=0.0, **options):
+    """What the model says of a copy of its data."""
+    changed = model.adata.copy()
+    x = changed["atac"].X.tolil()
+    x[:, changed["atac"].var_names.get_indexer(list(peaks))] = value
+    changed["atac"].X = x.tocsr()
+    table = model.translate(changed, features=[gene], indices=cells, **options)
+    return table[gene].to_numpy(np.float64)
 
 
 def rna(seed=0):

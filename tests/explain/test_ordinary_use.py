@@ -8,6 +8,8 @@ import scipy.sparse as sp
 import scvi
 
 import lucidvi as lv
+from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain._results import origin
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 E = lv.explain
@@ -217,6 +219,26 @@ def test_stale_results_are_refused(ace, first, change):
                 if k.split("_abs")[0] in (*BUILDS_ON, "cross_effect") or k.endswith("qvals")
             ]:
                 del store[key]
+
+
+@pytest.mark.parametrize("what", ["features", "cells", "groups"])
+def test_what_a_result_is_made_from(ace, monkeypatch, what):
+    """Other names of features or cells, and the same labels on other cells, make another text; nothing else does."""
+    function = lv.adapters.adapter(ace)
+    labels = labels_of_cells(function, "group")
+    before = origin(function, labels)
+    if what == "groups":
+        labels = pd.Series(labels.to_numpy()[::-1], labels.index)
+    else:
+        names = getattr(function, what).to_series().astype(str).to_numpy().copy()
+        names[0] += "x"
+        if what == "features":
+            function.features = pd.Index(names)
+        else:
+            monkeypatch.setattr(type(function), what, property(lambda _: pd.Index(names)))
+    now = origin(function, labels)
+    changed = {key for key in before if before[key] != now[key]}
+    assert changed == ({"cells", "groups"} if what == "cells" else {what})
 
 
 FORMATS = {

@@ -7,15 +7,30 @@ from anndata import AnnData
 
 import lucidvi as lv
 from lucidvi.explain.subset import _subset_perturbation
-from lucidvi.explain.subset._report import _p_value, matched_random_sets
 
 KEY = "subset_perturbation"
 GENES = ["gene_0001", "gene_0003"]
 GROUPS = ["type_0", "type_1", "type_2"]
 SETS = [
-    *("gene", "group", "n_features", "expression_before", "expression_after", "delta", "rel_delta"),
-    *("rel_delta_exp", "sum_of_single_effects", "redundancy", "cis_share", "null_mean", "null_sd"),
-    *("p_value_model", "p_value", "association", "delta_search", "n_search_cells", "n_test_cells"),
+    *(
+        "gene",
+        "group",
+        "n_features",
+        "expression_before",
+        "expression_after",
+        "expression_measured",
+    ),
+    *("delta", "delta_se", "delta_low", "delta_high", "rel_delta", "rel_delta_exp"),
+    *(
+        "sum_of_single_effects",
+        "redundancy",
+        "cis_share",
+        "n_null_distinct",
+        "null_mean",
+        "null_sd",
+    ),
+    *("p_value_model", "p_value", "association", "reliable", "delta_search", "rel_delta_search"),
+    *("n_search_cells", "n_test_cells", "q_value"),
 ]
 FEATURES = [
     *("gene", "group", "rank", "feature", "single_effect", "joint_effect", "openness"),
@@ -94,7 +109,7 @@ def test_layout(explained, result):
         assert features[column].astype(str).tolist() == where[column].astype(str).tolist()
     assert len(result["params"]["model"]) == 12
     assert {k: v for k, v in result["params"].items() if k != "model"} == {
-        "n_features": 4, "direction": "down", "beta": 0.1, "method": "coordinate_descent",
+        "n_features": 4, "direction": "down", "beta": 0.1, "through": "all", "method": "coordinate_descent",
         "start": "greedy", "n_candidates": 32, "max_sweeps": 10, "n_restarts": 0, "beam_size": 5,
         "min_openness": 0.0, "n_null": 20, "modality": "atac", "target_modality": "rna",
         "scale": "expm1", "output": "expression", "feature_kind": "peaks", "groupby": "cell_type", "seed": 0,
@@ -435,8 +450,7 @@ def test_up_opens_peaks(model, expression):
     assert row["delta"] > 0
     total = up["features"]["single_effect"].sum()
     assert row["redundancy"] == pytest.approx(row["delta"] - total, rel=1e-4, abs=1e-5)
-    null = up["null"]["delta"]
-    assert row["p_value_model"] == pytest.approx((1 + (null >= row["delta"]).sum()) / 6)
+    assert np.isnan(row["p_value_model"]) and row["n_null_distinct"] == 5
     lv.explain.cross_effect(model)
     table = lv.get.cross_effect(model.adata)
     assert table.loc["gene_0001 | all", "all"] == pytest.approx(row["rel_delta"], rel=1e-5)
@@ -444,9 +458,11 @@ def test_up_opens_peaks(model, expression):
 
 def test_window(model):
     features = explain(model, n_features=3, window=20_000)["features"]
-    gene = model.adata["rna"].var.loc["gene_0001"]
-    gap = np.maximum(gene["start"] - features["end"], features["start"] - gene["end"])
-    assert gap.max() <= 20_000  # from the gene's body, as of the cis term
+    assert features["distance"].abs().max() <= 20_000  # from the TSS, as of the cis term
+    cis, gene = model.module.cis, model.adata["rna"].var_names.get_loc("gene_0001")
+    near = model.adata["atac"].var_names[cis.peak[cis.gene == gene].numpy()]
+    whole = explain(model, n_features=3, window=100_000, key_added="whole")["features"]["feature"]
+    assert set(whole) <= set(near)
 
 
 def test_feature_mask(model):
@@ -468,10 +484,43 @@ def test_p_values_of_few_different_random_sets(model):
     """One and the same random set tells nothing of chance, and ties are no evidence."""
     names = model.adata["atac"].var_names[:3]
     row = explain(model, n_features=3, n_null=30, feature_mask=names)["sets"].iloc[0]
-    assert np.isnan(row["p_value"]) and np.isnan(row["p_value_model"]) and row["null_sd"] < 1e-6
-    assert _p_value(1.0, np.array([1.0 - 1e-9, 0.0, 2.0])) == 3 / 4
-    assert _p_value(1.0, np.array([0.9, 0.0, 2.0])) == 2 / 4
-    assert np.isnan(_p_value(1.0, np.array([0.5]), 10)) and _p_value(1.0, np.zeros(5), 10) == 1 / 6
+    assert row["n_null_distinct"] == 0 and np.isnan(row[["p_value", "p_value_model", "q_value"]].astype(float)).all()  # fmt: skip
+    names = model.adata["atac"].var_names[np.asarray(model.adata["atac"].X.mean(0)).ravel() > 0][:7]
+    row = explain(model, n_features=3, n_null=60, feature_mask=names, key_added="seven")[
+        "sets"
+    ].iloc[0]
+    assert row["n_null_distinct"] == 34  # 35 sets, of which one is the set itself
+    assert 0 < row["p_value_model"] <= 1
+
+
+def test_prediction_and_measurement(model):
+    """Counts as predicted and as measured in the same cells, and a bootstrap interval of the change."""
+    result = explain(model, list(model.adata["rna"].var_names[:5]), n_features=3, n_null=20)
+    sets, cells = result["sets"], result["cells"]
+    rna = model.adata["rna"].X.toarray()
+    per_10k = rna / np.maximum(rna.sum(1, keepdims=True), 1) * 1e4
+    for row in sets.itertuples():
+        own = cells[cells["gene"] == row.gene]
+        at = model.adata["rna"].obs_names.get_indexer(own["cell"])
+        measured = per_10k[at, model.adata["rna"].var_names.get_loc(row.gene)].mean()
+        assert row.expression_measured == pytest.approx(measured, rel=1e-4)
+        assert row.reliable == (measured / 2 <= row.expression_before <= 2 * measured)
+        change = own["after"] - own["before"]
+        by_batch = change.groupby(model.adata.obs["batch"].loc[own["cell"]].to_numpy()).mean()
+        assert len(by_batch) == 2 and row.delta_se == pytest.approx(by_batch.std() / 2, rel=0.15)
+        assert row.delta_low <= row.delta <= row.delta_high
+    from scipy.stats import false_discovery_control
+
+    np.testing.assert_allclose(sets["q_value"], false_discovery_control(sets["p_value"]))
+
+
+def test_sets_far_from_the_measurement_are_named(model, monkeypatch):
+    function = type(lv.adapters.adapter(model))
+    right = function.observed
+    monkeypatch.setattr(function, "observed", lambda *a: np.log1p(np.expm1(right(*a)) * 5))
+    with pytest.warns(UserWarning, match="1 of 1 sets are not reliable.*gene_0001"):
+        row = explain(model, n_features=2, key_added="far")["sets"].iloc[0]
+    assert not row["reliable"]
 
 
 @pytest.mark.parametrize(
@@ -583,9 +632,11 @@ def test_unpaired_cells(train, simulate):
     mdata = simulate()
     parts = {"rna": mdata["rna"][:200].copy(), "atac": mdata["atac"][200:].copy()}
     model = train(md.MuData(parts), 4)
-    row = explain(model, groupby="cell_type", groups="type_0", n_features=2)["sets"].iloc[0]
+    row = explain(model, groupby="cell_type", groups="type_0", n_features=2, n_null=20)[
+        "sets"
+    ].iloc[0]
     assert row["delta"] < 0
-    assert np.isnan(row["p_value"])
+    assert np.isnan(row["p_value"]) and np.isnan(row["expression_measured"]) and pd.isna(row["reliable"])  # fmt: skip
     assert np.isnan(row["association"])
     assert row["p_value_model"] > 0
 
@@ -623,42 +674,3 @@ def test_p_values(converged):
     p_value = sets["p_value"]
     assert (p_value[logic[logic != "none"].index] < 0.05).all()
     assert p_value[logic[logic == "none"].index].max() > 0.1
-
-
-# ---- random sets ---------------------------------------------------------------------------------
-
-
-def test_matched_random_sets():
-    rng = np.random.default_rng(0)
-    openness = rng.beta(0.5, 6, 5000)
-    allowed = rng.random(5000) < 0.7
-    features = rng.choice(np.flatnonzero(allowed), 10, replace=False)
-    drawn = matched_random_sets(features.tolist(), openness, allowed, 300, rng)
-    assert drawn.shape == (300, 10)
-    assert allowed[drawn].all()
-    assert not np.isin(drawn, features).any()
-    assert all(len(set(row)) == 10 for row in drawn)
-    np.testing.assert_allclose(openness[drawn], np.tile(openness[features], (300, 1)), atol=0.02)
-    np.testing.assert_allclose(openness[drawn].mean(0), openness[features], atol=0.004)
-    # every member is drawn from many peaks
-    assert all(len(set(column)) >= 40 for column in drawn.T)
-
-
-def test_matched_random_sets_where_peaks_are_few():
-    openness = np.linspace(0, 1, 12)
-    for n_allowed in (4, 7, 8, 12):
-        allowed = np.arange(12) < n_allowed
-        rng = np.random.default_rng(0)
-        drawn = matched_random_sets([0, 1, 2, 3], openness, allowed, 50, rng)
-        assert allowed[drawn].all()
-        assert all(len(set(row)) == 4 for row in drawn)
-
-
-def test_matched_random_sets_by_seed():
-    openness, allowed = np.linspace(0, 1, 300), np.ones(300, dtype=bool)
-    one, same, other = (
-        matched_random_sets([5, 9], openness, allowed, 20, np.random.default_rng(seed))
-        for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).any()

@@ -104,7 +104,7 @@ def test_multivi_equals_its_public_method(multivi, mean_only):
     measured = np.log1p(1e4 * counts[:, mdata["rna"].var_names.get_loc(gene)] / counts.sum(1))
     expected = np.corrcoef(np.log1p(before) - np.log1p(after), measured)[0, 1]
     assert row["association"] == pytest.approx(expected, abs=1e-2)
-    assert 1 / 6 <= row["p_value"] <= 1
+    assert np.isnan(row["p_value"])  # of five random sets
 
 
 PUBLIC = {

@@ -1,7 +1,7 @@
 """A trained model as a deterministic, differentiable function of the features it reads."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -150,6 +150,9 @@ class Output:
         ``"value"`` (any number).
     modality
         Modality of a MuData whose features the outputs are; ``None`` for an AnnData and where they are no features.
+    to_counts
+        For ``"log1p"``: counts per 10,000 given predictions and the position of an output; by default ``expm1`` of
+        predictions clamped at 0.
 
     Examples
     --------
@@ -162,6 +165,7 @@ class Output:
     names: pd.Index
     scale: OutputScale = "value"
     modality: str | None = None
+    to_counts: Callable[[Tensor, int], Tensor] | None = None
 
     @property
     def is_share(self) -> bool:

@@ -23,6 +23,7 @@ class CannotExplain(ValueError):
 
 _CHOICES = {
     "direction": ("down", "up"),
+    "through": ("all", "cis"),
     "method": ("coordinate_descent", "beam"),
     "start": ("greedy", "random"),
 }
@@ -105,6 +106,14 @@ def check_direction(population: Population, kind_of_features: str, direction: st
         )
 
 
+def check_through(population: Population, through: str) -> None:
+    """Require a cis term, where effects are to pass through it."""
+    if through == "cis" and not (
+        population.cut.has_cis and population.cut.affine.extra is not None
+    ):
+        raise ValueError("through='cis' needs a model with a cis term, such as GRIDS with a cis_window. Leave it out.")  # fmt: skip
+
+
 def prepare(
     function: Adapter, population: Population, pair: Pair, labels: pd.Series, eligible: np.ndarray,
     where: Coordinates, window: int | None, settings: Mapping[str, Any], seed: int | None,
@@ -142,5 +151,11 @@ def prepare(
     return {
         "pair": pair, "column": column, "search_cells": cells["training"], "test_cells": cells["held-out"],
         "observed": function.observed(cells["held-out"], population.kind, column),
-        "allowed": allowed, "openness": openness, "seed": seed,
+        "allowed": allowed, "openness": openness, "seed": seed, "units": _units(function, cells["held-out"]),
     }  # fmt: skip
+
+
+def _units(function: Adapter, cells: np.ndarray) -> np.ndarray | None:
+    """Return the batches that cells come from, if there are several."""
+    batch = np.asarray(function.batch_of_cells())[cells]
+    return batch if len(np.unique(batch)) > 1 else None

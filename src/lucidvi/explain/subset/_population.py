@@ -91,11 +91,12 @@ class Population:
         return problem
 
     def search_problem(
-        self, cells: np.ndarray, column: int, *, sign: float, beta: float, **options: object
-    ) -> SubsetProblem:
+        self, cells: np.ndarray, column: int, *, sign: float, beta: float, through: str = "all",
+        **options: object,
+    ) -> SubsetProblem:  # fmt: skip
         """Return the search for a set that lowers (``sign`` 1) or raises (-1) an output and leaves the others alone."""
         h = self.cut.affine.apply(self.x[cells])
-        loss = self.cut.search_loss(h, self._rows(cells), column, sign, beta)
+        loss = self.cut.search_loss(h, self._rows(cells), column, sign, beta, through)
         if loss is None:
             loss = self._loss(cells, column, sign, beta, h)
         return self.problem(cells, None, loss, **options)
@@ -118,12 +119,10 @@ class Population:
 
         return loss
 
-    def reported(self, values: np.ndarray) -> np.ndarray:
-        """Return outputs on the scale that is reported."""
-        return np.expm1(np.maximum(values, 0.0)) if self.is_logarithm else values
-
-    def reported_tensor(self, values: Tensor) -> Tensor:
-        """Return the same for tensors."""
+    def reported(self, values: Tensor, column: int) -> Tensor:
+        """Return values of an output on the scale that is reported."""
+        if self.output.to_counts is not None:
+            return self.output.to_counts(values, column)
         return torch.expm1(values.clamp_min(0.0)) if self.is_logarithm else values
 
     def _rows(self, cells: np.ndarray) -> dict[str, Tensor]:

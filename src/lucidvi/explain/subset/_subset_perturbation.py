@@ -1,7 +1,7 @@
 """Search and report the set of features that, masked together, switches a gene or another output off."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi._subset_tables import check_subset_tables
 from lucidvi.adapters import Adapter, adapter
+from lucidvi.algorithms._set_statistics import matched_random_sets, q_values
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import Place, fingerprint, numbered, positions
@@ -26,12 +27,13 @@ from lucidvi.explain.subset._pairs import (
     Pair,
     check_direction,
     check_settings,
+    check_through,
     eligible_features,
     pairs_to_explain,
     prepare,
 )
 from lucidvi.explain.subset._population import Population
-from lucidvi.explain.subset._report import Evaluator, matched_random_sets
+from lucidvi.explain.subset._report import Evaluator
 
 Tables = dict[str, pd.DataFrame]
 _TABLES = ("sets", "features", "cells", "null")
@@ -48,6 +50,7 @@ def subset_perturbation(
     modality: str | None = None,
     direction: Literal["down", "up"] = "down",
     beta: float = 0.1,
+    through: Literal["all", "cis"] = "all",
     method: Literal["coordinate_descent", "beam"] = "coordinate_descent",
     start: Literal["greedy", "random"] = "greedy",
     n_candidates: int = 32,
@@ -99,6 +102,9 @@ def subset_perturbation(
         accessibility of 0 and 1.
     beta
         Weight of the change of all other genes.
+    through
+        ``"cis"`` searches for the largest effect through GRIDS' cis term alone, with the latent state of each cell left as
+        it is: what acts on this gene, not on the cell type. The whole effect of the set is reported in any case.
     method
         ``"coordinate_descent"`` or ``"beam"``.
     start
@@ -114,11 +120,11 @@ def subset_perturbation(
     feature_mask
         Peaks that may be selected: names, a boolean vector (a Series is matched by name), or a boolean column of ``.var``.
     window
-        Only peaks within this many base pairs of the gene's body may be selected, as in GRIDS' ``cis_window``.
+        Only peaks within this many base pairs of the gene's TSS may be selected, as in GRIDS' ``cis_window``.
     min_openness
         Only peaks open in at least this share of the group's training cells may be selected.
     n_null
-        Random sets of the same size, each member as open as a member of the set.
+        Distinct random sets of the same size, each member as open as a member of the set; fewer where there are no more.
     n_jobs
         Pairs explained at the same time, through joblib (and its backends, such as dask or ray).
     adata
@@ -145,22 +151,29 @@ def subset_perturbation(
     ``.uns[key_added]["params"]``
         The arguments that decide what is found, and ``model``, which differs between models.
     ``.uns[key_added]["sets"]``
-        One row per (gene, group). ``expression_before``, ``expression_after``, ``delta`` (their difference) and
-        ``rel_delta`` (``delta / expression_before``): mean predicted expression over test cells, ``expm1`` of the
-        prediction clamped at 0, so counts per 10,000. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
-        ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds that sum, positive when peaks stand
-        in for each other. ``cis_share``: share of the change of the log-scale prediction that is due to the cis term,
-        the rest passes through the latent. ``null_mean``, ``null_sd``: ``delta`` of matched random sets.
-        ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly
-        always beats random ones. ``p_value``: share of random sets whose predicted contribution correlates with the
-        *measured* expression of test cells at least as much (``association``); within a cell type uniform for
-        genes that no peak regulates, ``NaN`` where the RNA of a test cell was not measured. Both are ``NaN`` where fewer than
-        half of the random sets differ from one another, as with few eligible peaks. ``delta_search``: the
-        change in the cells of the search; where ``delta`` is much nearer to 0, the set fits those cells and says little
-        of others. ``n_search_cells``, ``n_test_cells``. Other targets than genes keep these names and are reported as
-        they are, with ``rel_delta_exp`` and, for latent dimensions, ``rel_delta`` of
-        ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; ``p_value`` is known only for genes that
-        the model did not read, that is for MULTIVI's peaks.
+        One row per (gene, group).
+
+        * ``expression_before``, ``expression_after``, ``delta`` (their difference) and ``rel_delta`` (``delta /
+          expression_before``): mean predicted expression over test cells in counts per 10,000.  ``delta_se``, ``delta_low``,
+          ``delta_high``: standard error and interval of 95 % of ``delta``, by a bootstrap over test cells, or over the batches
+          of a model with a batch key. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
+        * ``expression_measured``: what was measured in the same cells. ``reliable``: whether the prediction is within a
+          factor of 2 of it; missing where it was not measured.
+        * ``delta_search``, ``rel_delta_search``: the change in the cells of the search; where ``rel_delta`` is much nearer to 0,
+          the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``.
+        * ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds that sum, positive when peaks stand in
+          for each other.  ``cis_share``: share of the change of the log-scale prediction that is due to the cis term, the
+          rest passes through the latent.
+        * ``n_null_distinct``, ``null_mean``, ``null_sd``: number of matched random sets, and their ``delta``.
+          ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly always
+          beats random ones.  ``p_value``: share of random sets whose predicted contribution correlates with the *measured*
+          expression of test cells at least as much (``association``); within a cell type uniform for genes that no peak
+          regulates. ``q_value``: the same, adjusted for the genes of the group. All are ``NaN`` for fewer than 20 random
+          sets, the last two where the RNA of a test cell was not measured.
+
+        Other targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent
+        dimensions, ``rel_delta`` of ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; what is measured is
+        compared only for genes that the model did not read, that is for MULTIVI's peaks.
     ``.uns[key_added]["features"]``
         One row per member: ``rank``, ``feature``, ``single_effect``, ``joint_effect`` (of this and all earlier ranks),
         ``openness``, ``chrom``, ``start``, ``end``, ``distance`` to the TSS in base pairs.
@@ -197,7 +210,7 @@ def subset_perturbation(
     (3, 11)
     """
     settings = {
-        "n_features": n_features, "direction": direction, "beta": beta, "method": method, "start": start,
+        "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
         "min_openness": min_openness, "n_null": n_null,
     }  # fmt: skip
@@ -206,6 +219,7 @@ def subset_perturbation(
     kind, chosen = function.parse(target)
     population = Population(function, kind)
     check_direction(population, function.input.kind, direction)
+    check_through(population, through)
     labels = labels_of_cells(function, groupby)
     place = Place(function, key_added, "subset_perturbation", labels, copy=copy)
     data, store = place.data, place.store
@@ -241,7 +255,20 @@ def subset_perturbation(
     finally:  # pairs that are done are kept when the rest is interrupted
         if known:
             _store(place, params, known, skipped)
+    _warn_of_unreliable(place.store.uns[key_added]["sets"])
     return place.returned
+
+
+def _warn_of_unreliable(sets: pd.DataFrame) -> None:
+    """Name rows whose prediction is far from the measurement."""
+    off = sets[~sets["reliable"].fillna(True).astype(bool)]
+    if len(off):
+        row = off.iloc[0]
+        warn(
+            "%d of %d sets are not reliable: the prediction for held-out cells is more than a factor of 2 from the measurement, such "
+            "as %.3g instead of %.3g for %s in %s. Their column 'reliable' is False.",
+            len(off), len(sets), row["expression_before"], row["expression_measured"], row["gene"], row["group"],
+        )  # fmt: skip
 
 
 def _genes(function: Adapter, population: Population, data: AnnData | MuData) -> AnnData | None:
@@ -296,6 +323,10 @@ def _store(place: Place, params: dict, pairs: dict[Pair, Tables], skipped: list[
     for name in _TABLES:
         parts = [tables[name] for tables in pairs.values()]
         result[name] = numbered(pd.concat(parts, ignore_index=True))
+    sets = cast("pd.DataFrame", result["sets"])
+    sets["reliable"] = sets["reliable"].astype("boolean")
+    of_group = sets.groupby("group", sort=False, observed=True)["p_value"]
+    sets["q_value"] = of_group.transform(lambda p: q_values(p.to_numpy()))
     if skipped:
         result["skipped"] = pd.DataFrame(skipped)
     effects = np.zeros((place.store.n_vars, len(pairs)), dtype=np.float32)
@@ -329,7 +360,7 @@ def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
     replacement = 0.0 if settings["direction"] == "down" else 1.0
     problem = population.search_problem(
         task["search_cells"], task["column"], sign=sign, beta=settings["beta"],
-        replacement=replacement, allowed=task["allowed"],
+        replacement=replacement, allowed=task["allowed"], through=settings["through"],
     )  # fmt: skip
     options = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
     found = search(
@@ -340,12 +371,16 @@ def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
     rng = np.random.default_rng(task["seed"])
     null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
     column, observed = task["column"], task["observed"]
-    report = Evaluator(population, task["test_cells"], column, replacement, observed).report(features, null, sign)  # fmt: skip
+    held_out = Evaluator(population, task["test_cells"], column, replacement, observed)
+    report = held_out.report(features, null, sign, task["units"], task["seed"])
     searched = Evaluator(population, task["search_cells"], column, replacement)
+    delta_search = searched.delta(features)
     gene, group = task["pair"]
     name = {"gene": gene, "group": group}
     counted = {
-        "delta_search": searched.delta(features),
+        "reliable": held_out.reliable,
+        "delta_search": delta_search,
+        "rel_delta_search": searched.relative(delta_search),
         "n_search_cells": len(task["search_cells"]),
         "n_test_cells": len(task["test_cells"]),
     }

@@ -1,0 +1,123 @@
+"""How sure an effect is: random sets to compare with, p and q values, and the bootstrap."""
+
+import math
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+MIN_SETS = 20
+"""Distinct random sets below which a p-value is not given."""
+_N_BOOTSTRAP = 500
+
+
+def p_value(own: float, null: np.ndarray) -> float:
+    """Share of random sets at least as extreme, counting the set itself; ties, up to rounding, count.
+
+    Parameters
+    ----------
+    own
+        Statistic of the set, high where it is extreme.
+    null
+        Statistics of distinct random sets; of fewer than 20 the share is not known: NaN.
+    """
+    if len(null) < MIN_SETS or np.isnan(own):
+        return np.nan
+    rounding = 1e-6 * max(abs(own), float(np.abs(null).max()))
+    return float((1 + (null >= own - rounding).sum()) / (1 + len(null)))
+
+
+def q_values(p: np.ndarray) -> np.ndarray:
+    """Adjust p-values for their number by Benjamini and Hochberg; NaN stays NaN and does not count."""
+    out, known = np.full(len(p), np.nan), ~np.isnan(p)
+    if known.any():
+        out[known] = false_discovery_control(p[known])
+    return out
+
+
+def bootstrap_mean(values: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> tuple[float, float, float]:  # fmt: skip
+    """Standard error of a mean over cells, and the ends of its interval of 95 %.
+
+    Parameters
+    ----------
+    values
+        One per cell.
+    units
+        Which unit each cell belongs to, such as its donor: units are drawn with replacement. ``None`` draws cells.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Standard error, lower and upper end; NaN where there are fewer than two units.
+    """
+    code = np.arange(len(values)) if units is None else np.unique(units, return_inverse=True)[1]
+    n = int(code.max(initial=-1)) + 1
+    if n < 2:
+        return np.nan, np.nan, np.nan
+    total, size = np.bincount(code, values, n), np.bincount(code, minlength=n)
+    means = np.empty(_N_BOOTSTRAP)
+    for i in range(_N_BOOTSTRAP):
+        times = np.bincount(rng.integers(n, size=n), minlength=n)
+        means[i] = (times @ total) / (times @ size)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(means.std(ddof=1)), float(low), float(high)
+
+
+def matched_random_sets(
+    features: list[int], openness: np.ndarray, allowed: np.ndarray, n_sets: int,
+    rng: np.random.Generator, n_neighbors: int = 50,
+) -> np.ndarray:  # fmt: skip
+    """Draw distinct random sets whose members are each as open as a member of the given set.
+
+    Parameters
+    ----------
+    features
+        The set to match.
+    openness
+        Share of cells in which each feature is open.
+    allowed
+        Features that may be drawn.
+    n_sets
+        Number of sets; fewer are returned where there are no more.
+    rng
+        Source of randomness.
+    n_neighbors
+        Each member is drawn from this many allowed features with the closest openness. The set's own members are left
+        out where enough others remain; where not, they may be drawn, too.
+
+    Returns
+    -------
+    Array of shape ``(n_distinct, len(features))``; no set holds a feature twice, none is the given one.
+    """
+    size = len(features)
+    width = max(n_neighbors, 2 * size)
+    pool = np.setdiff1d(np.flatnonzero(allowed), features)
+    if len(pool) < width:
+        pool = np.union1d(pool, features)
+    pool = pool[np.argsort(openness[pool], kind="stable")]
+    width = min(width, len(pool))
+    place = np.searchsorted(openness[pool], openness[features])
+    first = np.clip(place - width // 2, 0, len(pool) - width)
+    seen = {tuple(sorted(int(j) for j in features))}
+    possible = math.comb(len(pool), size) - 1
+    out: list[list[int]] = []
+    for _ in range(20 * n_sets):
+        if len(out) == min(n_sets, possible):
+            break
+        drawn = _draw(pool, first, width, rng)
+        if (key := tuple(sorted(drawn))) not in seen:
+            seen.add(key)
+            out.append(drawn)
+    return np.array(out, dtype=np.int64).reshape(-1, size)
+
+
+def _draw(pool: np.ndarray, first: np.ndarray, width: int, rng: np.random.Generator) -> list[int]:
+    """Draw one feature from each stretch of the pool, none twice."""
+    row = np.empty(len(first), dtype=np.int64)
+    taken: set[int] = set()
+    for i in rng.permutation(len(first)):
+        while (j := int(pool[first[i] + rng.integers(width)])) in taken:
+            pass
+        row[i] = j
+        taken.add(j)
+    return row.tolist()
