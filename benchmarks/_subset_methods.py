@@ -7,10 +7,11 @@ from _baselines import fimap, saliency, smoothgrad
 
 import lucidvi as lv
 from lucidvi._genomics import gene_coordinates, peak_coordinates
+from lucidvi.algorithms._set_statistics import matched_random_sets
 from lucidvi.algorithms._subset_search import input_times_gradient, top_features
 from lucidvi.explain._cells import labels_of_cells, members
 from lucidvi.explain.subset._population import Population
-from lucidvi.explain.subset._report import Evaluator, matched_random_sets
+from lucidvi.explain.subset._report import Evaluator
 
 N_RANDOM = 10
 

@@ -23,9 +23,9 @@ from _subset_methods import compare_methods, hits, mean_changes
 
 import lucidvi as lv
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
+from lucidvi.algorithms._set_statistics import matched_random_sets
 from lucidvi.explain._cells import labels_of_cells, members
 from lucidvi.explain.subset._population import Population
-from lucidvi.explain.subset._report import matched_random_sets
 
 matplotlib.use("Agg")
 pd.set_option("display.width", 200, "display.max_columns", 30)

@@ -152,9 +152,32 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
         ("if not changed:", "if changed:"),
         ("key=lambda item: item[0])[:beam_size]", "key=lambda item: item[0])[:1]"),
         ("np.where(problem.allowed, score, np.inf)", "score"),
-        ("min(grown, shortcut", "max(grown, shortcut"),
+        ("[min(starts, key", "[max(starts, key"), ("losses.min() < best_loss", "losses.max() > best_loss"),
+        ("range(first, len(allowed) - left + 1)", "range(first, len(allowed) - left)"),
         ("n_restarts + (start", "(start"),
         ("mean_losses(subset, left).argmin()", "mean_losses(subset, left).argmax()"),
+    ]),
+    "_link_prior": ("test_link_prior.py", [
+        ("return y - self.basis", "return y + self.basis"), ("(self.shared**2).sum(1)", "0.0"),
+        ("coefficient[[2, 1]]", "coefficient[[1, 2]]"), ("1.0 + ridge)", "1.0)"), ("- shared @ shared.T", ""), ("** -distance_exponent(", "** distance_exponent("),
+        ("peak[part] - start, column]", "peak[part] - start, 0]"), ("np.argmin(misfit)", "np.argmax(misfit)"),
+    ]),
+    "_set_statistics": ("test_set_statistics.py", [
+        ("(1 + (null >= own - rounding).sum())", "(null >= own - rounding).sum()"), ("own - rounding", "own + rounding"),
+        ("len(null) < MIN_SETS", "len(null) < 1"), ("false_discovery_control(p[known])", "p[known]"),
+        ("means.std(ddof=1)", "means.var(ddof=1)"), ("(times @ total) / (times @ size)", "(times @ total) / size.sum()"),
+        ("seen = {tuple(sorted(int(j) for j in features))}", "seen = set()"), ("if len(pool) < width:", "if False:"),
+        ("np.clip(place - width // 2, 0,", "np.clip(place, 0,"),
+    ]),
+    "_calibration": ("test_calibration.py", [
+        ("torch.expm1(power * ", "torch.expm1("), ("predicted.clamp_min(0.0)", "predicted"),
+        ("total / np.maximum(mean.sum(0), 1e-12)", "total / np.maximum(mean.max(0), 1e-12)"),
+        ("best = np.where(better, fit, best)", "best = fit"),
+    ]),
+    "model/grids/_cis_prior": ("model/test_grids_links.py", [
+        ("np.expm1(weight) * out", "np.expm1(-weight) * out"), ("left = np.exp(-(part", "left = np.exp((part"),
+        ("np.where(at >= 0, score[at], 0.0)", "np.where(at >= 0, score[at], 1.0)"), ("or (score < 0).any()", ""),
+        ("return openness, weight * openness", "return openness, weight"),
     ]),
     "explain/_results": ("explain/test_ordinary_use.py", [
         ('if not key.strip() or key in (".", "..")', 'if key in (".", "..")'),
@@ -195,7 +218,7 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
     "./_genomics": ("./test_genomics.py", [
         ('np.where(strand == "-", end, start)', "start"), ('return "MT" if plain == "M" else plain', "return plain"),
         ("np.maximum(first - end, start - last), 0.0)", "np.maximum(first - end, start - last), 1.0)"),
-        ("keep = peak_end[peak] >= gene_start[gene] - window", "keep = peak_end[peak] > gene_start[gene] - window"),
+        ("keep = peak_end[peak] >= tss[gene] - window", "keep = peak_end[peak] > tss[gene] - window"),
         ("np.where(minus, -distance, distance)", "np.where(minus, distance, -distance)"),
         ("lost = np.isnan(found) &", "lost = np.isinf(found) &"), ("str(chrom).upper().remove", "str(chrom).remove"),
     ]),

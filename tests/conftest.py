@@ -6,7 +6,8 @@ import sys
 
 # before torch and numba load: several test processes with several threads each slow one another down
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+if "numba" not in sys.modules:  # which refuses another number later on
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import matplotlib
 import mudata as md

@@ -287,8 +287,8 @@ def test_cis_term_equals_its_formula(train, simulate, kind):
     genes, peaks = mdata["rna"].var, mdata["atac"].var
     for g in range(N_GENES):
         near = peaks["chrom"].astype(str) == str(genes["chrom"].iloc[g])
-        near &= (peaks["start"] <= genes["end"].iloc[g] + 100_000).to_numpy()
-        near &= (peaks["end"] >= genes["start"].iloc[g] - 100_000).to_numpy()
+        near &= (peaks["start"] <= genes["tss"].iloc[g] + 100_000).to_numpy()
+        near &= (peaks["end"] >= genes["tss"].iloc[g] - 100_000).to_numpy()
         assert set(term.peak[term.gene == g].tolist()) == set(np.flatnonzero(near))
     x = torch.from_numpy((mdata["atac"].X.toarray() > 0).astype(np.float32))
     expected = x @ weights

@@ -17,6 +17,7 @@ from lucidvi.adapters._base import Adapter, Input, Output, Tensors
 from lucidvi.adapters._first_layer import CellLoss, Cut, FirstLayer
 from lucidvi.adapters._registry import register
 from lucidvi.algorithms._affine import AffineMap
+from lucidvi.algorithms._calibration import CountScale
 from lucidvi.model._split import Split, split_of
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
@@ -49,7 +50,10 @@ class GRIDSAdapter(Adapter):
         self.affine = self.module.affine_map()
         latent = Output(pd.RangeIndex(self.module.n_latent).astype(str))
         key = GRIDSKeys.RNA if self.from_peaks else GRIDSKeys.ATAC
-        other = Output(self.names(key), "log1p" if self.from_peaks else "probability", self.modality_of(key))  # fmt: skip
+        other = Output(self.names(key), "probability", self.modality_of(key))
+        if self.from_peaks:
+            to_counts = CountScale(*self.module.to_counts.cpu())
+            other = Output(self.names(key), "log1p", self.modality_of(key), to_counts)
         return {"latent": latent, "expression" if self.from_peaks else "accessibility": other}
 
     @cached_property
@@ -184,10 +188,11 @@ class GRIDSCut(Cut):
         """Return the latent and the cis part of one gene's log1p prediction."""
         return self._folded.latent_and_cis(h, own[BATCH], column)
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float) -> CellLoss:  # fmt: skip
+    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all") -> CellLoss:  # fmt: skip
         """Return the objective, with the squared change of all other genes as a quadratic form.
 
-        The latent change of all genes is a form in the last hidden layer, and the cis change touches few genes.
+        The latent change of all genes is a form in the last hidden layer, and the cis change touches few genes. Through the
+        cis term alone, the latent part stays as it is.
         """
         folded, batch = self._folded, own[BATCH]
         n_pooled, weight = folded.n_pooled, folded.out_weight
@@ -206,7 +211,7 @@ class GRIDSCut(Cut):
             return sign * y / scale[column]
 
         def loss(part: Tensor, rows: Tensor) -> Tensor:
-            hidden = folded.hidden(part, batch[rows])
+            hidden = hidden_0[rows] if through == "cis" else folded.hidden(part, batch[rows])
             value = target(hidden, part)
             if beta == 0:
                 return value

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from scvi.nn import FCLayers
 from torch import Tensor, nn
 
+_TOP = 0.6  # weight of a pair whose score is at the 99th percentile, before training
+
 
 class MLP(nn.Module):
     """Fully connected layers and a linear output, with the batch of a cell as an optional covariate."""
@@ -146,7 +148,7 @@ class PeakDecoder(nn.Module):
 class CisEffect(nn.Module):
     """What each gene reads off the open peaks near it, added to the latent prediction on the log scale.
 
-    ``noisy_or``: ``b_g (1 - exp(-sum_j a_gj x_j))`` with ``a >= 0``: any open peak can suffice. ``linear``:
+    ``noisy_or``: ``b_g (1 - exp(-sum_j a_gj x_j))`` with ``a, b >= 0``: any open peak can suffice. ``linear``:
     ``sum_j a_gj x_j``.
     """
 
@@ -154,6 +156,8 @@ class CisEffect(nn.Module):
     peak: Tensor
     count: Tensor
     first: Tensor
+    prior: Tensor
+    """Score of each pair before training; all 0 where nothing is known."""
 
     def __init__(
         self,
@@ -174,7 +178,25 @@ class CisEffect(nn.Module):
         self.register_buffer("first", torch.cumsum(count, 0) - count)
         start = -2.0 if kind == "noisy_or" else 0.0
         self.raw = nn.Parameter(torch.full((len(gene),), start))
-        self.scale = nn.Parameter(torch.full((n_genes,), 0.5))
+        self.raw_scale = nn.Parameter(torch.full((n_genes,), -0.43))
+        self.register_buffer("prior", torch.zeros(len(gene)))
+        self.has_prior = False
+
+    @torch.no_grad()
+    def set_prior(self, score: Tensor) -> None:
+        """Start from scores of the pairs, 0 or more; pairs with a high score are also penalised less."""
+        top = torch.quantile(
+            score[torch.linspace(0, len(score) - 1, min(len(score), 2**20)).long()], 0.99
+        )
+        self.prior.copy_((score / top.clamp_min(1e-12)).clamp_max(2.0) * _TOP)
+        self.has_prior = True
+        start = self.prior + 0.02
+        self.raw.copy_(torch.log(torch.expm1(start)) if self.kind == "noisy_or" else start)
+
+    @property
+    def scale(self) -> Tensor:
+        """Largest effect on each gene, ``b`` of the noisy-OR, 0 or more: open peaks raise expression."""
+        return F.softplus(self.raw_scale)
 
     def weights(self) -> Tensor:
         """Weight of every (gene, peak) pair."""
@@ -197,5 +219,9 @@ class CisEffect(nn.Module):
         return -self.scale * torch.expm1(-sums) if self.kind == "noisy_or" else sums
 
     def penalty(self) -> Tensor:
-        """Sum of the absolute weights."""
-        return self.weights().abs().sum()
+        """Sum of the absolute weights; with a prior, of the squared differences of their logarithms from it."""
+        if not self.has_prior:
+            return self.weights().abs().sum()
+        if self.kind == "linear":
+            return ((self.raw - self.prior) / (self.prior.abs() + 0.05)).square().sum()
+        return (torch.log(self.weights() + 1e-6) - torch.log(self.prior + 0.02)).square().sum()

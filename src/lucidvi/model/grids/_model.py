@@ -11,6 +11,7 @@ from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
 from lucidvi._logging import logger
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import check_trainable, with_defaults
+from lucidvi.model.grids._cis_prior import MIN_CELLS, table_prior
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeSplitter
 from lucidvi.model.grids._module import GRIDSModule
@@ -132,6 +133,7 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         paired: bool = True,
         n_neighbors: int | None = None,
         pretrain_fraction: float = 0.2,
+        cis_prior: Literal["metacell"] | pd.DataFrame | None = "metacell",
         **trainer_kwargs,
     ) -> None:
         """Train the autoencoders, then the translation.
@@ -160,7 +162,7 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         plan_kwargs
             Learning rates (``lr``, 2e-3, ``lr_cis``, 3e-2, ``lr_discriminator``, 1e-4), ``weight_decay`` (1e-2), other
             arguments of :class:`~scvi.train.TrainingPlan`, and weights of the losses (``reconstruction_weight``, 0.1,
-            ``type_weight``, 3, ``cycle_weight``, 0.1, ``adversarial_weight``, 0, ``cis_penalty``, 1e-4).
+            ``type_weight``, 3, ``cycle_weight``, 0.1, ``adversarial_weight``, 0, ``cis_penalty``, 1e-2, and 1e-4 without a prior).
         %(trainer)s
         paired
             Whether cells with both modalities supervise the translation. ``False`` ignores the pairing, as the paper.
@@ -169,6 +171,12 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
             expression, this many in all, peaks united and expression averaged. For paired cells.
         pretrain_fraction
             Share of the epochs spent on the two autoencoders alone.
+        cis_prior
+            What is known of the pairs of the cis term before training. ``"metacell"``: how each peak goes with
+            the gene's expression in training cells, given the other peaks and in similar cells, with openness and distance as
+            far as the data show that they matter; needs paired cells. A table with the columns ``gene``, ``peak`` and
+            ``score`` (0 or more): your own links, contacts or motif hits. ``None``: nothing. Weights start at the prior, and
+            are penalised for leaving it.
         """
         n_cells = check_trainable(self, datamodule)
         if n_neighbors is not None and self.n_paired < n_cells:
@@ -180,7 +188,9 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         if train_size == 1.0:
             validation_size = 0.0
         n_pretrain = int(round(pretrain_fraction * max_epochs))
+        scores = self._check_prior(cis_prior, paired)
         plan = {
+            "cis_penalty": 1e-4 if scores is None else 1e-2,
             "n_epochs_pretrain": min(n_pretrain, max_epochs - 1),
             "paired": paired and self.n_paired > 0,
         }
@@ -195,8 +205,26 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
             {"drop_last": True, **(datasplitter_kwargs or {})},
             with_defaults(plan_config, **plan), plan_kwargs,
             trainer_config=with_defaults(trainer_config, **trainer), n_neighbors=n_neighbors,
-            **trainer_kwargs,
+            cis_prior=scores, **trainer_kwargs,
         )  # fmt: skip
+
+    def _check_prior(self, given: object, paired: bool) -> np.ndarray | str | None:
+        """Return the user's scores of the pairs, how to find them, or ``None``; checked before training."""
+        cis = self.module.cis
+        if isinstance(given, pd.DataFrame):
+            if cis is None:
+                raise ValueError("cis_prior needs a cis term. Create the model with a cis_window.")
+            rna, atac = (
+                self.adata[self._modality(k)].var_names for k in (GRIDSKeys.RNA, GRIDSKeys.ATAC)
+            )
+            return table_prior(given, rna, atac, cis.gene.cpu().numpy(), cis.peak.cpu().numpy())
+        if given not in (None, "metacell"):
+            raise ValueError(
+                f"cis_prior={given!r} is unknown. Allowed: 'metacell', a table of links, None."
+            )
+        if cis is None or not paired or self.n_paired < MIN_CELLS:
+            return None
+        return given
 
 
 def _chromosome_groups(chrom: pd.Series, min_share: float = 1e-3) -> np.ndarray:

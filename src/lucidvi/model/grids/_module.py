@@ -77,11 +77,16 @@ class GRIDSModule(BaseModuleClass):
             }
         )
         self.cis: CisEffect | None = None
+        self.to_counts: Tensor
         if cis_pairs is not None:
             gene, peak = (torch.from_numpy(np.asarray(i, dtype=np.int64)) for i in cis_pairs)
             self.cis = CisEffect(gene, peak, n_genes, len(group), cis)
         self.register_buffer("gene_weight", torch.ones(n_genes))
         self.register_buffer("openness", torch.tensor(0.5))
+        to_counts = torch.tensor([1.0, 1.0, torch.inf])[:, None].repeat(1, n_genes)
+        self.register_buffer(
+            "to_counts", to_counts
+        )  # size, power and ceiling of each gene, see CountScale
 
     # ---- the surrogate -------------------------------------------------------------------------------------------
 

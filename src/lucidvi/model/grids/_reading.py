@@ -10,7 +10,11 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 from torch import Tensor
 
+from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
 from lucidvi._validation import check_integer, check_modality, check_names
+from lucidvi.algorithms._calibration import CountScale
+from lucidvi.model.grids._cis_prior import cis_effects
+from lucidvi.model.grids._components import CisEffect
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
 from lucidvi.model.grids._module import GRIDSModule
@@ -25,6 +29,7 @@ class ReadingMixin:
 
     module: GRIDSModule
     if TYPE_CHECKING:  # of the model's other bases
+        adata: MuData
         _check_if_trained: Callable[..., None]
         _modality: Callable[[str], str]
         _validate_anndata: Callable[..., MuData]
@@ -76,6 +81,7 @@ class ReadingMixin:
         indices: Sequence[int] | None = None,
         batch_size: int = 512,
         clamp: bool = True,
+        scale: Literal["log1p", "counts"] = "log1p",
         return_numpy: bool = False,
     ) -> pd.DataFrame | np.ndarray:
         """Predict one modality from the other.
@@ -95,15 +101,21 @@ class ReadingMixin:
             Cells at a time.
         clamp
             Whether expression below 0 is set to 0.
+        scale
+            Expression as ``"log1p"`` of counts per 10,000, or as ``"counts"`` per 10,000, right on average in cells that did
+            not train the model. The mean of logarithms is not the logarithm of the mean: in sparse data, ``expm1`` of the
+            former is far too small.
         return_numpy
             Return an array instead of a table.
 
         Returns
         -------
-        Cells of the source modality x genes (``log1p`` of counts per 10,000) or x peaks (probability).
+        Cells of the source modality x genes (on the scale asked for) or x peaks (probability).
         """
         self._check_if_trained(warn=False)
         target = "rna" if _source(source) == "atac" else "atac"
+        if scale not in ("log1p", "counts"):
+            raise ValueError(f"scale={scale!r} is unknown. Allowed: 'log1p', 'counts'.")
         self._check_source(mdata, source)
         mdata = self._validate_anndata(mdata)
         names = mdata[self._modality(_KEY[target])].var_names
@@ -126,7 +138,10 @@ class ReadingMixin:
                 if module.cis is not None:
                     y = y + module.cis(*x)
                 y = y[:, picked]
-                y = y.clamp_min(0.0) if clamp else y
+                if scale == "counts":
+                    y = CountScale(*module.to_counts[:, picked])(y)
+                elif clamp:
+                    y = y.clamp_min(0.0)
             else:
                 z = module.rna_to_atac(module.rna_encoder(x))
                 logit = module.atac_decoder.block(module.atac_decoder.head(z, batch), picked)
@@ -134,6 +149,88 @@ class ReadingMixin:
                 y = torch.sigmoid(logit + torch.logit(module.openness))
             out[rows] = y.cpu().numpy()
         return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
+
+    def get_cis_links(
+        self, mdata: MuData | None = None, *, indices: Sequence[int] | None = None, genes: Sequence[str] | None = None
+    ) -> pd.DataFrame:  # fmt: skip
+        """List what each gene reads off the peaks near it, the strongest first.
+
+        Parameters
+        ----------
+        mdata
+            Data; by default those of the model.
+        indices
+            Rows of the ATAC modality over which effects are averaged, such as a cell type; all by default.
+        genes
+            Genes to list; all by default.
+
+        Returns
+        -------
+        One row per gene and peak within ``cis_window``, sorted by gene and effect:
+
+        * ``gene``, ``peak``, ``distance`` in base pairs from the TSS, negative upstream,
+        * ``openness``: share of these cells in which the peak is open,
+        * ``prior``: score before training, 0 without ``cis_prior``; ``weight``: after it,
+        * ``effect``: mean change of the gene's predicted log1p expression in these cells when the peak alone is closed,
+          with the sign turned: positive where the peak raises expression.
+
+        Raises
+        ------
+        ValueError
+            For unknown genes, or a model without a cis term.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800)
+        >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+        >>> model = lv.model.GRIDS(mdata)
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> list(model.get_cis_links(genes=["gene_0001"]).columns)
+        ['gene', 'peak', 'distance', 'openness', 'prior', 'weight', 'effect']
+        """
+        self._check_if_trained(warn=False)
+        self._check_source(mdata, "atac")
+        mdata = self._validate_anndata(mdata)
+        cis = self.module.cis
+        if cis is None:
+            raise ValueError(
+                "This model has no cis term, and so no links. Create it with a cis_window."
+            )
+        names = [mdata[self._modality(_KEY[m])].var_names for m in ("rna", "atac")]
+        if genes is not None:
+            check_names(genes, names[0], "Gene")
+        data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
+        n_rows = int((data.atac_row >= 0).sum())
+        rows = np.arange(n_rows) if indices is None else np.asarray(indices)
+        gene, peak, weight = (v.detach().cpu().numpy() for v in (cis.gene, cis.peak, cis.weights()))
+        openness, effect = cis_effects(
+            data.open_peaks(rows), gene, peak, weight, cis.scale.detach().cpu().numpy(), cis.kind
+        )
+        table = pd.DataFrame({
+            "gene": names[0][gene], "peak": names[1][peak], "distance": self._cis_distance(),
+            "openness": openness, "prior": cis.prior.cpu().numpy(), "weight": weight, "effect": effect,
+        })  # fmt: skip
+        chosen = (
+            np.ones(len(table), dtype=bool) if genes is None else table["gene"].isin(list(genes))
+        )
+        order = np.lexsort((-effect, gene))
+        return table.iloc[order][np.asarray(chosen)[order]].reset_index(drop=True)
+
+    def _cis_distance(self) -> np.ndarray:
+        """Return base pairs from the TSS of each pair's gene to its peak, negative upstream; in the order of ``module.cis``."""
+        cis = cast("CisEffect", self.module.cis)
+        genes, peaks = (
+            read(self.adata[self._modality(key)].var).iloc[at.cpu().numpy()]
+            for read, key, at in (
+                (gene_coordinates, GRIDSKeys.RNA, cis.gene),
+                (peak_coordinates, GRIDSKeys.ATAC, cis.peak),
+            )
+        )
+        minus = genes["strand"].to_numpy() == "-"
+        return tss_distance(
+            genes["tss"].to_numpy(), minus, peaks["start"].to_numpy(), peaks["end"].to_numpy()
+        )
 
     def _check_source(self, mdata: MuData | None, source: str) -> None:
         """Require the modality that is read; the other one may be missing from new data."""

@@ -1,11 +1,18 @@
 """What GRIDS does before and after scvi-tools trains it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from lucidvi.algorithms._calibration import fit_counts
 from lucidvi.model._training import ModelTrainRunner
+from lucidvi.model.grids._cis_prior import metacell_prior
 from lucidvi.model.grids._data import MultiomeDataset, find_neighbors
 from lucidvi.model.grids._module import GRIDSModule
+
+_MIN_CELLS = 20  # below which a gene's counts say too little
+_MAX_VALUES = 5 * 10**7
 
 
 class GRIDSTrainRunner(ModelTrainRunner):
@@ -15,6 +22,8 @@ class GRIDSTrainRunner(ModelTrainRunner):
     ----------
     n_neighbors
         Cells in a metacell; ``None`` trains on single cells.
+    cis_prior
+        Scores of the pairs of the cis term, ``"metacell"`` to find them in training cells, or ``None``.
     early_stopping, check_val_every_n_epoch
         As in :class:`~scvi.train.Trainer`; validation cells are looked at after every epoch, if there are any.
     *args, **kwargs
@@ -22,8 +31,9 @@ class GRIDSTrainRunner(ModelTrainRunner):
     """
 
     def __init__(
-        self, *args, data_splitter, n_neighbors: int | None = None, trainer_config: dict, **kwargs
-    ):
+        self, *args, data_splitter, n_neighbors: int | None = None, cis_prior: np.ndarray | str | None = None,
+        trainer_config: dict, **kwargs,
+    ):  # fmt: skip
         options = trainer_config | kwargs
         if data_splitter.n_val == 0 and "valid" in options["early_stopping_monitor"]:
             kwargs["early_stopping"] = False
@@ -32,7 +42,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
         super().__init__(
             *args, data_splitter=data_splitter, trainer_config=trainer_config, **kwargs
         )
-        self.n_neighbors = n_neighbors
+        self.n_neighbors, self.cis_prior = n_neighbors, cis_prior
 
     def prepare(self) -> None:
         """Set the statistics, and find the neighbours."""
@@ -40,6 +50,25 @@ class GRIDSTrainRunner(ModelTrainRunner):
         set_statistics(self.model.module, data, train_idx)
         if self.n_neighbors is not None:
             self.data_splitter.neighbors = find_neighbors(data, train_idx, self.n_neighbors)
+        if self.cis_prior is not None and not self.model.is_trained:  # a second training goes on
+            self._set_prior(data, train_idx)
+        if (cis := self.model.module.cis) is not None:
+            cis.has_prior = bool(cis.prior.any())
+
+    def _set_prior(self, data: MultiomeDataset, cells: np.ndarray) -> None:
+        cis, score = self.model.module.cis, self.cis_prior
+        if isinstance(score, str):
+            gene, peak = cis.gene.cpu().numpy(), cis.peak.cpu().numpy()
+            paired = cells[(data.rna_row[cells] >= 0) & (data.atac_row[cells] >= 0)]
+            score = metacell_prior(data, paired, gene, peak, self.model._cis_distance())
+        cis.set_prior(torch.from_numpy(np.asarray(score, dtype=np.float32)).to(cis.raw.device))
+
+    def finish(self) -> None:
+        """Fit how counts follow from predictions, on cells that did not train them if there are any."""
+        splitter, model = self.data_splitter, self.model
+        set_count_scale(
+            model, splitter.val_idx if splitter.n_val else splitter.train_idx, splitter.train_idx
+        )
 
     def keep(self) -> bool:
         """Keep the best weights of an interrupted training; return whether there are any."""
@@ -52,6 +81,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
         model.module.eval()
         model.is_trained_ = True
         model.trainer = self.trainer
+        self.finish()
         return True
 
 
@@ -70,3 +100,19 @@ def set_statistics(module: GRIDSModule, data: MultiomeDataset, train_idx: np.nda
     open_rows = open_rows[open_rows >= 0][:2048]
     share = data.open_peaks(open_rows).nnz / (len(open_rows) * data.atac.shape[1])
     module.openness.fill_(float(np.clip(share, 1e-6, 1 - 1e-6)))
+
+
+def set_count_scale(model: Any, cells: np.ndarray, train_idx: np.ndarray) -> None:
+    """Set how counts follow from predictions: fitted to some cells, at most the largest value of a training cell."""
+    data, module = MultiomeDataset(model.adata_manager), model.module
+    ceiling = np.zeros(data.rna.shape[1], np.float32)
+    rows = data.rna_row[train_idx]
+    for part in np.array_split(rows[rows >= 0], max(1, len(rows) // 2048)):
+        ceiling = np.maximum(ceiling, data.expression(part).max(0, initial=0.0))
+    cells = cells[(data.rna_row[cells] >= 0) & (data.atac_row[cells] >= 0)]
+    cells = cells[: max(200, _MAX_VALUES // len(ceiling))]
+    fitted = np.ones((2, len(ceiling)))
+    if len(cells) >= _MIN_CELLS:
+        predicted = model.translate(indices=data.atac_row[cells], return_numpy=True)
+        fitted = fit_counts(np.minimum(predicted, ceiling), np.expm1(data.expression(data.rna_row[cells])))  # fmt: skip
+    module.to_counts.copy_(torch.from_numpy(np.vstack([fitted, ceiling])))
