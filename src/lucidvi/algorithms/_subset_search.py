@@ -10,8 +10,8 @@ from lucidvi.algorithms._subset_problem import Subset, SubsetProblem
 
 _TOLERANCE = 1e-7  # relative; smaller gains are rounding errors
 _MAX_SETS = 50_000  # sets that are all evaluated
-_MAX_ROWS = 300_000  # cells evaluated for them, a cell counted as often as a set changes it
-_FEW = 200  # features among which exchanges of pairs are tried
+_MAX_ROWS = 100_000  # cells evaluated for them, a cell counted as often as a set changes it
+_FEW, _SMALL = 200, 5  # features to choose from, and of a set, up to which exchanges of pairs are tried
 
 
 def input_times_gradient(problem: SubsetProblem) -> np.ndarray:
@@ -130,7 +130,7 @@ def exchange_pairs(problem: SubsetProblem, start: Subset, *, n_candidates: int, 
             rest = current
             for feature in pair:
                 rest = problem.with_change(rest, drop=feature)
-            for first in problem.candidates(rest, min(n_candidates, 8)):
+            for first in problem.candidates(rest, min(n_candidates, 4)):
                 one = problem.with_change(rest, add=int(first))
                 second, loss = problem.best_addition(one, n_candidates)
                 if loss < current.loss - _TOLERANCE * abs(current.loss) and (found is None or loss < found.loss):  # fmt: skip
@@ -183,7 +183,7 @@ def search(
         Size of the set.
     method
         ``"coordinate_descent"`` or ``"beam"``. The former evaluates all sets where there are few, and exchanges pairs, too,
-        where few features may be selected.
+        where a set of at most 5 is chosen from at most 200 features.
     start
         First set of the coordinate descent. ``"greedy"``: the better of one grown greedily and the top features of
         :func:`path_advantage` (where few features may be selected both); ``"random"``: a random set.
@@ -204,7 +204,7 @@ def search(
         return exhaustive(problem, n_features)
     rng = np.random.default_rng(seed)
     allowed = np.flatnonzero(problem.allowed)
-    few = len(allowed) <= _FEW
+    few = len(allowed) <= _FEW and n_features <= _SMALL
     starts = []
     if start == "greedy":
         starts.append(greedy(problem, n_features, n_candidates=n_candidates))
