@@ -11,7 +11,7 @@ from lucidvi.algorithms._subset_problem import Subset, SubsetProblem
 _TOLERANCE = 1e-7  # relative; smaller gains are rounding errors
 _MAX_SETS = 50_000  # sets that are all evaluated
 _MAX_ROWS = 100_000  # cells evaluated for them, a cell counted as often as a set changes it
-_FEW, _SMALL = 200, 5  # features to choose from, and of a set, up to which exchanges of pairs are tried
+_FEW, _SMALL = 200, 5  # features to choose from, and of a set, for exchanges of pairs
 
 
 def input_times_gradient(problem: SubsetProblem) -> np.ndarray:
