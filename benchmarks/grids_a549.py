@@ -16,8 +16,8 @@ import scvi
 from _baselines import saliency
 from _cortex import data_file
 from _report import finish
-from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 import lucidvi as lv
 from lucidvi.algorithms._link_prior import PairStatistics
@@ -48,12 +48,6 @@ def load() -> tuple[mudata.MuData, np.ndarray, dict[str, list[str]]]:
         "unresponsive": list(names[np.abs(t) < 1]),
     }
     return mdata, bound, genes
-
-
-def auroc(true: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve, ties counted half."""
-    rank, n = rankdata(score), true.sum()
-    return (rank[true].sum() - n * (n + 1) / 2) / (n * (len(true) - n))
 
 
 def link_scores(model: lv.model.GRIDS) -> pd.DataFrame:
@@ -98,7 +92,7 @@ def of_links(links: pd.DataFrame, genes: dict[str, list[str]]) -> pd.DataFrame:
             if len(part) >= 6 and 0 < true.sum() < len(true):
                 for name in SCORES:
                     if part[name].notna().all():
-                        rows.append((response, gene, name, auroc(true, part[name].to_numpy())))
+                        rows.append((response, gene, name, roc_auc_score(true, part[name])))
     return pd.DataFrame(rows, columns=["response", "gene", "score", "auroc"])
 
 
@@ -167,7 +161,7 @@ def main() -> None:
     settings = {"5 in window": {"n_features": 5, "window": 100_000}, "5 in window, cis": {"n_features": 5, "window": 100_000, "through": "cis"}}  # fmt: skip
     settings |= {f"10, beta {b:g}": {"n_features": 10, "beta": b} for b in args.betas}
     settings["10, cis"] = {"n_features": 10, "through": "cis"}
-    links_found, sets_found, scores = [], [], []
+    links_found, sets_found = [], []
     for seed in args.seeds:
         scvi.settings.seed = seed
         lv.model.GRIDS.setup_mudata(mdata, labels_key="treatment_time_h")
@@ -181,7 +175,6 @@ def main() -> None:
             rows = of_sets(model, links, bound, genes, args, settings)
             sets_found.append(pd.DataFrame(rows).assign(seed=seed))
             print(sets_found[-1].groupby(["settings", "response"], sort=False).mean(numeric_only=True).round(3).to_string(), flush=True)  # fmt: skip
-        scores.append(seed)
     table = pd.concat(links_found)
     by_gene = table.groupby(["response", "score", "gene"], sort=False)["auroc"].mean()
     mean = by_gene.groupby(["score", "response"], sort=False).mean().unstack()
