@@ -29,8 +29,8 @@ class Split:
         Whether it was not: validation and test cells, and cells that the model has never seen.
     validation
         Whether it is one of the validation cells, which may have decided when training stopped.
-    order
-        Positions of the training cells, in the order of the training.
+    place
+        Place of a cell among the training cells, -1 for others.
     known
         Whether this is known by the names of the cells, or because the model was trained in this process. Otherwise
         the model has positions only, and the data may be others.
@@ -39,8 +39,14 @@ class Split:
     train: np.ndarray
     held_out: np.ndarray
     validation: np.ndarray
-    order: np.ndarray
+    place: np.ndarray
     known: bool
+
+    @property
+    def order(self) -> np.ndarray:
+        """Positions of the training cells, in the order of the training."""
+        at = np.flatnonzero(self.train)
+        return at[np.argsort(self.place[at], kind="stable")]
 
 
 def remember_split(model: "BaseModelClass") -> None:
@@ -103,15 +109,14 @@ def split_of(model: "BaseModelClass", adata: Data | None = None) -> Split:
         codes = _found(data, model.registry_, stored)
         train = np.isin(codes, stored["train"])
         validation = np.isin(codes, stored["validation"]) & ~train
-        return Split(
-            train, ~train, validation, _in_order(codes, train, stored["train"]), known=True
-        )
+        place = _places(codes, stored["train"])
+        return Split(train, ~train, validation, np.where(train, place, -1), known=True)
     train, positions = np.ones(data.n_obs, dtype=bool), _positions(model)
-    validation, order = ~train, np.flatnonzero(train)
+    validation, place = ~train, np.arange(data.n_obs)
     if sum(map(len, positions)) == data.n_obs and np.concatenate(positions).max() < data.n_obs:
-        train = np.isin(np.arange(data.n_obs), positions[0])
-        validation, order = np.isin(np.arange(data.n_obs), positions[1]), positions[0]
-    return Split(train, ~train, validation, order, known=False)
+        place = _places(np.arange(data.n_obs), positions[0])
+        train, validation = place >= 0, np.isin(np.arange(data.n_obs), positions[1])
+    return Split(train, ~train, validation, place, known=False)
 
 
 def _positions(model: "BaseModelClass") -> list[np.ndarray]:
@@ -161,12 +166,10 @@ def _found(data: Data, registry: dict, stored: dict[str, np.ndarray]) -> np.ndar
     return codes
 
 
-def _in_order(codes: np.ndarray, train: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """Positions of the training cells in the order of the training, however often they occur."""
-    at = np.flatnonzero(train)
+def _places(codes: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Place of each cell among the stored ones, -1 for others; a cell that is stored twice has the first."""
     place = pd.Series(np.arange(len(stored)), index=stored)
-    place = place[~place.index.duplicated()].reindex(codes[at])
-    return at[np.argsort(place.to_numpy(), kind="stable")]
+    return place[~place.index.duplicated()].reindex(codes, fill_value=-1).to_numpy()
 
 
 def _hash_names(names: pd.Index) -> np.ndarray:

@@ -1,6 +1,6 @@
 """GRIDS as a function of the peaks or of the expression of its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Literal, cast
@@ -22,6 +22,7 @@ from lucidvi.model._split import Split, split_of
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
 from lucidvi.model.grids._folded import FoldedSurrogate
+from lucidvi.model.grids._folds import FOLD, by_fold, fold_of_cells
 from lucidvi.model.grids._model import GRIDS
 
 _SCALE_FLOOR = 0.1  # log1p units; genes predicted close to 0 would otherwise dominate the sum
@@ -86,7 +87,7 @@ class GRIDSAdapter(Adapter):
         found, rows = split_of(self.model, self.data), self.cell_of_row
         held_out = (found.held_out & ~found.validation)[rows]
         train = found.train[rows]
-        return Split(train, held_out, found.validation[rows], np.flatnonzero(train), found.known)
+        return Split(train, held_out, found.validation[rows], np.arange(len(rows)), found.known)
 
     def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
         """Return values and batch of rows of the explained modality."""
@@ -95,9 +96,17 @@ class GRIDSAdapter(Adapter):
             x = self.multiome.open_peaks(cells).toarray().astype(np.float32)
         else:
             x = self.multiome.expression(cells)
-        batch = self.multiome.batch[self.cell_of_row[cells]].astype(np.int64)
-        given = {self.input.key: x, BATCH: batch}
-        return {k: torch.from_numpy(v).to(self.device) for k, v in given.items()}
+        return {self.input.key: torch.from_numpy(x).to(self.device)} | self.own_values(cells)
+
+    def own_values(self, cells: np.ndarray) -> Tensors:
+        """Return the batch and the fold of rows of the modality."""
+        rows = self.cell_of_row[cells]
+        given = {BATCH: self.multiome.batch[rows], FOLD: self._fold[rows]}
+        return {k: torch.from_numpy(v.astype(np.int64)).to(self.device) for k, v in given.items()}
+
+    @cached_property
+    def _fold(self) -> np.ndarray:
+        return fold_of_cells(self.model, self.data)
 
     def observed(self, cells: np.ndarray, kind: str, column: int) -> np.ndarray | None:
         """Return log-normalised expression, if it was measured in all cells."""
@@ -107,24 +116,37 @@ class GRIDSAdapter(Adapter):
         return self.multiome.expression(rows)[:, column]
 
     def position(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
-        """Return latent means; for expression with the cis sums of all genes beside them."""
+        """Return latent means, of all folds for the other modality; for expression with their cis sums of all genes."""
+        folds = self.module.folds if kind != "latent" else [self.module]
         if not self.from_peaks:
-            return self.module.rna_encoder(x)
-        h = self.affine.image(x)
+            return torch.cat([fold.rna_encoder(x) for fold in folds], 1)
+        h, width = self.affine.image(x), self.module.atac_encoder.n_embedding
         sums = h[:, : self.affine.n_pooled].view(len(x), self.affine.n_groups, -1)
-        z = self.module.atac_encoder.from_sums(sums[..., :-1].flatten(1), sums[..., -1].sum(1, keepdim=True))  # fmt: skip
-        return z if kind == "latent" else torch.cat([z, h[:, self.affine.n_pooled :]], 1)
+        depth = sums[..., -1].sum(1, keepdim=True)
+        z = [
+            fold.atac_encoder.from_sums(sums[..., k * width : (k + 1) * width].flatten(1), depth)
+            for k, fold in enumerate(folds)
+        ]
+        return torch.cat(z if kind == "latent" else [*z, h[:, self.affine.n_pooled :]], 1)
 
     def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return log1p expression, not clamped, or the probability that a peak is open."""
-        module, batch = self.module, tensors[BATCH]
-        if kind == "accessibility":
-            head = module.atac_decoder.head(module.rna_to_atac(z), batch)
-            peaks = torch.arange(len(self._outputs[kind].names), device=z.device)
-            return torch.sigmoid(module.atac_decoder.block(head, peaks) + torch.logit(module.openness))  # fmt: skip
-        z, sums = z[:, : module.n_latent], z[:, module.n_latent :]
-        y = module.rna_decoder(module.atac_to_rna(z), batch)
-        return y if module.cis is None or not sums.shape[1] else y + module.cis.from_sums(sums)
+        module, folds, batch = self.module, self.module.folds, tensors[BATCH]
+        n_latent, n_genes = module.n_latent, module.n_genes
+        peaks = torch.arange(len(module.atac_encoder.group), device=z.device)
+        sums = z[:, len(folds) * n_latent :]
+
+        def values(k: int, rows: Tensor) -> Tensor:
+            own, latent = folds[k], z[rows, k * n_latent : (k + 1) * n_latent]
+            if kind == "accessibility":
+                return own.log_odds(latent, batch[rows], peaks)
+            y = own.rna_decoder(own.atac_to_rna(latent), batch[rows])
+            if own.cis is None or not sums.shape[1]:
+                return y
+            return y + own.cis.from_sums(sums[rows, k * n_genes : (k + 1) * n_genes])
+
+        y = by_fold(tensors[FOLD], len(folds), values)
+        return torch.sigmoid(y + torch.logit(module.openness)) if kind == "accessibility" else y
 
     def shuffled(self, seed: int) -> "GRIDSAdapter":
         """Return the same of a model without knowledge."""
@@ -160,75 +182,84 @@ class GRIDSCut(Cut):
     has_cis = True
 
     def __init__(self, adapter: GRIDSAdapter):
-        self._folded = FoldedSurrogate(adapter.module)
-        self.affine = self._folded.affine
+        self.affine = adapter.module.affine_map()
+        self._folds = [FoldedSurrogate(m, self.affine, k) for k, m in enumerate(adapter.module.folds)]  # fmt: skip
 
     def read(
         self, adapter: Adapter, cells: Sequence[int] | np.ndarray
     ) -> tuple[sp.csr_matrix, Tensors]:
-        """Return the open peaks and the batch of cells."""
+        """Return the open peaks, the batch and the fold of cells."""
         grids, cells = cast("GRIDSAdapter", adapter), np.asarray(cells)
-        batch = grids.multiome.batch[grids.cell_of_row[cells]].astype(np.int64)
-        return grids.multiome.open_peaks(cells), {BATCH: torch.from_numpy(batch).to(grids.device)}
+        return grids.multiome.open_peaks(cells), grids.own_values(cells)
 
     def own_values(self, tensors: Tensors) -> Tensors:
-        """Return the batch."""
-        return {BATCH: tensors[BATCH]}
+        """Return the batch and the fold."""
+        return {key: tensors[key] for key in (BATCH, FOLD)}
 
     def __call__(self, h: Tensor, own: Tensors) -> Tensor:
         """Return log1p predictions of all genes, not clamped."""
-        return self._folded.expression(h, own[BATCH])
+        return self._mixed(own[FOLD], lambda f, rows: f.expression(h[rows], own[BATCH][rows]))
 
     def affine_of(self, column: int) -> AffineMap:
         """Return the sums by chromosome and those near one gene."""
         extra = self.affine.extra
-        return self.affine if extra is None else replace(self.affine, extra=extra[:, [column]].tocsr())  # fmt: skip
+        if extra is None:
+            return self.affine
+        columns = column + self._folds[0].n_genes * np.arange(len(self._folds))
+        return replace(self.affine, extra=extra[:, columns].tocsr())
 
     def parts(self, h: Tensor, own: Tensors, column: int) -> tuple[Tensor, Tensor]:
         """Return the latent and the cis part of one gene's log1p prediction."""
-        return self._folded.latent_and_cis(h, own[BATCH], column)
+        both = self._mixed(own[FOLD], lambda f, rows: torch.stack(f.latent_and_cis(h[rows], own[BATCH][rows], column), 1))  # fmt: skip
+        return both[:, 0], both[:, 1]
+
+    def _mixed(self, fold: Tensor, values: Callable[[FoldedSurrogate, Tensor], Tensor]) -> Tensor:
+        return by_fold(fold, len(self._folds), lambda k, rows: values(self._folds[k], rows))
 
     def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all") -> CellLoss:  # fmt: skip
         """Return the objective, with the squared change of all other genes as a quadratic form.
 
         The latent change of all genes is a form in the last hidden layer, and the cis change touches few genes. Through the
-        cis term alone, the latent part stays as it is.
+        cis term alone, the latent part stays as it is. A cell that trained no fold is searched in one of them.
         """
-        folded, batch = self._folded, own[BATCH]
-        n_pooled, weight = folded.n_pooled, folded.out_weight
+        batch, fold = own[BATCH], own[FOLD]
+        fold = torch.where(fold < 0, torch.arange(len(fold), device=fold.device) % len(self._folds), fold)  # fmt: skip
         with torch.no_grad():
-            hidden_0 = folded.hidden(h, batch)
-            unchanged = folded.expression(h, batch)
+            hidden_0 = self._mixed(fold, lambda f, rows: f.hidden(h[rows], batch[rows]))
+            unchanged = self._mixed(fold, lambda f, rows: f.expression(h[rows], batch[rows]))
         scale = unchanged.mean(0).clamp_min(_SCALE_FLOOR)
         other = beta / len(scale) / scale**2
         other[column] = 0.0
-        gram = weight.T @ (other[:, None] * weight)
+        grams = [f.out_weight.T @ (other[:, None] * f.out_weight) for f in self._folds]
 
-        def target(hidden: Tensor, part: Tensor) -> Tensor:
-            y = hidden @ weight[column] + folded.out_bias[column]
-            if folded.cis_kind is not None:
-                y = y + folded.cis(part[:, n_pooled + column], column)
+        def target(f: FoldedSurrogate, hidden: Tensor, part: Tensor) -> Tensor:
+            y = hidden @ f.out_weight[column] + f.out_bias[column]
+            if f.cis_kind is not None:
+                y = y + f.cis(f.sums(part)[:, column], column)
             return sign * y / scale[column]
 
-        def loss(part: Tensor, rows: Tensor) -> Tensor:
-            hidden = hidden_0[rows] if through == "cis" else folded.hidden(part, batch[rows])
-            value = target(hidden, part)
+        def of_fold(k: int, part: Tensor, rows: Tensor) -> Tensor:
+            f = self._folds[k]
+            hidden = hidden_0[rows] if through == "cis" else f.hidden(part, batch[rows])
+            value = target(f, hidden, part)
             if beta == 0:
                 return value
             if torch.is_grad_enabled():
-                y = F.linear(hidden, weight, folded.out_bias)
-                y = y if folded.cis_kind is None else y + folded.cis(part[:, n_pooled:])
+                y = F.linear(hidden, f.out_weight, f.out_bias)
+                y = y if f.cis_kind is None else y + f.cis(f.sums(part))
                 return value + ((y - unchanged[rows]) ** 2) @ other
             change = hidden - hidden_0[rows]
-            value = value + ((change @ gram) * change).sum(1)
-            if folded.cis_kind is not None:
-                before = h[rows, n_pooled:]
-                row, gene = torch.nonzero(part[:, n_pooled:] != before, as_tuple=True)
-                new, old = part[row, n_pooled + gene], before[row, gene]
-                by_cis = folded.cis(new, gene) - folded.cis(old, gene)
-                by_latent = (weight[gene] * change[row]).sum(1)
+            value = value + ((change @ grams[k]) * change).sum(1)
+            if f.cis_kind is not None:
+                after, before = f.sums(part), f.sums(h[rows])
+                row, gene = torch.nonzero(after != before, as_tuple=True)
+                by_cis = f.cis(after[row, gene], gene) - f.cis(before[row, gene], gene)
+                by_latent = (f.out_weight[gene] * change[row]).sum(1)
                 value = value.index_add(0, row, other[gene] * by_cis * (2 * by_latent + by_cis))
             return value
+
+        def loss(part: Tensor, rows: Tensor) -> Tensor:
+            return by_fold(fold[rows], len(self._folds), lambda k, at: of_fold(k, part[at], rows[at]))  # fmt: skip
 
         return loss
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from scvi.nn import FCLayers
@@ -201,6 +202,11 @@ class CisEffect(nn.Module):
     def weights(self) -> Tensor:
         """Weight of every (gene, peak) pair."""
         return F.softplus(self.raw) if self.kind == "noisy_or" else self.raw
+
+    def matrix(self, n_peaks: int) -> sp.csr_matrix:
+        """Weights as a matrix of peaks x genes."""
+        pairs = (self.peak.cpu().numpy(), self.gene.cpu().numpy())
+        return sp.csr_matrix((self.weights().detach().cpu().numpy(), pairs), shape=(n_peaks, self.n_genes))  # fmt: skip
 
     def forward(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
         """Effect on every gene, ``(n_cells, n_genes)``, from the open peaks."""

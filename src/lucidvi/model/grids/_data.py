@@ -16,6 +16,7 @@ from lucidvi._logging import logger, warn
 from lucidvi.model._matrix import in_memory, kind_of_values
 from lucidvi.model._training import SplitOnce
 from lucidvi.model.grids._constants import GRIDSKeys
+from lucidvi.model.grids._folds import FOLD
 
 TARGET_SUM = 1e4
 
@@ -61,6 +62,9 @@ class MultiomeDataset(Dataset):
         self.batch = np.asarray(manager.get_from_registry(GRIDSKeys.BATCH)).reshape(-1, 1)
         self.neighbors: np.ndarray | None = None
         """Neighbours of every cell, itself first, as positions in ``mdata``; for training on metacells."""
+
+        self.fold = np.full(self.n_cells, -1)
+        """Surrogate that is trained without each cell, -1 for none."""
 
     def __len__(self) -> int:
         return self.n_cells
@@ -116,6 +120,7 @@ class MultiomeDataset(Dataset):
             "peak_cell": torch.from_numpy(
                 np.repeat(np.arange(peaks.shape[0]), np.diff(peaks.indptr))
             ),
+            FOLD: torch.from_numpy(self.fold[cells]),
             "labels": torch.from_numpy(self.labels[cells].astype(np.int64)),
             "batch": torch.from_numpy(self.batch[cells].astype(np.int64)),
         }
@@ -170,23 +175,27 @@ class MultiomeSplitter(SplitOnce):
 
     data_loader_cls = MultiomeLoader
     neighbors: np.ndarray | None = None
+    fold: np.ndarray | None = None
 
     def train_dataloader(self) -> MultiomeLoader:
         """Loader of training cells, half of the minibatches metacells where there are neighbours."""
         loader = super().train_dataloader()
-        loader.dataset.subset.dataset.neighbors = self.neighbors
+        data = loader.dataset.subset.dataset
+        data.neighbors = self.neighbors
+        if self.fold is not None:
+            data.fold = self.fold
         return loader
 
 
-def find_neighbors(data: MultiomeDataset, cells: np.ndarray, n_neighbors: int) -> np.ndarray:
+def find_neighbors(data: MultiomeDataset, groups: list[np.ndarray], n_neighbors: int) -> np.ndarray:
     """Nearest training cells in principal components of expression.
 
     Parameters
     ----------
     data
         Paired data.
-    cells
-        Training cells, the only ones used.
+    groups
+        Training cells, by fold; neighbours are of the same one.
     n_neighbors
         Neighbours per cell, itself included.
 
@@ -194,11 +203,11 @@ def find_neighbors(data: MultiomeDataset, cells: np.ndarray, n_neighbors: int) -
     -------
     Positions in the data, ``(n_cells, n_neighbors)``; rows of other cells hold the cell itself.
     """
-    expression = np.concatenate(
-        [data.expression(rows) for rows in np.array_split(data.rna_row[cells], 32)]
-    )
-    scores = PCA(min(30, *expression.shape), random_state=0).fit_transform(expression)
-    index = NearestNeighbors(n_neighbors=n_neighbors).fit(scores).kneighbors(return_distance=False)
     out = np.tile(np.arange(len(data))[:, None], n_neighbors)
-    out[cells, 1:] = cells[index[:, : n_neighbors - 1]]
+    for cells in groups:
+        parts = np.array_split(data.rna_row[cells], 32)
+        expression = np.concatenate([data.expression(rows) for rows in parts])
+        scores = PCA(min(30, *expression.shape), random_state=0).fit_transform(expression)
+        index = NearestNeighbors(n_neighbors=n_neighbors).fit(scores).kneighbors(return_distance=False)  # fmt: skip
+        out[cells, 1:] = cells[index[:, : n_neighbors - 1]]
     return out

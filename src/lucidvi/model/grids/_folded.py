@@ -19,18 +19,22 @@ class FoldedSurrogate:
     Parameters
     ----------
     module
-        Trained module.
+        Trained module, one of the folds.
+    affine
+        First operation of all folds.
+    number
+        Number of the fold.
     """
 
-    def __init__(self, module: GRIDSModule):
+    def __init__(self, module: GRIDSModule, affine: AffineMap, number: int = 0):
         with torch.no_grad():
             self._fold(module)
+        self.n_pooled, self.n_genes, self.number = affine.n_pooled, module.n_genes, number
+        self.columns = slice(number * self.n_embedding, (number + 1) * self.n_embedding)
 
     def _fold(self, module: GRIDSModule) -> None:
         encoder, decoder = module.atac_encoder, module.rna_decoder
-        self.affine: AffineMap = module.affine_map()
         self.n_groups, self.n_embedding = encoder.n_groups, encoder.n_embedding
-        self.n_pooled = self.affine.n_pooled
         scale, shift = _scale_shift(encoder.norm_in)
         self.in_scale, self.in_shift = scale, (encoder.base * scale + shift).clone()
         self.in_slope = encoder.act_in.weight.clone()
@@ -67,10 +71,10 @@ class FoldedSurrogate:
 
     def hidden(self, h: Tensor, batch: Tensor) -> Tensor:
         """Last hidden layer of the decoder, ``(n, n_hidden)``, given images and batch indices ``(n, 1)``."""
-        pooled = h[:, : self.n_pooled].view(len(h), self.n_groups, self.n_embedding + 1)
+        pooled = h[:, : self.n_pooled].view(len(h), self.n_groups, -1)
         depth = pooled[..., -1].sum(1, keepdim=True)
         x = (
-            pooled[..., :-1].flatten(1) * self.in_scale / depth.clamp_min(1.0).sqrt()
+            pooled[..., self.columns].flatten(1) * self.in_scale / depth.clamp_min(1.0).sqrt()
             + self.in_shift
         )
         x = F.prelu(x, self.in_slope).view(len(h), self.n_groups, -1)
@@ -92,16 +96,21 @@ class FoldedSurrogate:
         return -self.cis_scale[genes] * torch.expm1(-sums)
 
     def latent_and_cis(self, h: Tensor, batch: Tensor, gene: int) -> tuple[Tensor, Tensor]:
-        """Both parts of one gene's log1p prediction, ``(n,)``, where ``h`` holds that gene's cis column only."""
+        """Both parts of one gene's log1p prediction, ``(n,)``, where ``h`` holds that gene's cis column of each fold only."""
         latent = self.hidden(h, batch) @ self.out_weight[gene] + self.out_bias[gene]
         if self.cis_kind is None:
             return latent, torch.zeros_like(latent)
-        return latent, self.cis(h[:, self.n_pooled], gene)
+        return latent, self.cis(h[:, self.n_pooled + self.number], gene)
+
+    def sums(self, h: Tensor) -> Tensor:
+        """Cis sums of all genes, ``(n, n_genes)``."""
+        first = self.n_pooled + self.number * self.n_genes
+        return h[:, first : first + self.n_genes]
 
     def expression(self, h: Tensor, batch: Tensor) -> Tensor:
         """Log1p prediction of all genes, ``(n, n_genes)``."""
         latent = F.linear(self.hidden(h, batch), self.out_weight, self.out_bias)
-        return latent if self.cis_kind is None else latent + self.cis(h[:, self.n_pooled :])
+        return latent if self.cis_kind is None else latent + self.cis(self.sums(h))
 
 
 def _scale_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

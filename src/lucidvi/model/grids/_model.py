@@ -9,6 +9,7 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from lucidvi._genomics import cis_pairs, gene_coordinates, peak_coordinates
 from lucidvi._logging import logger
+from lucidvi._validation import check_integer
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import check_trainable, with_defaults
 from lucidvi.model.grids._cis_prior import MIN_CELLS, table_prior
@@ -19,6 +20,9 @@ from lucidvi.model.grids._reading import ReadingMixin
 from lucidvi.model.grids._runner import GRIDSTrainRunner
 from lucidvi.model.grids._setup import SetupMixin
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
+
+_N_FOLDS = 1
+_MIN_CROSS_FITTED = 300  # training cells below which a third of them is missed too much
 
 
 class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass):
@@ -133,6 +137,7 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         paired: bool = True,
         n_neighbors: int | None = None,
         pretrain_fraction: float = 0.2,
+        n_folds: int | None = None,
         cis_prior: Literal["metacell"] | pd.DataFrame | None = "metacell",
         **trainer_kwargs,
     ) -> None:
@@ -171,6 +176,10 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
             expression, this many in all, peaks united and expression averaged. For paired cells.
         pretrain_fraction
             Share of the epochs spent on the two autoencoders alone.
+        n_folds
+            Number of surrogates that are trained side by side, each without its own share of the training cells. Every
+            training cell is then searched and translated by the surrogate that has not seen it, other cells by the mean of
+            all: sets cannot fit what a surrogate has memorised, and predictions are better. Takes as many times as long.
         cis_prior
             What is known of the pairs of the cis term before training. ``"metacell"``: how each peak goes with
             the gene's expression in training cells, given the other peaks and in similar cells, with openness and distance as
@@ -187,6 +196,9 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
             max_epochs = int(np.clip(600_000 / n_cells, 20, 150))
         if train_size == 1.0:
             validation_size = 0.0
+        folds = self._check_folds(
+            n_folds, n_cells if train_size is None else int(train_size * n_cells)
+        )
         n_pretrain = int(round(pretrain_fraction * max_epochs))
         scores = self._check_prior(cis_prior, paired)
         plan = {
@@ -205,8 +217,20 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
             {"drop_last": True, **(datasplitter_kwargs or {})},
             with_defaults(plan_config, **plan), plan_kwargs,
             trainer_config=with_defaults(trainer_config, **trainer), n_neighbors=n_neighbors,
-            cis_prior=scores, **trainer_kwargs,
+            cis_prior=scores, n_folds=folds, **trainer_kwargs,
         )  # fmt: skip
+
+    def _check_folds(self, given: int | None, n_train: int) -> int:
+        """Return the number of surrogates; a second training goes on with those that are there."""
+        now = len(self.module.folds)
+        if given is None:
+            return now if self.is_trained else _N_FOLDS if n_train >= _MIN_CROSS_FITTED else 1
+        check_integer(given, 1, "n_folds")
+        if self.is_trained and given != now:
+            raise ValueError(f"The model was trained with n_folds={now}, not {given}. Leave n_folds out to train on, or create a new model.")  # fmt: skip
+        if given > 1 and n_train < 2 * given:
+            raise ValueError(f"n_folds={given} needs at least {2 * given} training cells; there are {n_train}. Lower n_folds.")  # fmt: skip
+        return given
 
     def _check_prior(self, given: object, paired: bool) -> np.ndarray | str | None:
         """Return the user's scores of the pairs, how to find them, or ``None``; checked before training."""

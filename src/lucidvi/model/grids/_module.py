@@ -1,6 +1,7 @@
 """Networks and losses of GRIDS."""
 
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +16,9 @@ from lucidvi.model.grids._components import MLP, CisEffect, PeakDecoder, PooledE
 
 class GRIDSModule(BaseModuleClass):
     """Two autoencoders, maps between their latent spaces, a cis term, and discriminators by cell type.
+
+    Cross-fitting trains several of these side by side: :attr:`folds` holds the module itself and its siblings, each of which
+    is trained without its own share of the training cells.
 
     Parameters
     ----------
@@ -53,6 +57,12 @@ class GRIDSModule(BaseModuleClass):
         dropout: float = 0.2,
     ):
         super().__init__()
+        self._arguments: dict[str, Any] = {
+            "n_genes": n_genes, "group": group, "cis_pairs": cis_pairs, "n_batch": n_batch, "n_labels": n_labels,
+            "n_latent": n_latent, "n_embedding": n_embedding, "n_hidden_group": n_hidden_group, "n_hidden": n_hidden,
+            "cis": cis, "peak_dropout": peak_dropout, "dropout": dropout,
+        }  # fmt: skip
+        self.siblings = nn.ModuleList()
         self.n_genes, self.n_labels, self.n_latent = n_genes, n_labels, n_latent
         group_t = torch.from_numpy(np.asarray(group, dtype=np.int64))
         covariate = n_batch if n_batch > 1 else 0
@@ -132,16 +142,44 @@ class GRIDSModule(BaseModuleClass):
             else z_rna.new_empty(0),
         }
 
+    def expression(self, open_peaks: tuple[Tensor, Tensor, int], batch: Tensor) -> Tensor:
+        """Log1p expression given open peaks, not clamped."""
+        y = self.rna_decoder(self.atac_to_rna(self.atac_encoder(*open_peaks)), batch)
+        return y if self.cis is None else y + self.cis(*open_peaks)
+
+    def log_odds(self, z_rna: Tensor, batch: Tensor, peaks: Tensor) -> Tensor:
+        """Log-odds of some peaks given latent means of expression, as if half of the entries were open."""
+        return self.atac_decoder.block(self.atac_decoder.head(self.rna_to_atac(z_rna), batch), peaks)  # fmt: skip
+
+    # ---- cross-fitting -------------------------------------------------------------------------------------------
+
+    @property
+    def folds(self) -> list["GRIDSModule"]:
+        """The module and its siblings."""
+        return [self, *cast("list[GRIDSModule]", list(self.siblings))]
+
+    def set_folds(self, n_folds: int) -> None:
+        """Have as many modules in all; new ones know nothing."""
+        device = self.gene_weight.device
+        new = [GRIDSModule(**self._arguments) for _ in range(len(self.siblings) + 1, n_folds)]
+        self.siblings = nn.ModuleList([*self.siblings[: n_folds - 1], *new]).to(device)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights, with as many siblings as they were saved with."""
+        numbers = {int(k.split(".")[1]) for k in state_dict if k.startswith("siblings.")}
+        if len(numbers) != len(self.siblings):
+            self.set_folds(len(numbers) + 1)
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
     def affine_map(self) -> AffineMap:
-        """First operation of the surrogate: sums of embeddings, open peaks per chromosome, cis sums of every gene."""
-        encoder = self.atac_encoder
+        """First operation: sums of the embeddings of each fold, open peaks per chromosome, cis sums of every fold and gene."""
+        encoder, folds = self.atac_encoder, self.folds
         ones = torch.ones_like(encoder.embedding[:, :1])
+        weight = torch.cat([*(fold.atac_encoder.embedding for fold in folds), ones], 1).detach()
         extra = None
         if self.cis is not None:
-            pairs = (self.cis.peak.cpu().numpy(), self.cis.gene.cpu().numpy())
-            weights = self.cis.weights().detach().cpu().numpy()
-            extra = sp.csr_matrix((weights, pairs), shape=(len(encoder.group), self.n_genes))
-        weight = torch.cat([encoder.embedding, ones], 1).detach()
+            parts = [cast("CisEffect", fold.cis).matrix(len(encoder.group)) for fold in folds]
+            extra = parts[0] if len(parts) == 1 else sp.hstack(parts, format="csr")
         return AffineMap(weight, encoder.group.cpu().numpy(), encoder.n_groups, extra)
 
     # ---- losses --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from mudata import MuData
 from scvi.data import AnnDataManager
@@ -17,6 +18,7 @@ from lucidvi.model.grids._cis_prior import cis_effects
 from lucidvi.model.grids._components import CisEffect
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
+from lucidvi.model.grids._folds import by_fold, fold_of_cells
 from lucidvi.model.grids._module import GRIDSModule
 
 _KEY = {"rna": GRIDSKeys.RNA, "atac": GRIDSKeys.ATAC}
@@ -44,7 +46,7 @@ class ReadingMixin:
         indices: Sequence[int] | None = None,
         batch_size: int = 512,
     ) -> np.ndarray:
-        """Latent means of the cells of one modality.
+        """Latent means of the cells of one modality; of a cross-fitted model by its first surrogate.
 
         Parameters
         ----------
@@ -68,7 +70,7 @@ class ReadingMixin:
             "Callable[[Any], Tensor]",
             self.module.rna_encoder if _source(modality) == "rna" else self._encode_atac,
         )
-        parts = [encode(x) for x, _, _ in self._batches(mdata, modality, indices, batch_size)]
+        parts = [encode(x) for x, *_ in self._batches(mdata, modality, indices, batch_size)]
         return torch.cat(parts).cpu().numpy()
 
     @torch.inference_mode()
@@ -130,23 +132,22 @@ class ReadingMixin:
             )
         module, picked = self.module, torch.from_numpy(chosen).to(self.module.device)
         out = np.empty((len(cells), len(chosen)), dtype=np.float32)
-        for x, batch, rows in self._batches(mdata, source, indices, batch_size):
-            if target == "rna":
-                y = module.rna_decoder(
-                    module.atac_to_rna(self._encode_atac(cast("OpenPeaks", x))), batch
-                )
-                if module.cis is not None:
-                    y = y + module.cis(*x)
-                y = y[:, picked]
-                if scale == "counts":
-                    y = CountScale(*module.to_counts[:, picked])(y)
-                elif clamp:
-                    y = y.clamp_min(0.0)
-            else:
-                z = module.rna_to_atac(module.rna_encoder(x))
-                logit = module.atac_decoder.block(module.atac_decoder.head(z, batch), picked)
+        for x, batch, fold, rows in self._batches(mdata, source, indices, batch_size):
+
+            def by(k: int, at: Tensor, x: Any = x, batch: Tensor = batch) -> Tensor:
+                own, part = module.folds[k], _part(x, at)
+                if target == "rna":
+                    return own.expression(cast("OpenPeaks", part), batch[at])[:, picked]
+                return own.log_odds(own.rna_encoder(part), batch[at], picked)
+
+            y = by_fold(fold, len(module.folds), by)
+            if target == "atac":
                 # training saw as many closed as open entries: go back to the data's share of open ones
-                y = torch.sigmoid(logit + torch.logit(module.openness))
+                y = torch.sigmoid(y + torch.logit(module.openness))
+            elif scale == "counts":
+                y = CountScale(*module.to_counts[:, picked])(y)
+            elif clamp:
+                y = y.clamp_min(0.0)
             out[rows] = y.cpu().numpy()
         return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
 
@@ -192,7 +193,7 @@ class ReadingMixin:
         self._check_if_trained(warn=False)
         self._check_source(mdata, "atac")
         mdata = self._validate_anndata(mdata)
-        cis = self.module.cis
+        cis, folds = self.module.cis, [fold.cis for fold in self.module.folds]
         if cis is None:
             raise ValueError(
                 "This model has no cis term, and so no links. Create it with a cis_window."
@@ -203,13 +204,14 @@ class ReadingMixin:
         data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
         n_rows = int((data.atac_row >= 0).sum())
         rows = np.arange(n_rows) if indices is None else np.asarray(indices)
-        gene, peak, weight = (v.detach().cpu().numpy() for v in (cis.gene, cis.peak, cis.weights()))
-        openness, effect = cis_effects(
-            data.open_peaks(rows), gene, peak, weight, cis.scale.detach().cpu().numpy(), cis.kind
+        gene, peak = cis.gene.cpu().numpy(), cis.peak.cpu().numpy()
+        x = data.open_peaks(rows)
+        openness, weight, prior, effect = np.mean(
+            [_links(fold, x, gene, peak) for fold in folds], 0
         )
         table = pd.DataFrame({
             "gene": names[0][gene], "peak": names[1][peak], "distance": self._cis_distance(),
-            "openness": openness, "prior": cis.prior.cpu().numpy(), "weight": weight, "effect": effect,
+            "openness": openness, "prior": prior, "weight": weight, "effect": effect,
         })  # fmt: skip
         chosen = (
             np.ones(len(table), dtype=bool) if genes is None else table["gene"].isin(list(genes))
@@ -242,8 +244,8 @@ class ReadingMixin:
 
     def _batches(
         self, mdata: MuData | None, source: str, indices: Sequence[int] | None, batch_size: int
-    ) -> Iterator[tuple[Tensor | OpenPeaks, Tensor, slice]]:
-        """Input, batch index and position of the rows of one modality."""
+    ) -> Iterator[tuple[Tensor | OpenPeaks, Tensor, Tensor, slice]]:
+        """Input, batch index, fold and position of the rows of one modality."""
         check_integer(batch_size, 1, "batch_size")
         mdata = self._validate_anndata(mdata)
         data = MultiomeDataset(self.get_anndata_manager(mdata, required=True))
@@ -251,7 +253,7 @@ class ReadingMixin:
         cell_of_row = np.empty((of_cell >= 0).sum(), dtype=np.int64)
         cell_of_row[of_cell[of_cell >= 0]] = np.flatnonzero(of_cell >= 0)
         rows = np.arange(len(cell_of_row)) if indices is None else np.asarray(indices)
-        device = self.module.device
+        device, folds = self.module.device, fold_of_cells(cast("Any", self), mdata)
         self.module.eval()
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
@@ -267,7 +269,28 @@ class ReadingMixin:
                     torch.from_numpy(cell).to(device),
                     len(part),
                 )
-            yield x, batch, slice(start, start + len(part))
+            fold = torch.from_numpy(folds[cell_of_row[part]]).to(device)
+            yield x, batch, fold, slice(start, start + len(part))
+
+
+def _links(cis: Any, x: sp.csr_matrix, gene: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    """Openness, weight, prior and effect of each pair."""
+    weight, scale, prior = (v.detach().cpu().numpy() for v in (cis.weights(), cis.scale, cis.prior))
+    openness, effect = cis_effects(x, gene, peak, weight, scale, cis.kind)
+    return np.stack([openness, weight, prior, effect])
+
+
+def _part(x: Tensor | OpenPeaks, rows: Tensor) -> Tensor | OpenPeaks:
+    """Some rows of the values of a minibatch."""
+    if isinstance(x, Tensor):
+        return x[rows]
+    peak, cell, n = x
+    if len(rows) == n:
+        return x
+    number = torch.full((n,), -1, device=rows.device)
+    number[rows] = torch.arange(len(rows), device=rows.device)
+    kept = number[cell] >= 0
+    return peak[kept], number[cell[kept]], len(rows)
 
 
 def _source(name: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from lucidvi.algorithms._calibration import fit_counts
 from lucidvi.model._training import ModelTrainRunner
 from lucidvi.model.grids._cis_prior import metacell_prior
+from lucidvi.model.grids._components import CisEffect
 from lucidvi.model.grids._data import MultiomeDataset, find_neighbors
 from lucidvi.model.grids._module import GRIDSModule
 
@@ -20,6 +21,8 @@ class GRIDSTrainRunner(ModelTrainRunner):
 
     Parameters
     ----------
+    n_folds
+        Surrogates that are trained side by side, each without its share of the training cells.
     n_neighbors
         Cells in a metacell; ``None`` trains on single cells.
     cis_prior
@@ -31,7 +34,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
     """
 
     def __init__(
-        self, *args, data_splitter, n_neighbors: int | None = None, cis_prior: np.ndarray | str | None = None,
+        self, *args, data_splitter, n_folds: int = 1, n_neighbors: int | None = None, cis_prior: np.ndarray | str | None = None,
         trainer_config: dict, **kwargs,
     ):  # fmt: skip
         options = trainer_config | kwargs
@@ -42,21 +45,34 @@ class GRIDSTrainRunner(ModelTrainRunner):
         super().__init__(
             *args, data_splitter=data_splitter, trainer_config=trainer_config, **kwargs
         )
-        self.n_neighbors, self.cis_prior = n_neighbors, cis_prior
+        self.n_folds, self.n_neighbors, self.cis_prior = n_folds, n_neighbors, cis_prior
 
     def prepare(self) -> None:
         """Set the statistics, and find the neighbours."""
-        data, train_idx = MultiomeDataset(self.model.adata_manager), self.data_splitter.train_idx
-        set_statistics(self.model.module, data, train_idx)
+        data, splitter, module = (
+            MultiomeDataset(self.model.adata_manager),
+            self.data_splitter,
+            self.model.module,
+        )
+        if not self.model.is_trained:  # a second training goes on
+            module.set_folds(self.n_folds)
+        cells, n_folds = splitter.train_idx, len(module.folds)
+        splitter.fold = np.full(len(data), -1)
+        if n_folds > 1:
+            splitter.fold[cells] = np.arange(len(cells)) % n_folds
+        own = splitter.fold[cells]
         if self.n_neighbors is not None:
-            self.data_splitter.neighbors = find_neighbors(data, train_idx, self.n_neighbors)
-        if self.cis_prior is not None and not self.model.is_trained:  # a second training goes on
-            self._set_prior(data, train_idx)
-        if (cis := self.model.module.cis) is not None:
-            cis.has_prior = bool(cis.prior.any())
+            groups = [cells[own == k] for k in np.unique(own)]
+            splitter.neighbors = find_neighbors(data, groups, self.n_neighbors)
+        for k, fold in enumerate(module.folds):
+            set_statistics(fold, data, cells)
+            if self.cis_prior is not None and not self.model.is_trained:
+                self._set_prior(fold.cis, data, cells[own != k])
+            if fold.cis is not None:
+                fold.cis.has_prior = bool(fold.cis.prior.any())
 
-    def _set_prior(self, data: MultiomeDataset, cells: np.ndarray) -> None:
-        cis, score = self.model.module.cis, self.cis_prior
+    def _set_prior(self, cis: CisEffect, data: MultiomeDataset, cells: np.ndarray) -> None:
+        score = self.cis_prior
         if isinstance(score, str):
             gene, peak = cis.gene.cpu().numpy(), cis.peak.cpu().numpy()
             paired = cells[(data.rna_row[cells] >= 0) & (data.atac_row[cells] >= 0)]
@@ -66,9 +82,12 @@ class GRIDSTrainRunner(ModelTrainRunner):
     def finish(self) -> None:
         """Fit how counts follow from predictions, on cells that did not train them if there are any."""
         splitter, model = self.data_splitter, self.model
-        set_count_scale(
-            model, splitter.val_idx if splitter.n_val else splitter.train_idx, splitter.train_idx
-        )
+        cells = splitter.val_idx if splitter.n_val else splitter.train_idx
+        if (
+            model.module.siblings
+        ):  # each training cell is read by the surrogate that has not seen it
+            cells = np.concatenate([splitter.val_idx, splitter.train_idx])
+        set_count_scale(model, cells, splitter.train_idx)
 
     def keep(self) -> bool:
         """Keep the best weights of an interrupted training; return whether there are any."""

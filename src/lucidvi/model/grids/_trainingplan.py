@@ -12,7 +12,11 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lucidvi.model._training import check_loss_kwargs
+from lucidvi.model.grids._folds import without_fold
 from lucidvi.model.grids._module import GRIDSModule
+
+type _Part = tuple[GRIDSModule, dict[str, Tensor], dict[str, Tensor], LossOutput]
+"""A fold, its cells of the minibatch, its latent means and its losses."""
 
 if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -102,8 +106,10 @@ class GRIDSTrainingPlan(TrainingPlan):
         return lambda _: create(self._parameter_groups())
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        cis = list(self.module.cis.parameters()) if self.module.cis is not None else []
-        special = {id(p) for p in [*cis, *self.module.discriminators.parameters()]}
+        cis = [
+            p for fold in self.module.folds if fold.cis is not None for p in fold.cis.parameters()
+        ]
+        special = {id(p) for p in [*cis, *self._judges()]}
         rest = [p for p in self.module.parameters() if id(p) not in special]
         groups: list[dict[str, Any]] = [{"params": rest}]
         if cis:
@@ -112,15 +118,27 @@ class GRIDSTrainingPlan(TrainingPlan):
 
     def configure_optimizers(self) -> Any:
         """One optimizer for the networks, which may have a scheduler, and one for the discriminators."""
-        judges = self.module.discriminators.parameters()
-        judge = torch.optim.Adam(judges, lr=self.lr_discriminator, betas=(0.5, 0.99))
+        judge = torch.optim.Adam(self._judges(), lr=self.lr_discriminator, betas=(0.5, 0.99))
         return [super().configure_optimizers(), {"optimizer": judge}]
 
-    def _forward(self, tensors: dict[str, Tensor]) -> tuple[dict, LossOutput]:
-        inferred, _, output = self.module(
-            tensors, loss_kwargs={**self.loss_kwargs, "translate": self.translating}
-        )
-        return inferred, output
+    def _judges(self) -> list[torch.nn.Parameter]:
+        return [p for fold in self.module.folds for p in fold.discriminators.parameters()]
+
+    def _forward(self, tensors: dict[str, Tensor]) -> tuple[list[_Part], LossOutput]:
+        """What each fold makes of its cells, and the mean of the losses."""
+        parts = []
+        for k, fold in enumerate(self.module.folds):
+            own = tensors if not self.module.siblings else without_fold(tensors, k)
+            own = _without_single_cells(own) if self.training else own
+            if len(own["rna_cell"]) or len(own["atac_cell"]):
+                inferred, _, output = fold(own, loss_kwargs={**self.loss_kwargs, "translate": self.translating})  # fmt: skip
+                parts.append((fold, own, inferred, output))
+        outputs = [output for *_, output in parts]
+        names = dict.fromkeys(name for output in outputs for name in output.extra_metrics)
+        metrics = {n: _mean([o.extra_metrics[n] for o in outputs if n in o.extra_metrics]) for n in names}  # fmt: skip
+        return parts, LossOutput(
+            loss=_mean([output.loss for output in outputs]), n_obs_minibatch=len(tensors["labels"]), extra_metrics=metrics
+        )  # fmt: skip
 
     def _log(self, output: LossOutput, stage: str) -> None:
         options = {"on_step": False, "on_epoch": True, "batch_size": output.n_obs_minibatch}
@@ -134,24 +152,20 @@ class GRIDSTrainingPlan(TrainingPlan):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the networks, and now and then the discriminators."""
-        batch = _without_single_cells(batch)
-        if not len(batch["rna_cell"]) and not len(batch["atac_cell"]):
-            return
         main, judge = cast("list[LightningOptimizer]", self.optimizers())
-        inferred, output = self._forward(batch)
+        parts, output = self._forward(batch)
+        if not parts:
+            return
         main.zero_grad()
-        self.manual_backward(output.loss)
+        self.manual_backward(output.loss * len(parts))
         main.step()
         self._log(output, "train")
         adversarial = self.translating and self.loss_kwargs["adversarial_weight"] > 0
-        if (
-            adversarial
-            and batch_idx % self.discriminator_every == 0
-            and len(inferred["z_rna"])
-            and len(inferred["z_atac"])
-        ):
+        both = [part for part in parts if len(part[2]["z_rna"]) and len(part[2]["z_atac"])]
+        if adversarial and both and batch_idx % self.discriminator_every == 0:
             judge.zero_grad()
-            self.manual_backward(self.module.discriminator_loss(batch, inferred))
+            losses = [fold.discriminator_loss(own, inferred) for fold, own, inferred, _ in both]
+            self.manual_backward(_mean(losses) * len(losses))
             judge.step()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -189,6 +203,10 @@ class GRIDSTrainingPlan(TrainingPlan):
         """Put the best weights back."""
         super().on_train_end()
         self.restore_best()
+
+
+def _mean(values: list[Any]) -> Any:
+    return torch.stack(values).mean() if values else torch.zeros(())
 
 
 def _without_single_cells(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
