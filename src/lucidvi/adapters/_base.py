@@ -388,6 +388,11 @@ class Adapter(ABC):
         return self.split.order if len(self.split.order) else np.arange(len(self.cells))
 
     @property
+    def example_cells(self) -> np.ndarray:
+        """A few cells that together go through every part of the model."""
+        return np.arange(min(3, len(self.cells)))
+
+    @property
     def held_out_cells(self) -> np.ndarray:
         """Positions of the cells that did not train the model, rising."""
         return np.flatnonzero(self.split.held_out)

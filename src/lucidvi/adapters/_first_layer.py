@@ -128,7 +128,7 @@ class FirstLayer(Cut):
         self.kind, self.n_features = kind, len(adapter.features)
         adapter.output(kind)
         self._key = adapter.input.key
-        tensors = adapter.minibatch(np.arange(min(3, len(adapter.cells))))
+        tensors = adapter.minibatch(adapter.example_cells)
         x = adapter.values(tensors)
         readers = _readers(adapter, tensors, kind)
         if not readers:

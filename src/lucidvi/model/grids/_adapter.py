@@ -104,6 +104,12 @@ class GRIDSAdapter(Adapter):
         given = {BATCH: self.multiome.batch[rows], FOLD: self._fold[rows]}
         return {k: torch.from_numpy(v.astype(np.int64)).to(self.device) for k, v in given.items()}
 
+    @property
+    def example_cells(self) -> np.ndarray:
+        """Return a cell of each fold, if there are several."""
+        one_each = np.unique(self._fold[self.cell_of_row], return_index=True)[1]
+        return one_each if len(one_each) > 1 else super().example_cells
+
     @cached_property
     def _fold(self) -> np.ndarray:
         return fold_of_cells(self.model, self.data)

@@ -42,7 +42,12 @@ def log_normalize(x: sp.csr_matrix) -> np.ndarray:
 
 def modality_rows(mdata: MuData, modality: str) -> np.ndarray:
     """Row of each cell of ``mdata`` in a modality, -1 where it is absent; by name, as a modality may have been reordered."""
-    return mdata[modality].obs_names.get_indexer(mdata.obs_names)
+    names = mdata[modality].obs_names
+    rows = names.get_indexer(mdata.obs_names)
+    if lost := len(names) - int((rows >= 0).sum()):
+        first = names[~names.isin(mdata.obs_names)][0]
+        raise ValueError(f"{lost} cells of modality {modality!r}, such as {first!r}, are not among the cells of the MuData. Call mdata.update() first.")  # fmt: skip
+    return rows
 
 
 class MultiomeDataset(Dataset):

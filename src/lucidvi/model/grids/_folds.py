@@ -37,11 +37,13 @@ def by_fold(fold: Tensor, n_folds: int, values: Callable[[int, Tensor], Tensor])
     values
         Values of some cells, given the number of a surrogate and the cells' rows.
     """
-    if n_folds == 1:
+    if n_folds == 1 or len(fold) == 0:
         return values(0, torch.arange(len(fold), device=fold.device))
     out: Tensor | None = None
     for k in range(n_folds):
         rows = ((fold == k) | (fold < 0)).nonzero().ravel()
+        if len(rows) == 0:
+            continue
         part = values(k, rows)
         share = torch.where(fold[rows] < 0, 1.0 / n_folds, 1.0).to(part)
         out = part.new_zeros(len(fold), *part.shape[1:]) if out is None else out

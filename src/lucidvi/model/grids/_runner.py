@@ -65,7 +65,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
             groups = [cells[own == k] for k in np.unique(own)]
             splitter.neighbors = find_neighbors(data, groups, self.n_neighbors)
         for k, fold in enumerate(module.folds):
-            set_statistics(fold, data, cells)
+            set_statistics(fold, data, cells[own != k])
             if self.cis_prior is not None and not self.model.is_trained:
                 self._set_prior(fold.cis, data, cells[own != k])
             if fold.cis is not None:
