@@ -259,3 +259,36 @@ def test_grids_reads_cells_of_unknown_types(trained):
         part.obs["cell_type"] = "new"
     np.testing.assert_allclose(trained.translate(other), trained.translate().iloc[:30], atol=1e-5)
     assert set(other.obs["cell_type"]) == {"new"}
+
+
+@pytest.mark.parametrize("which", ["own", "scvi-tools"])
+def test_cells_of_a_modality_in_another_order(which):
+    """scvi-tools reads modalities by position: labels and batches would be those of other cells."""
+    one = lv.datasets.hub_network(n_cells=60, n_communities=2, n_per_community=5, n_isolated=2)
+    other = one[::-1].copy()
+    other.var_names = "p_" + other.var_names
+    mdata = md.MuData({"rna": one, "atac": other})
+    if which == "own":
+        lv.model.SIVAE.setup_mudata(mdata, modalities={"layer": "atac"})
+        model = lv.model.SIVAE(mdata, n_latent=2, hidden=(8,))
+        with pytest.raises(ValueError, match=r"'atac' stand in another order.*mdata\.obs_names"):
+            model.train(1)
+        mdata.mod["atac"] = mdata["atac"][mdata.obs_names].copy()
+        mdata.update()
+        lv.model.SIVAE.setup_mudata(mdata, modalities={"layer": "atac"})
+        model = lv.model.SIVAE(mdata, n_latent=2, hidden=(8,))
+        model.train(1, enable_progress_bar=False)
+        some = mdata[5:20].copy()
+        some.mod["atac"] = some["atac"][::-1].copy()
+        with pytest.raises(ValueError, match="another order"):
+            model.get_latent_representation(some)
+        return
+    for part in mdata.mod.values():
+        part.layers["counts"] = np.round(np.abs(part.X))
+    scvi.model.MULTIVI.setup_mudata(
+        mdata, modalities={"rna_layer": "rna", "atac_layer": "atac"}, rna_layer="counts", atac_layer="counts"
+    )  # fmt: skip
+    model = scvi.model.MULTIVI(mdata, n_genes=12, n_regions=12, n_latent=2, n_hidden=8)
+    model.train(1, enable_progress_bar=False, train_size=0.8)
+    with pytest.raises(ValueError, match="'atac' stand in another order"):
+        lv.adapters.adapter(model)

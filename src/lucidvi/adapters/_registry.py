@@ -18,7 +18,7 @@ from scvi.model.base import (
 from lucidvi._validation import check_unique
 from lucidvi.adapters._base import Adapter
 from lucidvi.adapters._dataloader import collected
-from lucidvi.model._features import FeaturesMixin, match_features
+from lucidvi.model._features import FeaturesMixin, check_cells, match_features
 from lucidvi.model._matrix import check_registered
 from lucidvi.model._split import keep_split
 
@@ -177,6 +177,8 @@ def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuDa
         model._adata_manager = known[0]
     state = np.random.get_state()  # scvi-tools checks some cells that it draws  # noqa: NPY002
     try:
+        if not isinstance(model, FeaturesMixin):
+            check_cells(data, model.registry_)
         out = model._validate_anndata(data)
         if not isinstance(model, FeaturesMixin):
             check_registered(model.get_anndata_manager(out, required=True), type(model).__name__)

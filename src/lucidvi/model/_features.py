@@ -76,6 +76,22 @@ def check_features(data: Data, registry: dict) -> None:
             )
 
 
+def check_cells(data: Data, registry: dict) -> None:
+    """Require the order of the MuData's cells in each registered modality: scvi-tools reads cells by position."""
+    if isinstance(data, AnnData):
+        return
+    for modality in registered_features(registry):
+        names = _part(data, modality).obs_names
+        if names.equals(data.obs_names):
+            continue
+        if names.sort_values().equals(data.obs_names.sort_values()):
+            raise ValueError(
+                f"The cells of modality {modality!r} stand in another order than those of the MuData, and would get the "
+                f"labels and batches of other cells. Reorder them: mdata.mod[{modality!r}] = "
+                f"mdata[{modality!r}][mdata.obs_names].copy(); mdata.update()."
+            )
+
+
 def match_features(data: Data, registry: dict, *, pad: bool = False, say: bool = True) -> Data:
     """Return the data with the features of a registry, in the same order.
 
@@ -175,6 +191,9 @@ class FeaturesMixin:
     _trained_attributes: ClassVar[tuple[str, ...]] = ()
     """What a trained model has beside its weights."""
 
+    _reads_cells_by_name: ClassVar[bool] = False
+    """Whether the modalities of a MuData may hold other cells, or the same in another order."""
+
     if TYPE_CHECKING:  # of the model's other bases
         id: str
         adata: Any
@@ -202,9 +221,13 @@ class FeaturesMixin:
         if adata is None or adata is self.adata:
             if self.adata is not None:
                 check_features(self.adata, self.registry_)
+                if not self._reads_cells_by_name:
+                    check_cells(self.adata, self.registry_)
             out = validate(adata, copy_if_view)
             self._check_values(self.adata_manager)
             return out
+        if not self._reads_cells_by_name:
+            check_cells(adata, self.registry_)
         copies: list[tuple[weakref.ref, str]] = vars(self).setdefault("_copies", [])
         out = validate(
             self._prepared(adata, say=not any(given() is adata for given, _ in copies)),

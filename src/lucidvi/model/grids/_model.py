@@ -21,9 +21,6 @@ from lucidvi.model.grids._runner import GRIDSTrainRunner
 from lucidvi.model.grids._setup import SetupMixin
 from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 
-_N_FOLDS = 1
-_MIN_CROSS_FITTED = 300  # training cells below which a third of them is missed too much
-
 
 class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Translation of open chromatin into expression, the surrogate of GRIDS :cite:p:`Liu2024`.
@@ -177,9 +174,10 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         pretrain_fraction
             Share of the epochs spent on the two autoencoders alone.
         n_folds
-            Number of surrogates that are trained side by side, each without its own share of the training cells. Every
-            training cell is then searched and translated by the surrogate that has not seen it, other cells by the mean of
-            all: sets cannot fit what a surrogate has memorised, and predictions are better. Takes as many times as long.
+            Cross-fitting: number of surrogates that are trained side by side, each without its own share of the training
+            cells. Every training cell is searched and translated by the surrogate that has not seen it, other cells by the
+            mean of all. Sets then fit less of what a surrogate has memorised of small groups; training takes as many times
+            as long, and each surrogate sees fewer cells. By default 1, or as before in a second training.
         cis_prior
             What is known of the pairs of the cis term before training. ``"metacell"``: how each peak goes with
             the gene's expression in training cells, given the other peaks and in similar cells, with openness and distance as
@@ -224,7 +222,7 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         """Return the number of surrogates; a second training goes on with those that are there."""
         now = len(self.module.folds)
         if given is None:
-            return now if self.is_trained else _N_FOLDS if n_train >= _MIN_CROSS_FITTED else 1
+            return now if self.is_trained else 1
         check_integer(given, 1, "n_folds")
         if self.is_trained and given != now:
             raise ValueError(f"The model was trained with n_folds={now}, not {given}. Leave n_folds out to train on, or create a new model.")  # fmt: skip

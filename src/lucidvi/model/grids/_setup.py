@@ -33,6 +33,8 @@ class SetupMixin(FeaturesMixin):
         register_manager: ClassVar[Callable[[AnnDataManager], None]]
         _get_setup_method_args: ClassVar[Callable[..., dict]]
 
+    _reads_cells_by_name = True
+
     @classmethod
     def setup_mudata(
         cls,
