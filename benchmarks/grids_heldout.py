@@ -23,12 +23,14 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def one_seed(mdata, seed: int, settings: dict) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+def one_seed(
+    mdata, seed: int, settings: dict, n_folds: int | None
+) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """Scores of the surrogate, and by settings and type what carries over."""
     scvi.settings.seed = seed
     lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
     model = lv.model.GRIDS(mdata)
-    model.train(enable_progress_bar=False, logger=None)
+    model.train(enable_progress_bar=False, logger=None, n_folds=n_folds)
     y, test = log_expression(mdata), model.test_indices
     labels = mdata.obs["cell_type"].astype(str)
     predicted = model.translate(indices=test, features=GENES)
@@ -62,11 +64,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--default", default="beta 10", help="the settings that the goals are for")
+    parser.add_argument("--folds", type=int, help="surrogates of the cross-fitting")
     args = parser.parse_args()
     mdata = load_cortex()
     scores, groups, overall = [], [], []
     for seed in args.seeds:
-        found = one_seed(mdata, seed, {k: SETTINGS[k] for k in args.settings})
+        found = one_seed(mdata, seed, {k: SETTINGS[k] for k in args.settings}, args.folds)
         for store, part in zip((scores, groups, overall), found, strict=True):
             store.append(part)
         print(
@@ -86,7 +89,7 @@ def main() -> None:
     surrogate = pd.DataFrame(scores).mean(numeric_only=True)
     chosen, own = by_group.loc[args.default], table.loc[args.default]
     result = {
-        "benchmark": "grids_heldout", "seeds": args.seeds, "surrogate": surrogate.round(3).to_dict(),
+        "benchmark": "grids_heldout", "seeds": args.seeds, "n_folds": args.folds, "surrogate": surrogate.round(3).to_dict(),
         "settings": table.round(3).to_dict("index"),
         "held out / search": by_group["ratio"].unstack("group").round(2).to_dict("index"),
     }  # fmt: skip
