@@ -1,6 +1,5 @@
 """Models of scvi-tools with one latent space and one decoder."""
 
-from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,10 +74,6 @@ class VAEAdapter(Adapter):
                 )
             )
         return super().public(kind, cells)
-
-    @abstractmethod
-    def outputs(self) -> dict[str, Output]:
-        """As of any adapter."""
 
 
 class SCVIAdapter(VAEAdapter):

@@ -48,12 +48,9 @@ class GRIDSTrainRunner(ModelTrainRunner):
         self.n_folds, self.n_neighbors, self.cis_prior = n_folds, n_neighbors, cis_prior
 
     def prepare(self) -> None:
-        """Set the statistics, and find the neighbours."""
-        data, splitter, module = (
-            MultiomeDataset(self.model.adata_manager),
-            self.data_splitter,
-            self.model.module,
-        )
+        """Give each surrogate its cells, statistics and prior, and find the neighbours."""
+        data = MultiomeDataset(self.model.adata_manager)
+        splitter, module = self.data_splitter, self.model.module
         if not self.model.is_trained:  # a second training goes on
             module.set_folds(self.n_folds)
         cells, n_folds = splitter.train_idx, len(module.folds)
@@ -83,9 +80,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
         """Fit how counts follow from predictions, on cells that did not train them if there are any."""
         splitter, model = self.data_splitter, self.model
         cells = splitter.val_idx if splitter.n_val else splitter.train_idx
-        if (
-            model.module.siblings
-        ):  # each training cell is read by the surrogate that has not seen it
+        if model.module.siblings:  # which read each training cell by one that has not seen it
             cells = np.concatenate([splitter.val_idx, splitter.train_idx])
         set_count_scale(model, cells, splitter.train_idx)
 
