@@ -62,6 +62,8 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(hint, TypeAliasType):
         return _fits(value, hint.__value__)
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Callable:
+        return callable(value) and (args[0] is Ellipsis or _takes(value, len(args[0])))
     if origin in (Union, types.UnionType):
         # one of several names may be a number, as groups and dimensions are
         names = any(_are_names(part) for part in args)
@@ -79,6 +81,8 @@ def _fits(value: object, hint: Any) -> bool:
     if _are_names(hint):
         if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
             return False
+        if getattr(value, "ndim", 1) != 1:
+            return False
         known = isinstance(value, list | tuple | np.ndarray) or hasattr(value, "to_numpy")
         return not known or all(map(_is_name, value))
     if origin in (Sequence, Iterable):
@@ -87,6 +91,17 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, tuple | list) and len(value) == len(args) and all(map(_fits, value, args))  # fmt: skip
     if inspect.isclass(hint) and hint.__module__.startswith("matplotlib"):
         return isinstance(value, hint)
+    return True
+
+
+def _takes(function: Callable, n: int) -> bool:
+    """Whether a function can be called with n arguments; functions that are not written in Python cannot be asked."""
+    try:
+        inspect.signature(function).bind(*range(n))
+    except TypeError:
+        return False
+    except ValueError:
+        return True
     return True
 
 
@@ -114,5 +129,8 @@ def _readable(hint: Any) -> str:
         return "a list"
     if origin is tuple:
         return f"{len(args)} values"
+    if origin is Callable:
+        n = 0 if args[0] is Ellipsis else len(args[0])
+        return f"a function of {n} argument{'s' if n > 1 else ''}" if n else "a function"
     name = getattr(hint, "__name__", str(hint)).removeprefix("typing.")
     return _NAMES.get(hint, f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}")

@@ -59,6 +59,13 @@ def check_unique(names: pd.Index, what: str, remedy: str = "var_names_make_uniqu
         )
 
 
+def check_layer(data: AnnData, layer: str | None) -> None:
+    """Require a layer; ``None`` is ``.X``."""
+    known = [name for name in data.layers.keys() if name is not None]
+    if layer is not None and layer not in known:
+        raise KeyError(f"layer={layer!r} is not in .layers. {near(layer, known)} Or leave it out to use .X.")  # fmt: skip
+
+
 def boolean(values: pd.Series | np.ndarray, what: str, *, text: bool = False) -> np.ndarray:
     """Return a column of true and false as booleans; an error where values are missing or are something else.
 

@@ -13,7 +13,7 @@ from mudata import MuData
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
-from lucidvi._validation import near
+from lucidvi._validation import check_layer, near
 from lucidvi.get._panels import read_panels
 from lucidvi.get._stored import GENE_PANEL, find, listed
 from lucidvi.pl._style import finish
@@ -96,6 +96,7 @@ def image_changes(
                 f"No changes of single cells under layers[{one!r}]. {near(one, known)} "
                 "Call lucidvi.explain.gene_panel(..., per_cell=True) first."
             )
+    check_layer(adata, layer)
     place = _places(adata, shape, positions)
     values: Any = adata.X if layer is None else adata.layers[layer]
     figure, axes = plt.subplots(

@@ -9,7 +9,7 @@ from mudata import MuData
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
-from lucidvi._validation import check_integer
+from lucidvi._validation import check_integer, check_layer
 from lucidvi.get._gene_panel import gene_panel
 from lucidvi.get._stored import GENE_PANEL, Names, find
 from lucidvi.pl._style import finish
@@ -84,6 +84,7 @@ def panel_dotplot(
 
     check_integer(n_genes, 1, "n_genes")
     stored = find(data, key, GENE_PANEL, modality)
+    check_layer(stored.adata, layer)
     adata, column = stored.adata, str(stored.value["params"]["groupby"])
     table = gene_panel(data, key, groups, modality=modality)
     table = table[table["rank"] <= n_genes]

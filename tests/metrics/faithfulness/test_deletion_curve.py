@@ -211,7 +211,7 @@ def test_steps():
 @pytest.mark.parametrize(
     "change,error,message",
     [
-        ({"function": 3}, TypeError, "`function` must be callable"),
+        ({"function": 3}, TypeError, "function=3 is of type int. Pass a function of 1"),
         ({"function": lambda x: x}, ValueError, r"shape \(3,\), but returned \(3, 5\)"),
         ({"function": lambda x: x.sum()}, ValueError, r"but returned \(\)"),
         ({"function": lambda x: np.log(x[:, 0] * 0 - 1)}, ValueError, "NaN or infinity for 3 of 3"),

@@ -32,8 +32,6 @@ def perturbation_curve(
     seed: int | None,
 ) -> pd.DataFrame:
     """Curve of a ranking and of random ones; see :func:`lucidvi.metrics.faithfulness.deletion_curve`."""
-    if not callable(function):
-        raise TypeError(f"`function` must be callable, not {type(function).__name__}.")
     cells = Rows(x, "x", np.float32)
     removed = _baseline(baseline, cells.shape)
     order_of, n_ranked = read_ranking(ranking, effect, cells.shape)
