@@ -101,7 +101,7 @@ def _takes(function: Callable, n: int) -> bool:
     except TypeError:
         return False
     except ValueError:
-        return True
+        pass
     return True
 
 

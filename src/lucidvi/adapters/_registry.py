@@ -177,10 +177,9 @@ def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuDa
         model._adata_manager = known[0]
     state = np.random.get_state()  # scvi-tools checks some cells that it draws  # noqa: NPY002
     try:
-        if not isinstance(model, FeaturesMixin):
-            check_cells(data, model.registry_)
         out = model._validate_anndata(data)
-        if not isinstance(model, FeaturesMixin):
+        if not isinstance(model, FeaturesMixin):  # ours check these themselves
+            check_cells(out, model.registry_)
             check_registered(model.get_anndata_manager(out, required=True), type(model).__name__)
         return out
     except KeyError as error:

@@ -218,16 +218,15 @@ class FeaturesMixin:
     def _validate_anndata(self, adata: Any = None, copy_if_view: bool = True) -> Any:
         """Check the model's own data; match new data by the names of their features; register them."""
         validate = cast("Callable[..., Any]", super()._validate_anndata)  # type: ignore[misc]
-        if adata is None or adata is self.adata:
+        data = self.adata if adata is None else adata
+        if data is not None and not self._reads_cells_by_name:
+            check_cells(data, self.registry_)
+        if data is self.adata:
             if self.adata is not None:
                 check_features(self.adata, self.registry_)
-                if not self._reads_cells_by_name:
-                    check_cells(self.adata, self.registry_)
             out = validate(adata, copy_if_view)
             self._check_values(self.adata_manager)
             return out
-        if not self._reads_cells_by_name:
-            check_cells(adata, self.registry_)
         copies: list[tuple[weakref.ref, str]] = vars(self).setdefault("_copies", [])
         out = validate(
             self._prepared(adata, say=not any(given() is adata for given, _ in copies)),

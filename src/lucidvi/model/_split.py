@@ -107,10 +107,10 @@ def split_of(model: "BaseModelClass", adata: Data | None = None) -> Split:
     stored = getattr(model, "split_", None)
     if stored is not None:
         codes = _found(data, model.registry_, stored)
-        train = np.isin(codes, stored["train"])
-        validation = np.isin(codes, stored["validation"]) & ~train
         place = _places(codes, stored["train"])
-        return Split(train, ~train, validation, np.where(train, place, -1), known=True)
+        train = place >= 0
+        validation = np.isin(codes, stored["validation"]) & ~train
+        return Split(train, ~train, validation, place, known=True)
     train, positions = np.ones(data.n_obs, dtype=bool), _positions(model)
     validation, place = ~train, np.arange(data.n_obs)
     if sum(map(len, positions)) == data.n_obs and np.concatenate(positions).max() < data.n_obs:

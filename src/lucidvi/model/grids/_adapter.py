@@ -87,7 +87,8 @@ class GRIDSAdapter(Adapter):
         found, rows = split_of(self.model, self.data), self.cell_of_row
         held_out = (found.held_out & ~found.validation)[rows]
         train = found.train[rows]
-        return Split(train, held_out, found.validation[rows], np.arange(len(rows)), found.known)
+        place = np.where(train, np.arange(len(rows)), -1)
+        return Split(train, held_out, found.validation[rows], place, found.known)
 
     def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
         """Return values and batch of rows of the explained modality."""

@@ -1,7 +1,7 @@
 """Cross-fitting: several surrogates side by side, each trained without its own share of the training cells."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -55,11 +55,14 @@ def without_fold(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     """Return a minibatch without the cells of one fold."""
     keep = tensors[FOLD] != number
     in_rna, in_atac = keep[tensors["rna_cell"]], keep[tensors["atac_cell"]]
-    open_in = in_atac[tensors["peak_cell"]]
-    place = torch.cumsum(in_atac, 0) - 1
-    kept: dict[str, Any] = {
+    peak, cell = open_peaks_of(in_atac, tensors["peak"], tensors["peak_cell"])
+    return tensors | {
         "rna": tensors["rna"][in_rna], "rna_cell": tensors["rna_cell"][in_rna],
-        "atac_cell": tensors["atac_cell"][in_atac], "peak": tensors["peak"][open_in],
-        "peak_cell": place[tensors["peak_cell"][open_in]],
+        "atac_cell": tensors["atac_cell"][in_atac], "peak": peak, "peak_cell": cell,
     }  # fmt: skip
-    return tensors | kept
+
+
+def open_peaks_of(keep: Tensor, peak: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Open peaks of the cells to keep, and their cells numbered anew."""
+    kept = keep[cell]
+    return peak[kept], (torch.cumsum(keep, 0) - 1)[cell[kept]]

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from lucidvi.algorithms._affine import AffineMap
 from lucidvi.model.grids._components import MLP, CisEffect, PeakDecoder, PooledEncoder
 
+OpenPeaks = tuple[Tensor, Tensor, int]  # peak and cell of each open one, and number of cells
+
 
 class GRIDSModule(BaseModuleClass):
     """Two autoencoders, maps between their latent spaces, a cis term, and discriminators by cell type.
@@ -127,25 +129,25 @@ class GRIDSModule(BaseModuleClass):
         self, z_atac, z_rna, peak, peak_cell, atac_cell, rna_cell, batch, **kwargs
     ) -> dict:
         """Translation of the ATAC cells (log1p expression, not clamped) and reconstruction of the RNA cells."""
-        latent = z_atac.new_empty(0, self.n_genes)
+        translated = z_atac.new_empty(0, self.n_genes)
         if len(z_atac):
-            latent = self.rna_decoder(self.atac_to_rna(z_atac), batch[atac_cell])
-        cis = (
-            self.cis(peak, peak_cell, len(z_atac))
-            if self.cis is not None
-            else torch.zeros_like(latent)
-        )
+            open_peaks = (peak, peak_cell, len(z_atac))
+            translated = self.translated(z_atac, open_peaks, batch[atac_cell])
         return {
-            "translated": latent + cis,
+            "translated": translated,
             "rna_reconstructed": self.rna_decoder(z_rna, batch[rna_cell])
             if len(z_rna)
             else z_rna.new_empty(0),
         }
 
-    def expression(self, open_peaks: tuple[Tensor, Tensor, int], batch: Tensor) -> Tensor:
-        """Log1p expression given open peaks, not clamped."""
-        y = self.rna_decoder(self.atac_to_rna(self.atac_encoder(*open_peaks)), batch)
+    def translated(self, z: Tensor, open_peaks: OpenPeaks, batch: Tensor) -> Tensor:
+        """Log1p expression given latent means of accessibility and the open peaks, not clamped."""
+        y = self.rna_decoder(self.atac_to_rna(z), batch)
         return y if self.cis is None else y + self.cis(*open_peaks)
+
+    def expression(self, open_peaks: OpenPeaks, batch: Tensor) -> Tensor:
+        """Log1p expression given open peaks, not clamped."""
+        return self.translated(self.atac_encoder(*open_peaks), open_peaks, batch)
 
     def log_odds(self, z_rna: Tensor, batch: Tensor, peaks: Tensor) -> Tensor:
         """Log-odds of some peaks given latent means of expression, as if half of the entries were open."""

@@ -18,11 +18,10 @@ from lucidvi.model.grids._cis_prior import cis_effects
 from lucidvi.model.grids._components import CisEffect
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
-from lucidvi.model.grids._folds import by_fold, fold_of_cells
-from lucidvi.model.grids._module import GRIDSModule
+from lucidvi.model.grids._folds import by_fold, fold_of_cells, open_peaks_of
+from lucidvi.model.grids._module import GRIDSModule, OpenPeaks
 
 _KEY = {"rna": GRIDSKeys.RNA, "atac": GRIDSKeys.ATAC}
-OpenPeaks = tuple[Tensor, Tensor, int]  # peak and cell of each open one, and number of cells
 _MAX_DENSE = 2 * 10**8  # predicted entries handed out at once (0.8 GB)
 
 
@@ -205,19 +204,17 @@ class ReadingMixin:
         n_rows = int((data.atac_row >= 0).sum())
         rows = np.arange(n_rows) if indices is None else np.asarray(indices)
         gene, peak = cis.gene.cpu().numpy(), cis.peak.cpu().numpy()
+        chosen = np.arange(len(gene))
+        if genes is not None:
+            chosen = np.flatnonzero(np.isin(gene, names[0].get_indexer(list(genes))))
         x = data.open_peaks(rows)
-        openness, weight, prior, effect = np.mean(
-            [_links(fold, x, gene, peak) for fold in folds], 0
-        )
+        openness, weight, prior, effect = np.mean([_links(f, x, chosen) for f in folds], 0)
+        gene, peak = gene[chosen], peak[chosen]
         table = pd.DataFrame({
-            "gene": names[0][gene], "peak": names[1][peak], "distance": self._cis_distance(),
+            "gene": names[0][gene], "peak": names[1][peak], "distance": self._cis_distance()[chosen],
             "openness": openness, "prior": prior, "weight": weight, "effect": effect,
         })  # fmt: skip
-        chosen = (
-            np.ones(len(table), dtype=bool) if genes is None else table["gene"].isin(list(genes))
-        )
-        order = np.lexsort((-effect, gene))
-        return table.iloc[order][np.asarray(chosen)[order]].reset_index(drop=True)
+        return table.iloc[np.lexsort((-effect, gene))].reset_index(drop=True)
 
     def _cis_distance(self) -> np.ndarray:
         """Return base pairs from the TSS of each pair's gene to its peak, negative upstream; in the order of ``module.cis``."""
@@ -273,24 +270,25 @@ class ReadingMixin:
             yield x, batch, fold, slice(start, start + len(part))
 
 
-def _links(cis: Any, x: sp.csr_matrix, gene: np.ndarray, peak: np.ndarray) -> np.ndarray:
-    """Openness, weight, prior and effect of each pair."""
-    weight, scale, prior = (v.detach().cpu().numpy() for v in (cis.weights(), cis.scale, cis.prior))
+def _links(cis: Any, x: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
+    """Openness, weight, prior and effect of some pairs, which hold all of a gene or none."""
+    values = (cis.gene, cis.peak, cis.weights(), cis.prior)
+    gene, peak, weight, prior = (v.detach().cpu().numpy()[pairs] for v in values)
+    scale = cis.scale.detach().cpu().numpy()
     openness, effect = cis_effects(x, gene, peak, weight, scale, cis.kind)
     return np.stack([openness, weight, prior, effect])
 
 
 def _part(x: Tensor | OpenPeaks, rows: Tensor) -> Tensor | OpenPeaks:
-    """Some rows of the values of a minibatch."""
+    """Some rows of the values of a minibatch, rising."""
     if isinstance(x, Tensor):
         return x[rows]
     peak, cell, n = x
     if len(rows) == n:
         return x
-    number = torch.full((n,), -1, device=rows.device)
-    number[rows] = torch.arange(len(rows), device=rows.device)
-    kept = number[cell] >= 0
-    return peak[kept], number[cell[kept]], len(rows)
+    keep = torch.zeros(n, dtype=torch.bool, device=rows.device)
+    keep[rows] = True
+    return *open_peaks_of(keep, peak, cell), len(rows)
 
 
 def _source(name: str) -> str:

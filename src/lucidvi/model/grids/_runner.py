@@ -61,12 +61,14 @@ class GRIDSTrainRunner(ModelTrainRunner):
         if self.n_neighbors is not None:
             groups = [cells[own == k] for k in np.unique(own)]
             splitter.neighbors = find_neighbors(data, groups, self.n_neighbors)
+        largest = []
         for k, fold in enumerate(module.folds):
-            set_statistics(fold, data, cells[own != k])
+            largest.append(set_statistics(fold, data, cells[own != k]))
             if self.cis_prior is not None and not self.model.is_trained:
                 self._set_prior(fold.cis, data, cells[own != k])
             if fold.cis is not None:
                 fold.cis.has_prior = bool(fold.cis.prior.any())
+        self.ceiling = np.max(largest, 0)
 
     def _set_prior(self, cis: CisEffect, data: MultiomeDataset, cells: np.ndarray) -> None:
         score = self.cis_prior
@@ -82,7 +84,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
         cells = splitter.val_idx if splitter.n_val else splitter.train_idx
         if model.module.siblings:  # which read each training cell by one that has not seen it
             cells = np.concatenate([splitter.val_idx, splitter.train_idx])
-        set_count_scale(model, cells, splitter.train_idx)
+        set_count_scale(model, cells, self.ceiling)
 
     def keep(self) -> bool:
         """Keep the best weights of an interrupted training; return whether there are any."""
@@ -99,14 +101,15 @@ class GRIDSTrainRunner(ModelTrainRunner):
         return True
 
 
-def set_statistics(module: GRIDSModule, data: MultiomeDataset, train_idx: np.ndarray) -> None:
-    """Set the scale of each gene's loss and the mean openness, from training cells."""
+def set_statistics(module: GRIDSModule, data: MultiomeDataset, train_idx: np.ndarray) -> np.ndarray:
+    """Set the scale of each gene's loss and the mean openness, from training cells; return each gene's largest value."""
     rows = data.rna_row[train_idx]
     rows = rows[rows >= 0]
-    total, squares = np.zeros((2, data.rna.shape[1]))
+    total, squares, largest = np.zeros((3, data.rna.shape[1]))
     for part in np.array_split(rows, max(1, len(rows) // 2048)):
         y = data.expression(part).astype(np.float64)
         total, squares = total + y.sum(0), squares + (y**2).sum(0)
+        largest = np.maximum(largest, y.max(0, initial=0.0))
     variance = squares / len(rows) - (total / len(rows)) ** 2
     weight = 1.0 / (variance + 0.05)
     module.gene_weight.copy_(torch.from_numpy(weight / weight.mean()))
@@ -114,15 +117,12 @@ def set_statistics(module: GRIDSModule, data: MultiomeDataset, train_idx: np.nda
     open_rows = open_rows[open_rows >= 0][:2048]
     share = data.open_peaks(open_rows).nnz / (len(open_rows) * data.atac.shape[1])
     module.openness.fill_(float(np.clip(share, 1e-6, 1 - 1e-6)))
+    return largest.astype(np.float32)
 
 
-def set_count_scale(model: Any, cells: np.ndarray, train_idx: np.ndarray) -> None:
+def set_count_scale(model: Any, cells: np.ndarray, ceiling: np.ndarray) -> None:
     """Set how counts follow from predictions: fitted to some cells, at most the largest value of a training cell."""
     data, module = MultiomeDataset(model.adata_manager), model.module
-    ceiling = np.zeros(data.rna.shape[1], np.float32)
-    rows = data.rna_row[train_idx]
-    for part in np.array_split(rows[rows >= 0], max(1, len(rows) // 2048)):
-        ceiling = np.maximum(ceiling, data.expression(part).max(0, initial=0.0))
     cells = cells[(data.rna_row[cells] >= 0) & (data.atac_row[cells] >= 0)]
     cells = cells[: max(200, _MAX_VALUES // len(ceiling))]
     fitted = np.ones((2, len(ceiling)))

@@ -165,7 +165,7 @@ class GRIDSTrainingPlan(TrainingPlan):
         if adversarial and both and batch_idx % self.discriminator_every == 0:
             judge.zero_grad()
             losses = [fold.discriminator_loss(own, inferred) for fold, own, inferred, _ in both]
-            self.manual_backward(_mean(losses) * len(losses))
+            self.manual_backward(torch.stack(losses).sum())
             judge.step()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
