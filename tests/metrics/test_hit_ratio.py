@@ -103,6 +103,8 @@ def test_bad_input(peaks, genes, features):
         hit_ratio(features, genes, peaks, candidates=0)
     with pytest.raises(KeyError, match="no entry"):
         hit_ratio(features, genes, peaks, candidates={"b": list(peaks.index)})
+    with pytest.raises(KeyError, match="not in peaks, the first is 'chr9:1-2'"):
+        hit_ratio(features, genes, peaks, candidates="chr9:1-2")
     with pytest.raises(ValueError, match="openness is missing"):
         hit_ratio(features, genes, peaks, openness=pd.Series(0.1, index=peaks.index[:5]))
     with pytest.raises(KeyError, match="no column for group"):

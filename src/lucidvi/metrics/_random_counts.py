@@ -24,6 +24,7 @@ def reachable(
         if gene not in candidates:
             raise KeyError(f"candidates has no entry for gene {gene!r}.")
         candidates = candidates[gene]
+    candidates = [candidates] if isinstance(candidates, str) else candidates
     if not isinstance(candidates, Iterable) or not all(isinstance(c, str) for c in candidates) or np.ndim(candidates) > 1:  # fmt: skip
         raise TypeError(f"candidates={candidates!r} is neither a distance nor peaks by name.")
     require_names(candidates, names, "peaks")

@@ -247,7 +247,8 @@ def _usable(names: pd.Index, include: Sequence[str] | None, exclude: Sequence[st
     """Return the genes that may be in a panel, checked."""
     left_out = listed(exclude)
     wanted = list(names) if include is None else listed(include)
-    check_names([*left_out, *wanted], names, "Gene")
+    check_names(left_out, names, "Gene (exclude)")
+    check_names(wanted, names, "Gene (include)")
     usable = [g for g in wanted if g not in set(left_out)]
     if not usable:
         raise ValueError("include and exclude leave no gene to be used. Include others, or exclude fewer.")  # fmt: skip
