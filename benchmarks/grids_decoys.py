@@ -39,7 +39,7 @@ def by_statistics(model: lv.model.GRIDS, links: pd.DataFrame, genes: list[str]) 
     mdata, cells = model.adata, np.sort(model.train_indices)
     x = (mdata["atac"].X[cells] > 0).toarray().astype(float)
     counts = mdata["rna"].X[cells].toarray()
-    y = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
+    y = np.log1p(counts / np.maximum(counts.sum(1, keepdims=True), 1) * 1e4)
     depth = np.log(np.maximum(x.sum(1), 1))
     labels = [
         pd.get_dummies(mdata.obs[k].iloc[cells]).to_numpy(float) for k in ("cell_type", "batch")

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 import lucidvi as lv
 from lucidvi.adapters import adapter
+from lucidvi.model.grids._components import CisEffect
 from lucidvi.model.grids._data import MultiomeDataset
 
 N_CELLS, N_GENES, N_PEAKS = 400, 8, 300
@@ -277,7 +278,7 @@ def test_encoder_equals_the_embedding_form(train, simulate):
     np.testing.assert_allclose(model.get_latent_representation(), z, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["noisy_or", "linear"])
+@pytest.mark.parametrize("kind", ["logistic", "linear"])
 def test_cis_term_equals_its_formula(train, simulate, kind):
     mdata = simulate()
     model = train(mdata, 4, model={"cis": kind})
@@ -292,13 +293,40 @@ def test_cis_term_equals_its_formula(train, simulate, kind):
         assert set(term.peak[term.gene == g].tolist()) == set(np.flatnonzero(near))
     x = torch.from_numpy((mdata["atac"].X.toarray() > 0).astype(np.float32))
     expected = x @ weights
-    if kind == "noisy_or":
+    if kind == "logistic":
         assert (term.weights() >= 0).all()
-        expected = term.scale * (1 - torch.exp(-expected))
+        with torch.no_grad():
+            term.threshold[:2] = torch.tensor(
+                [-20.0, 3.0]
+            )  # a noisy OR, and peaks that need each other
+            t, left = term.threshold, torch.exp(-expected)
+            expected = term.scale * (1 - left) * (1 + t.exp()) / (1 + t.exp() * left)
+            torch.testing.assert_close(expected[:, 0], term.scale[0] * (1 - left[:, 0]))
     coo = mdata["atac"].X.tocoo()
     cell, peak = (torch.from_numpy(i.astype(np.int64)) for i in (coo.row, coo.col))
     with torch.no_grad():
         torch.testing.assert_close(term(peak, cell, N_CELLS), expected, rtol=0, atol=1e-5)
+
+
+def test_cis_term_learns_how_peaks_act_together():
+    """Any of three peaks, their sum, or the pairs among them: the threshold is low, around 0, and high."""
+    generator = torch.Generator().manual_seed(0)
+    is_open = torch.rand(2000, 4, generator=generator) < 0.4
+    n = is_open[:, :3].sum(1).float()
+    truth = torch.stack([(n > 0).float(), n / 3, n * (n - 1) / 6], 1)
+    truth += 0.3 * torch.randn(truth.shape, generator=generator)
+    gene, peak = torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)
+    term = CisEffect(gene, peak, 3, 4, "logistic")
+    cell, at = is_open.nonzero().T
+    optimizer = torch.optim.Adam(term.parameters(), lr=0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (term(at, cell, 2000) - truth).square().mean().backward()
+        optimizer.step()
+    redundant, additive, synergistic = term.threshold.tolist()
+    assert redundant < additive - 1 < additive + 1 < synergistic
+    weights = term.weights().detach()[torch.argsort(term.gene, stable=True)].view(3, 4)
+    assert (weights[:, :3].min(1).values > 3 * weights[:, 3]).all()
 
 
 def test_minibatch_without_a_modality(trained):

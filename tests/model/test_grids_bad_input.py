@@ -145,7 +145,7 @@ def test_genes_elsewhere(mdata):
 
 def test_unknown_cis_term(mdata):
     setup(mdata)
-    with pytest.raises(ValueError, match="cis='quadratic' is unknown. Allowed: 'noisy_or', 'lin"):
+    with pytest.raises(ValueError, match="cis='quadratic' is unknown. Allowed: 'logistic', 'lin"):
         lv.model.GRIDS(mdata, cis="quadratic")
 
 

@@ -8,14 +8,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from lucidvi._logging import logger, warn
 from lucidvi._validation import check_names
-from lucidvi.algorithms._link_prior import PairStatistics, link_prior, pair_products
+from lucidvi.algorithms._link_prior import PairStatistics, link_prior
 from lucidvi.model.grids._data import MultiomeDataset
 
 MIN_CELLS = 50
 """Paired cells below which correlations say nothing."""
 _MAX_CELLS, _MAX_VALUES = 20_000, 10**8  # cells, and entries of a dense matrix of expression
 _N_NEIGHBORS = 50
-_CHUNK = 4096  # cells at a time
 _N_COMPONENTS = 20
 _COLUMNS = ("gene", "peak", "score")
 
@@ -103,23 +102,3 @@ def table_prior(table: pd.DataFrame, genes: pd.Index, peaks: pd.Index, gene: np.
     at = names.get_indexer(pairs)
     logger.info("cis_prior: %d of %d pairs have a score", int((at >= 0).sum()), len(pairs))
     return np.where(at >= 0, score[at], 0.0)
-
-
-def cis_effects(
-    x: sp.csr_matrix, gene: np.ndarray, peak: np.ndarray, weight: np.ndarray, scale: np.ndarray, kind: str
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Openness of each pair's peak, and how much closing it alone lowers the gene's log1p expression, on average."""
-    openness = np.asarray(x.mean(0)).ravel()[peak]
-    if kind == "linear":
-        return openness, weight * openness
-    out, by_gene = (
-        np.zeros(len(gene)),
-        sp.csr_matrix((weight, (peak, gene)), (x.shape[1], len(scale))),
-    )
-    for first in range(
-        0, x.shape[0], _CHUNK
-    ):  # closing a peak of weight a multiplies what is left by exp(a)
-        part = x[first : first + _CHUNK]
-        left = np.exp(-(part @ by_gene).toarray())
-        out += pair_products(sp.csr_matrix(part.T), left, gene, peak)
-    return openness, scale[gene] * np.expm1(weight) * out / x.shape[0]

@@ -146,11 +146,18 @@ class PeakDecoder(nn.Module):
         )
 
 
+def cis_curve(sums: Tensor, threshold: Tensor) -> Tensor:
+    """Logistic curve of sums ``s``, ``(1 - exp(-s)) (1 + exp(t)) / (1 + exp(t - s))``: 0 at 0 with a slope of 1, bounded."""
+    return -torch.expm1(-sums) * (1 + threshold.exp()) / (1 + torch.exp(threshold - sums))
+
+
 class CisEffect(nn.Module):
     """What each gene reads off the open peaks near it, added to the latent prediction on the log scale.
 
-    ``noisy_or``: ``b_g (1 - exp(-sum_j a_gj x_j))`` with ``a, b >= 0``: any open peak can suffice. ``linear``:
-    ``sum_j a_gj x_j``.
+    ``logistic``: ``b_g (1 - exp(-s_g)) (1 + exp(t_g)) / (1 + exp(t_g - s_g))`` with ``s_g = sum_j a_gj x_j`` and ``a, b >=
+    0``. Each gene learns how its peaks act together: with a low threshold ``t`` any open peak can suffice (the noisy OR ``b
+    (1 - exp(-s))``), around 0 effects nearly add up, with a high one peaks need each other. ``linear``: ``s_g``, with ``a``
+    of either sign.
     """
 
     gene: Tensor
@@ -166,7 +173,7 @@ class CisEffect(nn.Module):
         peak: Tensor,
         n_genes: int,
         n_peaks: int,
-        kind: Literal["noisy_or", "linear"],
+        kind: Literal["logistic", "linear"],
     ):
         super().__init__()
         self.kind = kind
@@ -177,9 +184,10 @@ class CisEffect(nn.Module):
         count = torch.bincount(peak, minlength=n_peaks)
         self.register_buffer("count", count)
         self.register_buffer("first", torch.cumsum(count, 0) - count)
-        start = -2.0 if kind == "noisy_or" else 0.0
+        start = -2.0 if kind == "logistic" else 0.0
         self.raw = nn.Parameter(torch.full((len(gene),), start))
         self.raw_scale = nn.Parameter(torch.full((n_genes,), -0.43))
+        self.threshold = nn.Parameter(torch.zeros(n_genes))
         self.register_buffer("prior", torch.zeros(len(gene)))
         self.has_prior = False
 
@@ -192,16 +200,16 @@ class CisEffect(nn.Module):
         self.prior.copy_((score / top.clamp_min(1e-12)).clamp_max(2.0) * _TOP)
         self.has_prior = True
         start = self.prior + 0.02
-        self.raw.copy_(torch.log(torch.expm1(start)) if self.kind == "noisy_or" else start)
+        self.raw.copy_(torch.log(torch.expm1(start)) if self.kind == "logistic" else start)
 
     @property
     def scale(self) -> Tensor:
-        """Largest effect on each gene, ``b`` of the noisy-OR, 0 or more: open peaks raise expression."""
+        """Effect on each gene per unit of a small sum, 0 or more: open peaks raise expression."""
         return F.softplus(self.raw_scale)
 
     def weights(self) -> Tensor:
         """Weight of every (gene, peak) pair."""
-        return F.softplus(self.raw) if self.kind == "noisy_or" else self.raw
+        return F.softplus(self.raw) if self.kind == "logistic" else self.raw
 
     def matrix(self, n_peaks: int) -> sp.csr_matrix:
         """Weights as a matrix of peaks x genes."""
@@ -210,19 +218,35 @@ class CisEffect(nn.Module):
 
     def forward(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
         """Effect on every gene, ``(n_cells, n_genes)``, from the open peaks."""
+        pair, at = self._open_pairs(peak, cell)
+        return self.from_sums(self._sums(pair, at, n_cells).view(n_cells, self.n_genes))
+
+    def _open_pairs(self, peak: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs whose peak is open, one after the other for each cell and peak, and their entries in cells x genes."""
         count = self.count[peak]
         owner = torch.repeat_interleave(torch.arange(len(peak), device=peak.device), count)
         within = (
             torch.arange(len(owner), device=peak.device) - (torch.cumsum(count, 0) - count)[owner]
         )
         pair = self.first[peak[owner]] + within
-        flat = torch.zeros(n_cells * self.n_genes, device=self.raw.device)
-        flat = flat.index_add(0, cell[owner] * self.n_genes + self.gene[pair], self.weights()[pair])
-        return self.from_sums(flat.view(n_cells, self.n_genes))
+        return pair, cell[owner] * self.n_genes + self.gene[pair]
 
-    def from_sums(self, sums: Tensor) -> Tensor:
-        """Effect given ``sum_j a_gj x_j``, same shape."""
-        return -self.scale * torch.expm1(-sums) if self.kind == "noisy_or" else sums
+    def _sums(self, pair: Tensor, at: Tensor, n_cells: int) -> Tensor:
+        flat = torch.zeros(n_cells * self.n_genes, device=self.raw.device)
+        return flat.index_add(0, at, self.weights()[pair])
+
+    def from_sums(self, sums: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
+        """Effect given ``sum_j a_gj x_j`` of some genes, same shape."""
+        if self.kind == "linear":
+            return sums
+        return self.scale[genes] * cis_curve(sums, self.threshold[genes])
+
+    def closing(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
+        """How much closing the peak of each pair alone lowers its gene, summed over cells."""
+        pair, at = self._open_pairs(peak, cell)
+        gene, sums = self.gene[pair], self._sums(pair, at, n_cells)[at]
+        lost = self.from_sums(sums, gene) - self.from_sums(sums - self.weights()[pair], gene)
+        return torch.zeros_like(self.raw).index_add(0, pair, lost)
 
     def penalty(self) -> Tensor:
         """Sum of the absolute weights; with a prior, of the squared differences of their logarithms from it."""

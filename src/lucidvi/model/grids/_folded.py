@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lucidvi.algorithms._affine import AffineMap
+from lucidvi.model.grids._components import cis_curve
 from lucidvi.model.grids._module import GRIDSModule
 
 
@@ -67,7 +68,8 @@ class FoldedSurrogate:
         self.n_batch = decoder.n_batch
         self.out_weight, self.out_bias = decoder.out.weight.clone(), decoder.out.bias.clone()
         self.cis_kind = module.cis.kind if module.cis is not None else None
-        self.cis_scale = module.cis.scale.clone() if module.cis is not None else None
+        if module.cis is not None:
+            self.cis_scale, self.threshold = module.cis.scale.clone(), module.cis.threshold.clone()
 
     def hidden(self, h: Tensor, batch: Tensor) -> Tensor:
         """Last hidden layer of the decoder, ``(n, n_hidden)``, given images and batch indices ``(n, 1)``."""
@@ -91,9 +93,9 @@ class FoldedSurrogate:
 
     def cis(self, sums: Tensor, genes: Tensor | slice | int = slice(None)) -> Tensor:
         """Cis effect given the sums over peaks of some genes; same shape."""
-        if self.cis_kind != "noisy_or" or self.cis_scale is None:
+        if self.cis_kind != "logistic":
             return sums
-        return -self.cis_scale[genes] * torch.expm1(-sums)
+        return self.cis_scale[genes] * cis_curve(sums, self.threshold[genes])
 
     def latent_and_cis(self, h: Tensor, batch: Tensor, gene: int) -> tuple[Tensor, Tensor]:
         """Both parts of one gene's log1p prediction, ``(n,)``, where ``h`` holds that gene's cis column of each fold only."""

@@ -26,8 +26,8 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
     """Translation of open chromatin into expression, the surrogate of GRIDS :cite:p:`Liu2024`.
 
     A sparse encoder pools each cell's open peaks by chromosome; maps between the latent spaces of both modalities and
-    the RNA decoder turn them into expression. On top, each gene sees the peaks near it through a noisy-OR term
-    (``cis_window``), without which different genes of one cell type get the same explanation.
+    the RNA decoder turn them into expression. On top, each gene sees the peaks near it through a term of its
+    own (``cis_window``), without which different genes of one cell type get the same explanation.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         Distance in base pairs around a gene within which peaks act on it directly; ``None`` leaves the cis term out,
         which is the paper's surrogate.
     cis
-        ``"noisy_or"``: any open peak can suffice. ``"linear"``: effects add up.
+        ``"logistic"``: each gene learns whether any of its peaks can suffice, their effects add up, or they need each other.
+        ``"linear"``: effects add up, and may be negative.
     n_latent
         Dimensions of the latent space.
     n_hidden
@@ -72,7 +73,7 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         self,
         mdata: MuData,
         cis_window: int | None = 100_000,
-        cis: Literal["noisy_or", "linear"] = "noisy_or",
+        cis: Literal["logistic", "linear"] = "logistic",
         n_latent: int = 20,
         n_hidden: int = 128,
         n_embedding: int = 16,
@@ -81,9 +82,9 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         dropout: float = 0.2,
     ):
         super().__init__(mdata)
-        if cis not in ("noisy_or", "linear"):
+        if cis not in ("logistic", "linear"):
             raise ValueError(
-                f"cis={cis!r} is unknown. Allowed: 'noisy_or', 'linear'; cis_window=None leaves it out."
+                f"cis={cis!r} is unknown. Allowed: 'logistic', 'linear'; cis_window=None leaves it out."
             )
         rna, atac = self._modality(GRIDSKeys.RNA), self._modality(GRIDSKeys.ATAC)
         peaks = peak_coordinates(mdata[atac].var)

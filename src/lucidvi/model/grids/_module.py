@@ -54,7 +54,7 @@ class GRIDSModule(BaseModuleClass):
         n_embedding: int = 16,
         n_hidden_group: int = 32,
         n_hidden: int = 128,
-        cis: Literal["noisy_or", "linear"] = "noisy_or",
+        cis: Literal["logistic", "linear"] = "logistic",
         peak_dropout: float = 0.4,
         dropout: float = 0.2,
     ):

@@ -14,7 +14,6 @@ from torch import Tensor
 from lucidvi._genomics import gene_coordinates, peak_coordinates, tss_distance
 from lucidvi._validation import check_integer, check_modality, check_names
 from lucidvi.algorithms._calibration import CountScale
-from lucidvi.model.grids._cis_prior import cis_effects
 from lucidvi.model.grids._components import CisEffect
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
@@ -22,6 +21,7 @@ from lucidvi.model.grids._folds import by_fold, fold_of_cells, open_peaks_of
 from lucidvi.model.grids._module import GRIDSModule, OpenPeaks
 
 _KEY = {"rna": GRIDSKeys.RNA, "atac": GRIDSKeys.ATAC}
+_CHUNK = 256  # cells at a time in which single peaks are closed
 _MAX_DENSE = 2 * 10**8  # predicted entries handed out at once (0.8 GB)
 
 
@@ -150,6 +150,7 @@ class ReadingMixin:
             out[rows] = y.cpu().numpy()
         return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
 
+    @torch.inference_mode()
     def get_cis_links(
         self, mdata: MuData | None = None, *, indices: Sequence[int] | None = None, genes: Sequence[str] | None = None
     ) -> pd.DataFrame:  # fmt: skip
@@ -208,7 +209,9 @@ class ReadingMixin:
         if genes is not None:
             chosen = np.flatnonzero(np.isin(gene, names[0].get_indexer(list(genes))))
         x = data.open_peaks(rows)
-        openness, weight, prior, effect = np.mean([_links(f, x, chosen) for f in folds], 0)
+        openness, weight, prior, effect = np.mean(
+            [_links(cast("CisEffect", f), x) for f in folds], 0
+        )[:, chosen]
         gene, peak = gene[chosen], peak[chosen]
         table = pd.DataFrame({
             "gene": names[0][gene], "peak": names[1][peak], "distance": self._cis_distance()[chosen],
@@ -270,13 +273,16 @@ class ReadingMixin:
             yield x, batch, fold, slice(start, start + len(part))
 
 
-def _links(cis: Any, x: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
-    """Openness, weight, prior and effect of some pairs, which hold all of a gene or none."""
-    values = (cis.gene, cis.peak, cis.weights(), cis.prior)
-    gene, peak, weight, prior = (v.detach().cpu().numpy()[pairs] for v in values)
-    scale = cis.scale.detach().cpu().numpy()
-    openness, effect = cis_effects(x, gene, peak, weight, scale, cis.kind)
-    return np.stack([openness, weight, prior, effect])
+def _links(cis: CisEffect, x: sp.csr_matrix) -> np.ndarray:
+    """Openness, weight, prior and effect of every pair, ``(4, n_pairs)``."""
+    effect, device = torch.zeros_like(cis.raw), cis.raw.device
+    for first in range(0, x.shape[0], _CHUNK):
+        part = x[first : first + _CHUNK].tocoo()
+        cell, peak = (torch.from_numpy(i.astype(np.int64)).to(device) for i in part.coords)
+        effect += cis.closing(peak, cell, part.shape[0])
+    openness = np.asarray(x.mean(0)).ravel()[cis.peak.cpu().numpy()]
+    rest = [v.detach().cpu().numpy() for v in (cis.weights(), cis.prior, effect / x.shape[0])]
+    return np.stack([openness, *rest])
 
 
 def _part(x: Tensor | OpenPeaks, rows: Tensor) -> Tensor | OpenPeaks:
