@@ -3,6 +3,7 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 
 import lucidvi as lv
@@ -109,7 +110,7 @@ def test_layout(explained, result):
         assert features[column].astype(str).tolist() == where[column].astype(str).tolist()
     assert len(result["params"]["model"]) == 12
     assert {k: v for k, v in result["params"].items() if k != "model"} == {
-        "n_features": 4, "direction": "down", "beta": 0.1, "through": "all", "method": "coordinate_descent",
+        "n_features": 4, "direction": "down", "beta": 100.0, "through": "all", "method": "coordinate_descent",
         "start": "greedy", "n_candidates": 32, "max_sweeps": 10, "n_restarts": 0, "beam_size": 5,
         "min_openness": 0.0, "n_null": 20, "modality": "atac", "target_modality": "rna",
         "scale": "expm1", "output": "expression", "feature_kind": "peaks", "groupby": "cell_type", "seed": 0,
@@ -218,9 +219,10 @@ def cis_drop(model, gene, cells, peaks):
     own = (term.gene == g).numpy()
     weight[term.peak.numpy()[own]] = term.weights().detach().numpy()[own]
     x = (mdata["atac"].X[cells] > 0).toarray().astype(float)
-    scale = float(term.scale[g].detach())
     keep = ~mdata["atac"].var_names.isin(peaks)
-    return scale * (np.exp(-(x * keep) @ weight) - np.exp(-x @ weight))
+    with torch.no_grad():
+        before, after = (term.from_sums(torch.tensor(v @ weight), g).numpy() for v in (x, x * keep))
+    return before - after
 
 
 def test_round_trip_and_every_plot(explained, result, tmp_path):
@@ -616,7 +618,9 @@ def test_all_eligible_peaks(model):
 
 def test_model_without_cis_term(train, simulate):
     model = train(simulate(), 3, model={"cis_window": None})
-    assert explain(model, n_features=2)["sets"]["cis_share"].item() == 0
+    result = explain(model, n_features=2)
+    assert result["sets"]["cis_share"].item() == 0
+    assert result["params"]["beta"] == 0.1  # as in the paper; 100 with a cis term
 
 
 def test_genes_without_coordinates(train, simulate):

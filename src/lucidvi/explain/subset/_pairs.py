@@ -41,7 +41,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             )
     for name, least in _LEAST.items():
         check_integer(settings[name], least, name)
-    check_number(settings["beta"], "beta", least=0)
+    if settings["beta"] is not None:
+        check_number(settings["beta"], "beta", least=0)
     check_number(settings["min_openness"], "min_openness", least=0, most=1)
 
 
@@ -108,9 +109,7 @@ def check_direction(population: Population, kind_of_features: str, direction: st
 
 def check_through(population: Population, through: str) -> None:
     """Require a cis term, where effects are to pass through it."""
-    if through == "cis" and not (
-        population.cut.has_cis and population.cut.affine.extra is not None
-    ):
+    if through == "cis" and not population.has_cis:
         raise ValueError("through='cis' needs a model with a cis term, such as GRIDS with a cis_window. Leave it out.")  # fmt: skip
 
 

@@ -58,6 +58,11 @@ class Population:
         self.x, self._own = self.cut.read(adapter, np.arange(len(self.cells)))
         self._max_rows = int(np.clip(_MAX_OUTPUTS // len(names), 16, 8192))
 
+    @property
+    def has_cis(self) -> bool:
+        """Whether peaks near a gene act on it directly."""
+        return self.cut.has_cis and self.cut.affine.extra is not None
+
     def outputs(self, cells: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
         """Return all outputs on the scale of the search, as a function of affine images and of rows of ``cells``."""
         own = self._rows(cells)

@@ -1,7 +1,7 @@
 """Search and report the set of features that, masked together, switches a gene or another output off."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def subset_perturbation(
     *,
     modality: str | None = None,
     direction: Literal["down", "up"] = "down",
-    beta: float = 0.1,
+    beta: float | None = None,
     through: Literal["all", "cis"] = "all",
     method: Literal["coordinate_descent", "beam"] = "coordinate_descent",
     start: Literal["greedy", "random"] = "greedy",
@@ -101,7 +101,8 @@ def subset_perturbation(
         ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it; the latter only for
         accessibility of 0 and 1.
     beta
-        Weight of the change of all other genes.
+        Weight of the change of all other genes. By default 100 where the model has a cis term, so that a set is that of its
+        gene; elsewhere 0.1, as in the paper, since sets then act through what all genes share.
     through
         ``"cis"`` searches for the largest effect through GRIDS' cis term alone, with the latent state of each cell left as
         it is: what acts on this gene, not on the cell type. The whole effect of the set is reported in any case.
@@ -209,7 +210,7 @@ def subset_perturbation(
     >>> mdata["atac"].uns["subset_perturbation"]["features"].shape
     (3, 11)
     """
-    settings = {
+    settings: dict[str, Any] = {
         "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
         "min_openness": min_openness, "n_null": n_null,
@@ -220,6 +221,8 @@ def subset_perturbation(
     population = Population(function, kind)
     check_direction(population, function.input.kind, direction)
     check_through(population, through)
+    if beta is None:
+        settings["beta"] = 100.0 if population.has_cis else 0.1
     labels = labels_of_cells(function, groupby)
     place = Place(function, key_added, "subset_perturbation", labels, copy=copy)
     data, store = place.data, place.store
