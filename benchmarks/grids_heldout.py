@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--default", default="beta 10", help="the settings that the goals are for")
+    parser.add_argument("--default", default="beta 100", help="the settings that the goals are for")
     parser.add_argument("--folds", type=int, help="surrogates of the cross-fitting")
     args = parser.parse_args()
     mdata = load_cortex()

@@ -159,8 +159,8 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
     ]),
     "_link_prior": ("test_link_prior.py", [
         ("return y - self.basis", "return y + self.basis"), ("(self.shared**2).sum(1)", "0.0"),
-        ("coefficient[[2, 1]]", "coefficient[[1, 2]]"), ("1.0 + ridge)", "1.0)"), ("- shared @ shared.T", ""), ("** -distance_exponent(", "** distance_exponent("),
-        ("peak[part] - start, column]", "peak[part] - start, 0]"), ("np.argmin(misfit)", "np.argmax(misfit)"),
+        ("coefficient[[2, 1]]", "coefficient[[1, 2]]"), ("1.0 + ridge)", "1.0)"), ("- shared @ shared.T", ""), ("score * distance_curve(", "score / distance_curve("), ("(1 - agreement) / (1", "(1 + agreement) / (1"),
+        ("peak[part] - start, column]", "peak[part] - start, 0]"), ("misfit < least", "misfit > least"), ("correlation - correlation.mean()", "correlation"),
     ]),
     "_set_statistics": ("test_set_statistics.py", [
         ("(1 + (null >= own - rounding).sum())", "(null >= own - rounding).sum()"), ("own - rounding", "own + rounding"),

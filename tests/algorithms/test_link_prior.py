@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import rankdata
 
-from lucidvi.algorithms._link_prior import OFFSET, PairStatistics, distance_exponent, link_prior
+from lucidvi.algorithms._link_prior import OFFSET, PairStatistics, distance_curve, link_prior
 
 
 def test_correlations_are_those_of_residuals():
@@ -80,19 +80,26 @@ def test_openness_counts_where_it_matters():
     assert with_it > without + 0.03
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
-def test_distance_exponent(decay):
+@pytest.mark.parametrize("decay", [0.3, 0.6, 1.2])
+def test_distance_curve_takes_out_what_all_pairs_share(decay):
     rng = np.random.default_rng(0)
     distance = rng.integers(-100_000, 100_000, 50_000)
-    correlation = 30 * (np.abs(distance) + OFFSET) ** -decay * 0.003 ** (1 - decay)
-    found = distance_exponent(
-        correlation + 0.01 * correlation.mean() * rng.normal(size=50_000), distance
-    )
-    assert found == pytest.approx(decay, abs=0.05)
+    truth = (np.abs(distance) + OFFSET) ** -decay
+    truth /= truth.mean()
+    noise = 0.001 * rng.normal(size=50_000)
+    found = distance_curve(0.01 + 0.003 * truth + noise, distance)
+    np.testing.assert_allclose(found, truth, rtol=0.1)
 
 
-def test_distance_exponent_of_noise_is_no_number_out_of_bounds():
+def test_distance_curve_is_flat_where_nothing_falls():
     rng = np.random.default_rng(0)
+    distance = rng.integers(-100_000, 100_000, 5000)
+    spread = []
     for _ in range(20):
-        found = distance_exponent(rng.normal(size=500), rng.integers(-9999, 9999, 500))
-        assert 0 <= found <= 1.5
+        found = distance_curve(0.01 + 0.03 * rng.normal(size=5000), distance)
+        assert (found > 0).all()
+        spread.append(found.max() / found.min())
+    assert np.median(spread) < 2
+    rising = np.log10(np.abs(distance) + OFFSET)
+    np.testing.assert_array_equal(distance_curve(rising, distance), 1.0)
+    np.testing.assert_array_equal(distance_curve(rising, np.full(5000, 700)), 1.0)

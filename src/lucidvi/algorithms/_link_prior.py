@@ -5,7 +5,7 @@ import scipy.sparse as sp
 
 OFFSET = 5_000.0
 """Base pairs added to every distance: within a promoter's reach, contacts no longer depend on it."""
-_EXPONENTS = np.arange(0.0, 1.51, 0.05)
+_EXPONENTS = np.arange(0.05, 1.51, 0.05)
 _BLOCK = 512  # peaks at a time
 
 
@@ -89,11 +89,11 @@ def link_prior(
 ) -> np.ndarray:
     r"""Score pairs of gene and peak by what is known before a model is trained.
 
-    The score is :math:`\log(1 + e^{m / s}) (|d| + 5000)^{-\gamma}`. Here :math:`m` is the coefficient to be expected in other
+    The score is :math:`\log(1 + e^{m / s}) f(d)^{(1 - r) / (1 + r)}`. Here :math:`m` is the coefficient to be expected in other
     cells: that in one half of the cells is regressed on coefficient and correlation in the other half, openness and
     distance, over all pairs. A data set with little noise trusts its coefficients, a sparse one correlations, openness and
-    distance. The spread of :math:`m` over pairs is :math:`s`. The exponent :math:`\gamma` is how fast correlations fall with
-    distance.
+    distance. The spread of :math:`m` over pairs is :math:`s`. How correlations fall with distance is :math:`f`, see
+    :func:`distance_curve`; it counts less the better the coefficients of both halves agree, whose correlation is :math:`r`.
 
     Parameters
     ----------
@@ -121,15 +121,25 @@ def link_prior(
     known, other = np.concatenate([features(1), features(2)]), np.concatenate(coefficient[[2, 1]])
     expected = features(0) @ np.linalg.lstsq(known, other, rcond=None)[0]
     score = np.logaddexp(0.0, expected / max(float(expected.std()), 1e-9))
-    return score * (np.abs(distance) + OFFSET) ** -distance_exponent(correlation[0], distance)
+    agreement = max(float(np.corrcoef(coefficient[1:])[0, 1]), 0.0)
+    return score * distance_curve(correlation[0], distance) ** ((1 - agreement) / (1 + agreement))
 
 
-def distance_exponent(correlation: np.ndarray, distance: np.ndarray) -> float:
-    """Fit the exponent by which correlations fall with distance, by least squares; between 0 and 1.5."""
-    base = np.abs(distance) + OFFSET
-    misfit = []
+def distance_curve(correlation: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    r"""Fit how correlations fall with distance: what a peak's distance says of it, positive, of about mean 1.
+
+    Correlations are fitted by :math:`c_0 + c x` with :math:`x = (|d| + 5000)^{-\gamma}` over its mean and :math:`0 < \gamma
+    \le 1.5`. The constant is what all peaks and genes share, such as the cell type, and says nothing of regulation. The curve
+    is :math:`x` plus the standard error of :math:`c` over :math:`c`: flat where the data show no fall.
+    """
+    base, target = np.abs(distance) + OFFSET, correlation - correlation.mean()
+    least, curve = np.inf, np.ones(len(base))
     for exponent in _EXPONENTS:
-        curve = base**-exponent
-        scale = max(float(curve @ correlation / (curve @ curve)), 0.0)
-        misfit.append(float(((correlation - scale * curve) ** 2).sum()))
-    return float(_EXPONENTS[int(np.argmin(misfit))])
+        x = base**-exponent / np.mean(base**-exponent)
+        size = float((x - 1) @ (x - 1))
+        slope = float((x - 1) @ target) / size if size > 1e-9 * len(x) else 0.0
+        misfit = float(((target - slope * (x - 1)) ** 2).sum())
+        if slope > 0 and misfit < least:
+            least = misfit
+            curve = x + np.sqrt(misfit / len(x) / size) / slope
+    return curve
