@@ -1,5 +1,6 @@
 """Checks of user input: each says what was given, what is allowed and what to do."""
 
+import reprlib
 from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -9,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+_LONGEST_NAME = 1000
 LIFTED = "_lucidvi_lifted"
 """``mdata.uns``: columns of ``mdata.obs`` that were copied from the modalities."""
 
@@ -169,11 +171,16 @@ def as_text(column: pd.Series, argument: str, key: str) -> pd.Series:
                 f"{argument}={key!r} holds {other!r} and {value!r}, which are one group as text. Make the column one kind: "
                 f"obs[{key!r}].astype(str)."
             )
-        if not str(value).strip() or "\0" in str(value):
+        if not is_storable(str(value)):
             raise ValueError(
-                f"{argument}={key!r} has a group called {value!r}, which no file can hold. Rename it."
+                f"{argument}={key!r} has a group called {reprlib.repr(value)}, which no file can hold. Rename it."
             )
     return column.astype(object).where(column.notna()).map(str, na_action="ignore")
+
+
+def is_storable(name: str) -> bool:
+    """Whether h5ad, h5mu and zarr files can hold a name: HDF5 keeps names in headers of limited size."""
+    return bool(name.strip()) and "\0" not in name and len(name) <= _LONGEST_NAME
 
 
 def check_integer(value: object, least: int, argument: str) -> None:

@@ -119,11 +119,24 @@ def test_words_that_are_kept(model, name):
         GROUPED[name](model, "given")
 
 
-@pytest.mark.parametrize("key", ["a/b", "", " ", ".", "..", "a\0", None, 1, ["a"]])
+@pytest.mark.parametrize(
+    "key", ["a/b", "", " ", ".", "..", "a\0", pytest.param("a" * 1001, id="long"), None, 1, ["a"]]
+)
 @pytest.mark.parametrize("name", ALL)
 def test_names_no_file_can_hold(model, name, key):
     with pytest.raises((TypeError, ValueError), match="key_added"):
         ALL[name](model, "labels", key_added=key)
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_no_file_can_hold(model, name):
+    for label in ("a" * 1001, "a\0", " "):
+        column = model.adata.obs["labels"].cat.rename_categories({"label_0": label})
+        model.adata.obs["odd"] = column
+        with pytest.raises(
+            ValueError, match="groupby='odd' has a group called .* no file can hold"
+        ):
+            GROUPED[name](model, "odd")
 
 
 @pytest.mark.parametrize("slot", ["uns", "varm", "layers", "another result"])

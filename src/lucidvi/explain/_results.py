@@ -1,6 +1,7 @@
 """Where explanations are written, and how they are found again: the only writer of ``.uns``, ``.varm`` and the rest."""
 
 import hashlib
+import reprlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from pandas.util import hash_array
 from torch import nn
 
 from lucidvi._logging import warn
-from lucidvi._validation import near
+from lucidvi._validation import is_storable, near
 from lucidvi.adapters import Adapter
 
 _COMPANIONS = ("", "_abs", "_qvals", "_distances")  # endings of the entries that belong to a result
@@ -120,10 +121,10 @@ def check_key(key: str, argument: str = "key_added") -> None:
     """Require a name that h5ad, h5mu and zarr files can hold."""
     if not isinstance(key, str):
         raise TypeError(f"{argument}={key!r} is of type {type(key).__name__}. Pass a name as text.")
-    if not key.strip() or key in (".", "..") or any(c in key for c in "/\0"):
+    if not is_storable(key) or key in (".", "..") or "/" in key:
         raise ValueError(
-            f"{argument}={key!r} cannot be the name of an entry in a file. Pass a name without '/', such as "
-            f"{key.replace('/', '_').strip('. ') or 'result'!r}."
+            f"{argument}={reprlib.repr(key)} cannot be the name of an entry in a file. Pass a name without '/', such as "
+            f"{key.replace('/', '_').strip('. ')[:40] or 'result'!r}."
         )
 
 
