@@ -16,7 +16,7 @@ def apply(function: Callable[[np.ndarray], float], names: Iterable[str] = ()) ->
     return function(np.ones(3))
 
 
-@pytest.mark.parametrize("function", [lambda: 0.0, lambda a, b: 0.0, "text", None])
+@pytest.mark.parametrize("function", [lambda: 0.0, lambda a, b: 0.0, int, "text", None])
 def test_functions_take_the_annotated_number_of_arguments(function):
     with pytest.raises(TypeError, match=r"function=.*Pass a function of 1 argument\."):
         apply(function)
@@ -31,6 +31,15 @@ def test_other_functions_pass(function):
             apply(function)
     else:
         apply(function)
+
+
+def test_numbers_of_numpy_are_handed_on_as_those_of_python():
+    @checked
+    def kinds(a: int, *, seed: int | None = 0, share: float = 0.5, copy: bool = False) -> list:
+        return [type(v) for v in (a, seed, share, copy)]
+
+    found = kinds(np.int32(3), seed=np.int64(3), share=np.float64(0.1), copy=np.True_)
+    assert found == [int, int, float, bool]
 
 
 @pytest.mark.parametrize(

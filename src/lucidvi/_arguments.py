@@ -18,6 +18,8 @@ _NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "tex
 def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """Let a function refuse arguments that are not of the annotated kind; what values are allowed is its own affair.
 
+    Numbers of numpy are handed on as those of Python, which others than numpy understand as well.
+
     Examples
     --------
     >>> from lucidvi._arguments import checked
@@ -39,13 +41,15 @@ def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
         except TypeError:  # too many, too few, unknown: Python says it best
             return function(*args, **kwargs)
-        for name, value in given.items():
+        for name, value in bound.arguments.items():
             if name in hints:
                 _check(name, value, hints[name])
-        return function(*args, **kwargs)
+            if isinstance(value, np.generic):
+                bound.arguments[name] = value.item()
+        return function(*bound.args, **bound.kwargs)
 
     return call
 
@@ -63,7 +67,9 @@ def _fits(value: object, hint: Any) -> bool:
         return _fits(value, hint.__value__)
     origin, args = get_origin(hint), get_args(hint)
     if origin is Callable:
-        return callable(value) and (args[0] is Ellipsis or _takes(value, len(args[0])))
+        if not callable(value) or inspect.isclass(value):
+            return False
+        return args[0] is Ellipsis or _takes(value, len(args[0]))
     if origin in (Union, types.UnionType):
         # one of several names may be a number, as groups and dimensions are
         names = any(_are_names(part) for part in args)

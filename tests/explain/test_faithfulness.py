@@ -95,7 +95,7 @@ def test_shuffling_leaves_the_model_alone(fitted):
 
 
 @pytest.mark.parametrize(("kwargs", "match"), [
-    ({"target": "latent"}, "4 outputs. Ask for one"), ({"methods": ["saliency", "lime"]}, "lime"), ({"n_null": -1}, "n_null=-1"),
+    ({"target": "latent"}, "4 outputs. Ask for one"), ({"methods": ["saliency", "lime"]}, "lime"), ({"n_null": -1}, "n_null=-1"), ({"methods": ()}, "methods=\\(\\) names no method"),
 ])  # fmt: skip
 def test_bad_input(fitted, kwargs, match):
     with pytest.raises(ValueError, match=match):

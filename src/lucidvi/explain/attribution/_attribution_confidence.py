@@ -204,7 +204,7 @@ def _testable(labels: np.ndarray, targets: pd.Series) -> set[str]:
         said = f"Labels with fewer than {_MIN_CELLS} held-out cells with or without them: {shown}"
         if len(small) == len(count):
             raise ValueError(
-                f"{said}. Hold out more cells, or compute attributions of larger labels."
+                f"{said}. Raise n_cells, hold out more cells, or compute attributions of larger labels."
             )
         warn("%s. They are not tested.", said)
     return set(count) - set(small)

@@ -137,6 +137,8 @@ def faithfulness(
     ['deletion', 'insertion']
     """
     methods = listed(methods)
+    if not methods:
+        raise ValueError("methods=() names no method. Name at least one, such as 'expected_gradients'.")  # fmt: skip
     sizes = {"n_draws": n_draws, "n_references": n_references, "n_cells": n_cells, "n_top": n_top}
     for method in methods:
         check_options(method, baseline, sizes)
