@@ -127,7 +127,7 @@ def latent_score(
 
 def _plane(adata: AnnData | MuData, basis: str) -> np.ndarray:
     if basis not in adata.obsm:
-        raise KeyError(f"{basis!r} is not in obsm. {near(basis, adata.obsm)}")
+        raise KeyError(f"basis={basis!r} is not in obsm. {near(basis, adata.obsm)}")
     xy: np.ndarray = np.asarray(adata.obsm[basis], dtype=float)
     if xy.shape[1] != 2:
         raise ValueError(
