@@ -623,6 +623,12 @@ def test_model_without_cis_term(train, simulate):
     assert result["params"]["beta"] == 0.1  # as in the paper; 100 with a cis term
 
 
+@pytest.mark.parametrize("options", [{"window": 100_000}, {"through": "cis"}, {"beta": 0.1}])
+def test_other_genes_weigh_little_near_the_gene(train, simulate, options):
+    model = train(simulate(), 3)
+    assert explain(model, n_features=2, **options)["params"]["beta"] == 0.1
+
+
 def test_genes_without_coordinates(train, simulate):
     mdata = simulate()
     mdata["rna"].var = mdata["rna"].var[[]]

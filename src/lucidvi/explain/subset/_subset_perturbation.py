@@ -101,8 +101,9 @@ def subset_perturbation(
         ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it; the latter only for
         accessibility of 0 and 1.
     beta
-        Weight of the change of all other genes. By default 100 where the model has a cis term, so that a set is that of its
-        gene; elsewhere 0.1, as in the paper, since sets then act through what all genes share.
+        Weight of the change of all other genes. By default 100 for sets of peaks from anywhere of a model with a cis term,
+        so that a set is that of its gene. Elsewhere 0.1, as in the paper: with ``window`` or ``through="cis"`` sets belong
+        to their gene as it is, and without a cis term all genes share what sets act through.
     through
         ``"cis"`` searches for the largest effect through GRIDS' cis term alone, with the latent state of each cell left as
         it is: what acts on this gene, not on the cell type. The whole effect of the set is reported in any case.
@@ -222,7 +223,8 @@ def subset_perturbation(
     check_direction(population, function.input.kind, direction)
     check_through(population, through)
     if beta is None:
-        settings["beta"] = 100.0 if population.has_cis else 0.1
+        anywhere = window is None and through == "all"
+        settings["beta"] = 100.0 if population.has_cis and anywhere else 0.1
     labels = labels_of_cells(function, groupby)
     place = Place(function, key_added, "subset_perturbation", labels, copy=copy)
     data, store = place.data, place.store
