@@ -103,3 +103,14 @@ def test_distance_curve_is_flat_where_nothing_falls():
     rising = np.log10(np.abs(distance) + OFFSET)
     np.testing.assert_array_equal(distance_curve(rising, distance), 1.0)
     np.testing.assert_array_equal(distance_curve(rising, np.full(5000, 700)), 1.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_prior_of_coefficients_that_do_not_differ(n):
+    """A single pair, or pairs without any coefficient, get a positive score; so they do where correlations fall."""
+    flat, distance = np.zeros((3, n)), np.linspace(100, 90_000, n)
+    falling = flat + 0.1 * (distance + OFFSET) ** -0.5
+    for coefficient in (flat, flat + 0.1):
+        for correlation in (flat, falling):
+            score = link_prior(coefficient, correlation, np.full(n, 0.1), distance)
+            assert np.isfinite(score).all() and (score > 0).all()

@@ -121,7 +121,9 @@ def link_prior(
     known, other = np.concatenate([features(1), features(2)]), np.concatenate(coefficient[[2, 1]])
     expected = features(0) @ np.linalg.lstsq(known, other, rcond=None)[0]
     score = np.logaddexp(0.0, expected / max(float(expected.std()), 1e-9))
-    agreement = max(float(np.corrcoef(coefficient[1:])[0, 1]), 0.0)
+    first, second = coefficient[1:] - coefficient[1:].mean(1, keepdims=True)
+    size = max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-30)
+    agreement = max(float(first @ second) / size, 0.0)  # 0 for a single pair, which has no spread
     return score * distance_curve(correlation[0], distance) ** ((1 - agreement) / (1 + agreement))
 
 
@@ -135,11 +137,12 @@ def distance_curve(correlation: np.ndarray, distance: np.ndarray) -> np.ndarray:
     base, target = np.abs(distance) + OFFSET, correlation - correlation.mean()
     least, curve = np.inf, np.ones(len(base))
     for exponent in _EXPONENTS:
-        x = base**-exponent / np.mean(base**-exponent)
-        size = float((x - 1) @ (x - 1))
-        slope = float((x - 1) @ target) / size if size > 1e-9 * len(x) else 0.0
-        misfit = float(((target - slope * (x - 1)) ** 2).sum())
+        x = base**-exponent
+        fall = x / x.mean() - 1
+        size = float(fall @ fall)
+        slope = float(fall @ target) / size if size > 1e-9 * len(fall) else 0.0
+        misfit = float(((target - slope * fall) ** 2).sum())
         if slope > 0 and misfit < least:
             least = misfit
-            curve = x + np.sqrt(misfit / len(x) / size) / slope
+            curve = 1 + fall + np.sqrt(misfit / len(fall) / size) / slope
     return curve
