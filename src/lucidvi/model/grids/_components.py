@@ -241,9 +241,11 @@ class CisEffect(nn.Module):
             return sums
         return self.scale[genes] * cis_curve(sums, self.threshold[genes])
 
-    def closing(self, peak: Tensor, cell: Tensor, n_cells: int) -> Tensor:
-        """How much closing the peak of each pair alone lowers its gene, summed over cells."""
+    def closing(self, peak: Tensor, cell: Tensor, n_cells: int, wanted: Tensor) -> Tensor:
+        """How much closing the peak of each pair alone lowers its gene, summed over cells; of genes not wanted 0."""
         pair, at = self._open_pairs(peak, cell)
+        own = wanted[self.gene[pair]]
+        pair, at = pair[own], at[own]
         gene, sums = self.gene[pair], self._sums(pair, at, n_cells)[at]
         lost = self.from_sums(sums, gene) - self.from_sums(sums - self.weights()[pair], gene)
         return torch.zeros_like(self.raw).index_add(0, pair, lost)

@@ -205,12 +205,11 @@ class ReadingMixin:
         n_rows = int((data.atac_row >= 0).sum())
         rows = np.arange(n_rows) if indices is None else np.asarray(indices)
         gene, peak = cis.gene.cpu().numpy(), cis.peak.cpu().numpy()
-        chosen = np.arange(len(gene))
-        if genes is not None:
-            chosen = np.flatnonzero(np.isin(gene, names[0].get_indexer(list(genes))))
+        wanted = np.ones(len(names[0]), bool) if genes is None else names[0].isin(list(genes))
+        chosen = wanted[gene]
         x = data.open_peaks(rows)
         openness, weight, prior, effect = np.mean(
-            [_links(cast("CisEffect", f), x) for f in folds], 0
+            [_links(cast("CisEffect", f), x, wanted) for f in folds], 0
         )[:, chosen]
         gene, peak = gene[chosen], peak[chosen]
         table = pd.DataFrame({
@@ -273,13 +272,14 @@ class ReadingMixin:
             yield x, batch, fold, slice(start, start + len(part))
 
 
-def _links(cis: CisEffect, x: sp.csr_matrix) -> np.ndarray:
-    """Openness, weight, prior and effect of every pair, ``(4, n_pairs)``."""
+def _links(cis: CisEffect, x: sp.csr_matrix, wanted: np.ndarray) -> np.ndarray:
+    """Openness, weight, prior and effect of every pair, ``(4, n_pairs)``; effects of the wanted genes only."""
     effect, device = torch.zeros_like(cis.raw), cis.raw.device
+    genes = torch.from_numpy(wanted).to(device)
     for first in range(0, x.shape[0], _CHUNK):
         part = x[first : first + _CHUNK].tocoo()
         cell, peak = (torch.from_numpy(i.astype(np.int64)).to(device) for i in part.coords)
-        effect += cis.closing(peak, cell, part.shape[0])
+        effect += cis.closing(peak, cell, part.shape[0], genes)
     openness = np.asarray(x.mean(0)).ravel()[cis.peak.cpu().numpy()]
     rest = [v.detach().cpu().numpy() for v in (cis.weights(), cis.prior, effect / x.shape[0])]
     return np.stack([openness, *rest])
