@@ -20,7 +20,7 @@ from lucidvi._keys import Key
 SOURCE = Path(lv.__file__).parent
 TESTS = Path(__file__).parent
 PARTS = (
-    "adapters", "datasets", "explain", "get", "metrics", "metrics.faithfulness", "model", "pl", "testing",
+    "adapters", "datasets", "explain", "get", "io", "metrics", "metrics.faithfulness", "model", "pl", "testing",
 )  # fmt: skip
 HEAVY = {"anndata", "matplotlib", "mudata", "pandas", "scanpy", "scvi", "torch"}
 
@@ -41,13 +41,13 @@ def test_import_is_light():
     assert not imported("import lucidvi") & HEAVY
 
 
-@pytest.mark.parametrize("part", ["datasets", "get", "metrics", "pl"])
+@pytest.mark.parametrize("part", ["datasets", "get", "io", "metrics", "pl"])
 def test_no_models_where_none_are_needed(part):
     assert not imported(f"import lucidvi\nlucidvi.{part}") & {"scvi", "torch"}
 
 
 def test_public_names():
-    parts = ["adapters", "datasets", "explain", "get", "metrics", "model", "pl", "testing"]
+    parts = ["adapters", "datasets", "explain", "get", "io", "metrics", "model", "pl", "testing"]
     assert lv.__all__ == ["__version__", *parts]
     assert dir(lv) == sorted(lv.__all__)
     for name in lv.__all__:

@@ -6,11 +6,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors: what __getattr__ finds
-    from lucidvi import adapters, datasets, explain, get, metrics, model, pl, testing
+    from lucidvi import adapters, datasets, explain, get, io, metrics, model, pl, testing
 
 __version__ = version("lucidvi")
 
-_SUBMODULES = ("adapters", "datasets", "explain", "get", "metrics", "model", "pl", "testing")
+_SUBMODULES = ("adapters", "datasets", "explain", "get", "io", "metrics", "model", "pl", "testing")
 __all__ = ["__version__", *_SUBMODULES]
 
 

@@ -6,6 +6,7 @@ from operator import index as as_integer
 import numpy as np
 import pandas as pd
 
+from lucidvi._intervals import overlaps, same_chromosome, shared_codes
 from lucidvi._validation import boolean
 
 _ALIASES = {
@@ -197,32 +198,13 @@ def cis_pairs(
     window = as_integer(window)
     if window < 0:
         raise ValueError(f"`window` must be 0 or more base pairs, got {window}.")
-    gene_chrom, peak_chrom = _shared_codes(genes["chrom"], peaks["chrom"])
+    _require_shared_chromosome(genes["chrom"], peaks["chrom"])
     tss = genes["tss"].to_numpy()
     peak_start, peak_end = peaks["start"].to_numpy(), peaks["end"].to_numpy()
-
-    # One axis for all chromosomes, spaced so that no window reaches the next one.
-    longest = int(max(tss.max(), peak_end.max()))
-    window = min(window, longest)
-    spacing = longest + window + 1
-    order = np.argsort(peak_chrom * spacing + peak_start, kind="stable")
-    starts = (peak_chrom * spacing + peak_start)[order]
-    # Ends are not sorted where a wide peak spans others; the running maximum is, and bounds them.
-    reach = np.maximum.accumulate((peak_chrom * spacing + peak_end)[order])
-    located = np.flatnonzero(gene_chrom >= 0)
-    lower = gene_chrom[located] * spacing + tss[located] - window
-    upper = gene_chrom[located] * spacing + tss[located] + window
-    first = np.searchsorted(reach, lower, side="left")
-    count = np.maximum(np.searchsorted(starts, upper, side="right") - first, 0)
-
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    gene = np.repeat(located, count)
-    peak = order[np.repeat(first, count) + within]
-    keep = peak_end[peak] >= tss[gene] - window
-    keep &= peak_chrom[peak] == gene_chrom[gene]
-    gene, peak = gene[keep], peak[keep]
-    by_gene = np.lexsort((peak, gene))
-    gene, peak = gene[by_gene].astype(np.int64), peak[by_gene].astype(np.int64)
+    window = min(window, int(max(tss.max(), peak_end.max())))
+    # peaks that touch the window count
+    around = genes[["chrom"]].assign(start=tss - window - 1, end=tss + window + 1)
+    gene, peak = overlaps(around, peaks)
     minus = genes["strand"].to_numpy()[gene] == "-"
     return gene, peak, tss_distance(tss[gene], minus, peak_start[peak], peak_end[peak])
 
@@ -248,12 +230,6 @@ def body_gap(gene: pd.Series, peaks: pd.DataFrame) -> np.ndarray:
     gap = np.maximum(np.maximum(first - end, start - last), 0.0)
     gap = np.where((start < last) & (end > first), -1.0, gap)
     return np.where(same_chromosome(peaks["chrom"], gene["chrom"]), gap, np.inf)
-
-
-def same_chromosome(chrom: pd.Series, other: str) -> np.ndarray:
-    """Return which chromosomes are the same as another, with or without ``chr``."""
-    codes, names = pd.factorize(chrom.astype(str))
-    return np.array([plain_chromosome(name) == plain_chromosome(other) for name in names])[codes]
 
 
 def coordinate_columns(var: pd.DataFrame) -> dict[str, str]:
@@ -318,33 +294,16 @@ def _strand(values: pd.Series) -> np.ndarray:
     return written.map(known).to_numpy(object)
 
 
-def _shared_codes(gene_chrom: pd.Series, peak_chrom: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Give each shared chromosome one number, with or without ``chr``; -1 for genes elsewhere."""
-    peak_codes, peak_names = pd.factorize(peak_chrom)
-    gene_codes, gene_names = pd.factorize(gene_chrom)
-    number: dict[str, int] = {}
-    of_peak = np.array(
-        [number.setdefault(plain_chromosome(name), len(number)) for name in peak_names],
-        dtype=np.int64,
-    )
-    of_gene = np.array(
-        [number.get(plain_chromosome(name), -1) if name else -1 for name in gene_names],
-        dtype=np.int64,
-    )
-    if not (of_gene >= 0).any():
+def _require_shared_chromosome(gene_chrom: pd.Series, peak_chrom: pd.Series) -> None:
+    """Require a gene on a chromosome with peaks."""
+    if not (shared_codes(gene_chrom, peak_chrom)[0] >= 0).any():
+        on_genes, on_peaks = gene_chrom.unique(), peak_chrom.unique()
         raise ValueError(
             "Genes and peaks share no chromosome: genes lie on "
-            f"{_examples(n for n in gene_names if n) or 'none'}, peaks on "
-            f"{_examples(peak_names) or 'none'}. Use one naming and one genome build for both, or "
+            f"{_examples(n for n in on_genes if n) or 'none'}, peaks on "
+            f"{_examples(on_peaks) or 'none'}. Use one naming and one genome build for both, or "
             "cis_window=None."
         )
-    return of_gene[gene_codes], of_peak[peak_codes]
-
-
-def plain_chromosome(chrom: str) -> str:
-    """Return the name of a chromosome without ``chr``, in capitals; the mitochondrion has two names."""
-    plain = str(chrom).upper().removeprefix("CHR")
-    return "MT" if plain == "M" else plain
 
 
 def _examples(names: Iterable[str], n: int = 3) -> str:

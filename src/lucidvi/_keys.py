@@ -15,6 +15,9 @@ class Key:
     X_GRIDS: Final = "X_grids"
     """``obsm`` of a modality: where a GRIDS latent representation is kept by convention."""
 
+    LINKS: Final = "links"
+    """``uns`` of the peaks: effects of single peaks near genes."""
+
     LOADINGS: Final = "loadings"
     """``varm`` and ``uns``: loadings of the latent dimensions, genes x dimensions."""
 

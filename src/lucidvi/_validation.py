@@ -1,7 +1,7 @@
 """Checks of user input: each says what was given, what is allowed and what to do."""
 
 import reprlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 
@@ -222,3 +222,14 @@ def check_names(names: Iterable[str], known: pd.Index, what: str) -> None:
     for name in names:
         if not isinstance(name, Hashable) or name not in known:
             raise ValueError(f"{what} {str(name)!r} is unknown. {near(name, known)}")
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
+    """Raise unless ``table`` is a DataFrame that has every one of ``columns``."""
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"{name} must be a pandas DataFrame, not {type(table).__name__}.")
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise KeyError(
+            f"{name} lacks the column(s) {missing}; it has {list(map(str, table.columns))}."
+        )

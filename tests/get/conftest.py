@@ -57,6 +57,14 @@ def subsets(adata, key="subset_perturbation"):
     adata.varm[key] = np.zeros((adata.n_vars, len(sets)), np.float32)
 
 
+def links(adata, key="links"):
+    pairs = [("gene one/1", group, peak) for group in GROUPS for peak in FEATURES[:2]]
+    table = pd.DataFrame(pairs, columns=["gene", "group", "peak"]).assign(chrom="chr1", effect=-0.5)
+    for name in ("gene", "group", "peak", "chrom"):
+        table[name] = pd.Categorical(table[name])
+    adata.uns[key] = {"params": {"groupby": "kind"}, "links": table}
+
+
 def attributions(adata, key="attributions"):
     rng = np.random.default_rng(1)
     columns = pd.DataFrame(
@@ -101,7 +109,7 @@ def make_adata():
     adata.var_names = FEATURES
     adata.varm["loadings"] = rng.standard_normal((len(FEATURES), 3)).astype(np.float32)
     adata.uns["loadings"] = {"params": {"kind": "decoder weights"}}
-    for store in (panel, subsets, attributions, cross_effect, faithfulness, graph):
+    for store in (panel, subsets, links, attributions, cross_effect, faithfulness, graph):
         store(adata)
     return adata
 

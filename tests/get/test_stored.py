@@ -13,6 +13,7 @@ GROUPS = ["CD4/CD8 T", "B 'memory' \"x\"", "Füße βγ", ""]  # as in conftest.
 READERS = {
     "subset_sets": ("subset_perturbation", "subset_perturbation"),
     "subset_features": ("subset_perturbation", "subset_perturbation"),
+    "links": ("links", "links"),
     "cross_effect": ("cross_effect", "cross_effect"),
     "gene_panel": ("gene_panel", "gene_panel"),
     "panels": ("gene_panel", "gene_panel"),

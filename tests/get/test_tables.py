@@ -155,3 +155,19 @@ def test_cross_effect(adata):
     assert list(table.index) == [f"gene ü | {group}" for group in GROUPS]
     np.testing.assert_allclose(table, np.arange(16).reshape(4, 4) / 10 - 0.4)
     assert table.attrs == {"relative": True, "output": "expression"}
+
+
+def test_links(adata):
+    table = lv.get.links(adata)
+    assert table["group"].unique().tolist() == GROUPS
+    assert table["peak"].tolist() == FEATURES[:2] * 4
+    assert not table["in_set"].any()
+    marked = lv.get.links(adata, sets="subset_perturbation", target="gene one/1", group="")
+    assert marked["in_set"].tolist() == [True, True]
+    members = lv.get.links(adata, "subset_perturbation", group=GROUPS[1])
+    assert members["in_set"].all()
+    assert members["peak"].tolist() == FEATURES[:2] * 2
+    assert members.columns.tolist() == table.columns.tolist()
+    adata.uns["subset_perturbation"]["params"]["feature_kind"] = "genes"
+    with pytest.raises(ValueError, match="holds sets of genes"):
+        lv.get.links(adata, "subset_perturbation")

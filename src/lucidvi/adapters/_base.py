@@ -165,7 +165,7 @@ class Output:
     names: pd.Index
     scale: OutputScale = "value"
     modality: str | None = None
-    to_counts: Callable[[Tensor, int], Tensor] | None = None
+    to_counts: Callable[[Tensor, int | Tensor], Tensor] | None = None
 
     @property
     def is_share(self) -> bool:
@@ -350,8 +350,8 @@ class Adapter(ABC):
             return None
         return np.asarray(self.model.get_latent_representation(self.registered, indices=cells))
 
-    def observed(self, cells: np.ndarray, kind: str, column: int) -> np.ndarray | None:
-        """Return what was measured of an output in some cells on the ``log1p`` scale per 10,000 counts.
+    def observed(self, cells: np.ndarray, kind: str, columns: int | np.ndarray) -> np.ndarray | None:  # fmt: skip
+        """Return what was measured of outputs in some cells on the ``log1p`` scale per 10,000 counts, ``(n_cells, ...)``.
 
         ``None`` where it was not measured in all of them, or is read by the model.
         """

@@ -82,9 +82,16 @@ class Cut(ABC):
             What :meth:`own_values` returns of the same cells.
         """
 
-    def affine_of(self, column: int) -> AffineMap:
-        """Return the part of the first operation that one output needs."""
+    def affine_of(self, columns: int | np.ndarray) -> AffineMap:
+        """Return the part of the first operation that some outputs need."""
         return self.affine
+
+    def chosen(self, h: Tensor, own: Tensors, columns: np.ndarray, row: Tensor, at: Tensor) -> Tensor:  # fmt: skip
+        """Return one output of each of some rows: that of number ``columns[at[i]]`` given ``h[row[i]]``.
+
+        Here ``h`` is the image under :meth:`affine_of` of ``columns``.
+        """
+        return self(h, own)[row, torch.from_numpy(columns).to(at)[at]]
 
     def parts(self, h: Tensor, own: Tensors, column: int) -> tuple[Tensor, Tensor]:
         """Return the two parts of one output, through the latent space and by cis, each ``(n,)``.

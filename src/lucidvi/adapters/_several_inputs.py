@@ -80,7 +80,7 @@ class MULTIVIAdapter(Adapter):
         """Whether the position is a mean over modalities."""
         return not self.alone(kind)
 
-    def observed(self, cells: np.ndarray, kind: str, column: int) -> np.ndarray | None:
+    def observed(self, cells: np.ndarray, kind: str, columns: int | np.ndarray) -> np.ndarray | None:  # fmt: skip
         """Return log-normalised expression, where peaks or proteins alone predict it."""
         if kind != "expression" or not self.alone(kind):
             return None
@@ -88,7 +88,8 @@ class MULTIVIAdapter(Adapter):
         total = np.asarray(counts.sum(1), dtype=np.float64).ravel()
         if (total == 0).any():
             return None
-        return np.log1p(counts[:, [column]].toarray().ravel() * (TARGET_SUM / total))
+        found = np.log1p(counts[:, np.atleast_1d(columns)].toarray() * (TARGET_SUM / total)[:, None])  # fmt: skip
+        return found if np.ndim(columns) else found[:, 0]
 
     def mean(self, key: str, data: Tensor, tensors: Tensors) -> Tensor:
         """Return the posterior mean given one modality."""

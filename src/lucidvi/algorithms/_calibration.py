@@ -26,8 +26,8 @@ class CountScale:
     power: Tensor
     ceiling: Tensor
 
-    def __call__(self, predicted: Tensor, gene: int | slice = slice(None)) -> Tensor:
-        """Return the counts of one gene, or of cells x genes."""
+    def __call__(self, predicted: Tensor, gene: int | slice | Tensor = slice(None)) -> Tensor:
+        """Return the counts of one gene, of cells x genes, or of one gene for each value."""
         size, power, ceiling = (v[gene].to(predicted) for v in (self.size, self.power, self.ceiling))  # fmt: skip
         return size * torch.expm1(power * torch.minimum(predicted.clamp_min(0.0), ceiling))
 

@@ -34,31 +34,35 @@ def q_values(p: np.ndarray) -> np.ndarray:
     return out
 
 
-def bootstrap_mean(values: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> tuple[float, float, float]:  # fmt: skip
-    """Standard error of a mean over cells, and the ends of its interval of 95 %.
+def resampled_means(values: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """Draw cells or units with replacement, and average each column of values over them.
 
     Parameters
     ----------
     values
-        One per cell.
+        Cells x columns.
     units
-        Which unit each cell belongs to, such as its donor: units are drawn with replacement. ``None`` draws cells.
+        Which unit each cell belongs to, such as its donor: units are drawn. ``None`` draws cells.
     rng
         Source of randomness.
 
     Returns
     -------
-    Standard error, lower and upper end; NaN where there are fewer than two units.
+    Means, ``(500, n_columns)``; NaN where there are fewer than two units.
     """
     code = np.arange(len(values)) if units is None else np.unique(units, return_inverse=True)[1]
     n = int(code.max(initial=-1)) + 1
     if n < 2:
-        return np.nan, np.nan, np.nan
-    total, size = np.bincount(code, values, n), np.bincount(code, minlength=n)
-    means = np.empty(_N_BOOTSTRAP)
-    for i in range(_N_BOOTSTRAP):
-        times = np.bincount(rng.integers(n, size=n), minlength=n)
-        means[i] = (times @ total) / (times @ size)
+        return np.full((_N_BOOTSTRAP, values.shape[1]), np.nan)
+    size = np.bincount(code, minlength=n)
+    total = np.stack([np.bincount(code, column, n) for column in values.T], 1)
+    drawn = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(_N_BOOTSTRAP))
+    return np.stack([(times @ total) / (times @ size) for times in drawn])
+
+
+def bootstrap_mean(values: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> tuple[float, float, float]:  # fmt: skip
+    """Standard error of a mean over cells, and the ends of its interval of 95 %; see :func:`resampled_means`."""
+    means = resampled_means(values[:, None], units, rng)[:, 0]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(means.std(ddof=1)), float(low), float(high)
 

@@ -1,14 +1,17 @@
-"""Simulators with known truth, used by tests, tutorials and benchmarks alike."""
+"""Simulators with known truth, sets of genes, and links that experiments have tested."""
 
 from lucidvi.datasets._ace_simulation import ace_simulation
 from lucidvi.datasets._decoy_enhancers import decoy_enhancers
 from lucidvi.datasets._gene_sets import gene_sets
 from lucidvi.datasets._hub_network import hub_network
+from lucidvi.datasets._known_links import crispri_links, fine_mapped_eqtl
 from lucidvi.datasets._redundant_enhancers import redundant_enhancers
 
 __all__ = [
     "ace_simulation",
+    "crispri_links",
     "decoy_enhancers",
+    "fine_mapped_eqtl",
     "gene_sets",
     "hub_network",
     "redundant_enhancers",

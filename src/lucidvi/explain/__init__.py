@@ -8,6 +8,7 @@ from lucidvi.explain.attribution._faithfulness import faithfulness
 from lucidvi.explain.panel._gene_panel import gene_panel
 from lucidvi.explain.panel._panel_confidence import panel_confidence
 from lucidvi.explain.subset._cross_effect import cross_effect
+from lucidvi.explain.subset._links import links
 from lucidvi.explain.subset._subset_perturbation import subset_perturbation
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "faithfulness",
     "feature_graph",
     "gene_panel",
+    "links",
     "loadings",
     "panel_confidence",
     "subset_perturbation",

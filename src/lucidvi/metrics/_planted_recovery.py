@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from lucidvi._arguments import checked
-from lucidvi.metrics._tables import PAIR, require_columns, require_names
+from lucidvi._validation import require_columns
+from lucidvi.metrics._tables import PAIR, require_names
 
 
 @checked

@@ -5,11 +5,8 @@ import pandas as pd
 
 from lucidvi._arguments import checked
 from lucidvi._genomics import body_gap, gene_coordinates, peak_coordinates
-from lucidvi.metrics._tables import (
-    PAIR,
-    require_columns,
-    require_names,
-)
+from lucidvi._validation import require_columns
+from lucidvi.metrics._tables import PAIR, require_names
 
 
 @checked

@@ -5,7 +5,8 @@ from itertools import combinations
 import pandas as pd
 
 from lucidvi._arguments import checked
-from lucidvi.metrics._tables import PAIR, require_columns
+from lucidvi._validation import require_columns
+from lucidvi.metrics._tables import PAIR
 
 
 @checked

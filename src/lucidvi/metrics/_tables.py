@@ -1,22 +1,11 @@
 """Checks and small steps that several metrics share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 import pandas as pd
 
 PAIR = ["gene", "group"]
-
-
-def require_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
-    """Raise unless ``table`` is a DataFrame that has every one of ``columns``."""
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"{name} must be a pandas DataFrame, not {type(table).__name__}.")
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise KeyError(
-            f"{name} lacks the column(s) {missing}; it has {list(map(str, table.columns))}."
-        )
 
 
 def require_names(wanted: Iterable[str], known: pd.Index, name: str) -> None:

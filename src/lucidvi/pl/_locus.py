@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mudata import MuData
 
 from lucidvi._arguments import checked
-from lucidvi._genomics import same_chromosome
+from lucidvi._intervals import same_chromosome
 from lucidvi._keys import Key
 from lucidvi.get._stored import Names
 from lucidvi.pl._locus_data import GenePlace, gene_place, openness, peaks_between

@@ -8,7 +8,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from lucidvi._genomics import gene_coordinates, peak_coordinates, same_chromosome
+from lucidvi._genomics import gene_coordinates, peak_coordinates
+from lucidvi._intervals import same_chromosome
 from lucidvi._validation import check_names, near
 from lucidvi.pl._subset_result import SubsetResult
 

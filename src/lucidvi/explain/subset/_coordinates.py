@@ -8,9 +8,9 @@ from lucidvi._genomics import (
     coordinate_columns,
     gene_coordinates,
     peak_coordinates,
-    same_chromosome,
     tss_distance,
 )
+from lucidvi._intervals import same_chromosome
 
 
 class Coordinates:
@@ -61,8 +61,11 @@ class Coordinates:
         if "chrom" in features:
             return features
         places = self.features.loc[features["feature"]].reset_index(drop=True)
-        distance = self.distance(features["gene"].iloc[0], places)
-        return pd.concat([features, places], axis=1).assign(distance=distance)
+        gene = features["gene"].iloc[0]
+        known = self.genes is not None and self.genes.loc[gene, "chrom"] != ""
+        tss = float(self.genes.loc[gene, "tss"]) if known else np.nan  # type: ignore[union-attr]
+        distance = self.distance(gene, places)
+        return pd.concat([features, places], axis=1).assign(tss=tss, distance=distance)
 
 
 def _of_features(var: pd.DataFrame, feature_kind: str, needed: bool) -> pd.DataFrame:

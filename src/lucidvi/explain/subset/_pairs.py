@@ -150,11 +150,11 @@ def prepare(
     return {
         "pair": pair, "column": column, "search_cells": cells["training"], "test_cells": cells["held-out"],
         "observed": function.observed(cells["held-out"], population.kind, column),
-        "allowed": allowed, "openness": openness, "seed": seed, "units": _units(function, cells["held-out"]),
+        "allowed": allowed, "openness": openness, "seed": seed, "units": units_of(function, cells["held-out"]),
     }  # fmt: skip
 
 
-def _units(function: Adapter, cells: np.ndarray) -> np.ndarray | None:
+def units_of(function: Adapter, cells: np.ndarray) -> np.ndarray | None:
     """Return the batches that cells come from, if there are several."""
     batch = np.asarray(function.batch_of_cells())[cells]
     return batch if len(np.unique(batch)) > 1 else None

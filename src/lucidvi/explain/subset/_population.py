@@ -1,13 +1,16 @@
 """Cells whose features can be replaced, and what the model then gives."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from lucidvi.adapters import Adapter
+from lucidvi.adapters._base import Tensors
 from lucidvi.algorithms._subset_problem import CellLoss, SubsetProblem
 from lucidvi.model._scaling import TARGET_SUM
 
@@ -34,6 +37,8 @@ class Population:
         Values of the features, cells x features, sparse.
     targets
         Names of the outputs as they are stored.
+    max_rows
+        Cells whose outputs are computed at a time.
     can_be_masked
         Whether the model can read a value of 0 of a feature; it clips values far from the mean.
     is_logarithm
@@ -56,29 +61,41 @@ class Population:
         self.can_be_masked = (zero == 0).cpu().numpy()
         self.cut = adapter.cut(kind)
         self.x, self._own = self.cut.read(adapter, np.arange(len(self.cells)))
-        self._max_rows = int(np.clip(_MAX_OUTPUTS // len(names), 16, 8192))
+        self.max_rows = int(np.clip(_MAX_OUTPUTS // len(names), 16, 8192))
 
     @property
     def has_cis(self) -> bool:
         """Whether peaks near a gene act on it directly."""
         return self.cut.has_cis and self.cut.affine.extra is not None
 
+    def cis_weights(self, features: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the weight of each pair in the cis term, the mean of all folds; NaN without one."""
+        if not self.has_cis:
+            return np.full(len(features), np.nan)
+        extra, n = cast("sp.csr_matrix", self.cut.affine.extra), len(self.targets)
+        folds = range(extra.shape[1] // n)
+        return np.mean([np.asarray(extra[features, columns + n * k]).ravel() for k in folds], 0)
+
     def outputs(self, cells: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
         """Return all outputs on the scale of the search, as a function of affine images and of rows of ``cells``."""
-        own = self._rows(cells)
+        own = self.own(cells)
 
         def outputs(h: Tensor, rows: Tensor) -> Tensor:
-            value = self.cut(h, {k: v[rows] for k, v in own.items()})
-            return torch.log1p(TARGET_SUM * value) if self.output.scale == "share" else value
+            return self._searched(self.cut(h, {k: v[rows] for k, v in own.items()}))
 
         return outputs
+
+    def chosen(self, h: Tensor, own: Tensors, columns: np.ndarray, row: Tensor, at: Tensor) -> Tensor:  # fmt: skip
+        """Return one output of each of some rows on the scale that is reported, see :meth:`Cut.chosen`."""
+        values = self._searched(self.cut.chosen(h, own, columns, row, at))
+        return self.reported(values, torch.from_numpy(columns).to(at)[at])
 
     def parts(self, cells: np.ndarray, column: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:  # fmt: skip
         """Return latent and cis part of one output, as a function of its own affine image."""
         if self.cut.has_cis:
-            own = self._rows(cells)
+            own = self.own(cells)
             return lambda h, rows: self.cut.parts(h, {k: v[rows] for k, v in own.items()}, column)
-        outputs, n = self.outputs(cells), self._max_rows
+        outputs, n = self.outputs(cells), self.max_rows
 
         def parts(h: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             # one of the outputs is kept, but all are computed
@@ -92,7 +109,7 @@ class Population:
         affine = self.cut.affine if column is None else self.cut.affine_of(column)
         problem = SubsetProblem(self.x[cells], affine, loss, **options)  # type: ignore[arg-type]
         if not self.cut.has_cis:
-            problem.max_rows = min(problem.max_rows, self._max_rows)
+            problem.max_rows = min(problem.max_rows, self.max_rows)
         return problem
 
     def search_problem(
@@ -101,14 +118,14 @@ class Population:
     ) -> SubsetProblem:  # fmt: skip
         """Return the search for a set that lowers (``sign`` 1) or raises (-1) an output and leaves the others alone."""
         h = self.cut.affine.apply(self.x[cells])
-        loss = self.cut.search_loss(h, self._rows(cells), column, sign, beta, through)
+        loss = self.cut.search_loss(h, self.own(cells), column, sign, beta, through)
         if loss is None:
             loss = self._loss(cells, column, sign, beta, h)
         return self.problem(cells, None, loss, **options)
 
     def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor) -> CellLoss:  # fmt: skip
         """Return the output plus the squared change of all others, each divided by its size."""
-        outputs, n = self.outputs(cells), self._max_rows
+        outputs, n = self.outputs(cells), self.max_rows
         rows = torch.arange(len(cells), device=h.device)
         with torch.no_grad():
             unchanged = torch.cat([outputs(h[i : i + n], rows[i : i + n]) for i in range(0, len(h), n)])  # fmt: skip
@@ -124,12 +141,17 @@ class Population:
 
         return loss
 
-    def reported(self, values: Tensor, column: int) -> Tensor:
-        """Return values of an output on the scale that is reported."""
+    def _searched(self, values: Tensor) -> Tensor:
+        """Return outputs on the scale of the search."""
+        return torch.log1p(TARGET_SUM * values) if self.output.scale == "share" else values
+
+    def reported(self, values: Tensor, column: int | Tensor) -> Tensor:
+        """Return values of an output, or of one for each value, on the scale that is reported."""
         if self.output.to_counts is not None:
             return self.output.to_counts(values, column)
         return torch.expm1(values.clamp_min(0.0)) if self.is_logarithm else values
 
-    def _rows(self, cells: np.ndarray) -> dict[str, Tensor]:
+    def own(self, cells: np.ndarray) -> Tensors:
+        """Return what is not due to the features in some cells."""
         at = torch.from_numpy(np.asarray(cells, dtype=np.int64))
         return {k: v[at.to(v.device)] for k, v in self._own.items()}

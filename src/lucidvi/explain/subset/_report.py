@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lucidvi.algorithms._set_statistics import bootstrap_mean, p_value
+from lucidvi.algorithms._set_statistics import bootstrap_mean, p_value, resampled_means
 from lucidvi.explain.subset._population import Population
 
 
@@ -17,6 +17,7 @@ class SetReport:
 
     summary: dict[str, float]
     single_effects: np.ndarray
+    single_intervals: np.ndarray
     joint_effects: np.ndarray
     before: np.ndarray
     after: np.ndarray
@@ -100,8 +101,9 @@ class Evaluator:
         seed
             Seed of the bootstrap.
         """
-        problem, own = self.problem, self._state(features)
-        single = problem.mean_losses(problem.subset(), np.array(features)) - self.before
+        own = self._state(features)
+        changes = np.stack([self._state([j]).expression for j in features], 1) - self.unchanged.expression[:, None]  # fmt: skip
+        single = changes.mean(0)
         joint = np.array([self.delta(features[: i + 1]) for i in range(len(features) - 1)])
         random = [self._state(members.tolist()) for members in random_sets]
         null = np.array([state.expression.mean() for state in random]) - self.before
@@ -110,6 +112,7 @@ class Evaluator:
         by_cis = (own.cis - self.unchanged.cis).mean()
         by_latent = (own.latent - self.unchanged.latent).mean()
         error, low, high = bootstrap_mean(after - before, units, np.random.default_rng(seed))
+        drawn = resampled_means(changes, units, np.random.default_rng(seed))
         association = self._association(own)
         summary = {
             "expression_before": self.before,
@@ -135,7 +138,8 @@ class Evaluator:
             "p_value": p_value(association, np.array([self._association(s) for s in random])),
             "association": association,
         }
-        return SetReport(summary, single, np.append(joint, delta), before, after, null)
+        intervals = np.quantile(drawn, [0.025, 0.975], axis=0)
+        return SetReport(summary, single, intervals, np.append(joint, delta), before, after, null)
 
     @property
     def measured(self) -> float:

@@ -177,8 +177,9 @@ def subset_perturbation(
         dimensions, ``rel_delta`` of ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; what is measured is
         compared only for genes that the model did not read, that is for MULTIVI's peaks.
     ``.uns[key_added]["features"]``
-        One row per member: ``rank``, ``feature``, ``single_effect``, ``joint_effect`` (of this and all earlier ranks),
-        ``openness``, ``chrom``, ``start``, ``end``, ``distance`` to the TSS in base pairs.
+        One row per member: ``rank``, ``feature``, ``single_effect`` with its interval ``single_low`` and ``single_high``,
+        ``joint_effect`` (of this and all earlier ranks), ``openness``, ``cis_weight`` (of GRIDS' cis term), ``chrom``, ``start``,
+        ``end``, ``tss`` of the gene and ``distance`` to it in base pairs.
     ``.uns[key_added]["cells"]``, ``["null"]``
         Prediction ``before`` and ``after`` for every test cell; ``delta`` of every random set.
     ``.uns[key_added]["skipped"]``
@@ -209,7 +210,7 @@ def subset_perturbation(
     >>> model.train(max_epochs=2, enable_progress_bar=False)
     >>> lv.explain.subset_perturbation(model, "gene_0001", n_features=3)
     >>> mdata["atac"].uns["subset_perturbation"]["features"].shape
-    (3, 11)
+    (3, 15)
     """
     settings: dict[str, Any] = {
         "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
@@ -393,8 +394,11 @@ def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
         "rank": np.arange(1, len(features) + 1),
         "feature": population.features[features].to_numpy(),
         "single_effect": report.single_effects,
+        "single_low": report.single_intervals[0],
+        "single_high": report.single_intervals[1],
         "joint_effect": report.joint_effects,
         "openness": task["openness"][features],
+        "cis_weight": population.cis_weights(np.array(features), np.full(len(features), column)),
     }
     cells = {
         "cell": population.cells[task["test_cells"]].to_numpy(),

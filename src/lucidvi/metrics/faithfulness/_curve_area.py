@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lucidvi._arguments import checked
-from lucidvi.metrics._tables import require_columns
+from lucidvi._validation import require_columns
 from lucidvi.metrics.faithfulness._feature_order import check_effect
 
 COLUMNS = ["curve", "effect", "n_features", "value", "random_mean"]

@@ -115,12 +115,12 @@ class GRIDSAdapter(Adapter):
     def _fold(self) -> np.ndarray:
         return fold_of_cells(self.model, self.data)
 
-    def observed(self, cells: np.ndarray, kind: str, column: int) -> np.ndarray | None:
+    def observed(self, cells: np.ndarray, kind: str, columns: int | np.ndarray) -> np.ndarray | None:  # fmt: skip
         """Return log-normalised expression, if it was measured in all cells."""
         rows = self.multiome.rna_row[self.cell_of_row[cells]]
         if not self.from_peaks or (rows < 0).any():
             return None
-        return self.multiome.expression(rows)[:, column]
+        return self.multiome.expression(rows)[:, columns]
 
     def position(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return latent means, of all folds for the other modality; for expression with their cis sums of all genes."""
@@ -207,13 +207,28 @@ class GRIDSCut(Cut):
         """Return log1p predictions of all genes, not clamped."""
         return self._mixed(own[FOLD], lambda f, rows: f.expression(h[rows], own[BATCH][rows]))
 
-    def affine_of(self, column: int) -> AffineMap:
-        """Return the sums by chromosome and those near one gene."""
+    def affine_of(self, columns: int | np.ndarray) -> AffineMap:
+        """Return the sums by chromosome and those near some genes, of one fold after the other."""
         extra = self.affine.extra
         if extra is None:
             return self.affine
-        columns = column + self._folds[0].n_genes * np.arange(len(self._folds))
-        return replace(self.affine, extra=extra[:, columns].tocsr())
+        first = self._folds[0].n_genes * np.arange(len(self._folds))
+        return replace(self.affine, extra=extra[:, np.add.outer(first, columns).ravel()].tocsr())
+
+    def chosen(self, h: Tensor, own: Tensors, columns: np.ndarray, row: Tensor, at: Tensor) -> Tensor:  # fmt: skip
+        """Return log1p predictions of single genes, not clamped."""
+        gene = torch.from_numpy(columns).to(at)[at]
+
+        def values(k: int, pairs: Tensor) -> Tensor:
+            f, (rows, of_pair) = self._folds[k], row[pairs].unique(return_inverse=True)
+            hidden = f.hidden(h[rows], own[BATCH][rows])
+            genes = gene[pairs]
+            y = (hidden[of_pair] * f.out_weight[genes]).sum(1) + f.out_bias[genes]
+            if f.cis_kind is None:
+                return y
+            return y + f.cis(h[row[pairs], f.n_pooled + k * len(columns) + at[pairs]], genes)
+
+        return by_fold(own[FOLD][row], len(self._folds), values)
 
     def parts(self, h: Tensor, own: Tensors, column: int) -> tuple[Tensor, Tensor]:
         """Return the latent and the cis part of one gene's log1p prediction."""

@@ -1,0 +1,94 @@
+"""Links as BEDPE, which bedtools, IGV and Juicebox read."""
+
+import pandas as pd
+
+from lucidvi._arguments import checked
+from lucidvi.io._checked_links import PLACE, File, checked_links, read_rows, write_rows
+
+_COLUMNS = (
+    "chrom1", "start1", "end1", "chrom2", "start2", "end2", "name", "score", "strand1", "strand2", "gene", "group", "effect",
+)  # fmt: skip
+
+
+@checked
+def write_bedpe(links: pd.DataFrame, path: File) -> None:
+    """Write links as BEDPE: the peak, then the base of the gene's TSS.
+
+    Parameters
+    ----------
+    links
+        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``, ``effect``, and ``group`` if there are any.
+    path
+        File to write, compressed if it ends with ``.gz``; or an open text file.
+
+    Notes
+    -----
+    Thirteen columns without a header: the ten of BEDPE (``score``: 0 to 1000, the size of the effect over the largest one; no
+    strands), then gene, group and effect. Positions count from 0 and intervals are half-open.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+    ValueError
+        For links without place, TSS or effect, or none at all.
+    FileNotFoundError
+        If the folder does not exist.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import lucidvi as lv
+    >>> from io import StringIO
+    >>> place = {"gene": "G", "chrom": "chr1", "start": [100], "end": [600], "tss": 5_000}
+    >>> file = StringIO()
+    >>> lv.io.write_bedpe(pd.DataFrame(place | {"effect": -0.5}), file)
+    >>> file.getvalue().split()[:9]
+    ['chr1', '100', '600', 'chr1', '5000', '5001', 'G', '1000', '.']
+    """
+    table = checked_links(links, ["tss"])
+    write_rows(
+        pd.DataFrame({
+            **{f"{c}1": table[c] for c in PLACE},
+            "chrom2": table["chrom"], "start2": table["tss"], "end2": table["tss"] + 1,
+            "name": table["name"], "score": table["score"], "strand1": ".", "strand2": ".",
+            "gene": table["gene"], "group": table["group"], "effect": table["effect"],
+        })[list(_COLUMNS)],
+        path,
+    )  # fmt: skip
+
+
+@checked
+def read_bedpe(path: File) -> pd.DataFrame:
+    """Read links that :func:`write_bedpe` has written.
+
+    Parameters
+    ----------
+    path
+        The file, or an open text file.
+
+    Returns
+    -------
+    One row per link: ``gene``, ``group``, ``chrom``, ``start``, ``end``, ``tss``, ``effect`` and ``score``.
+
+    Raises
+    ------
+    ValueError
+        If the file does not have these columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import lucidvi as lv
+    >>> from io import StringIO
+    >>> place = {"gene": "G", "chrom": "chr1", "start": [100], "end": [600], "tss": 5_000}
+    >>> file = StringIO()
+    >>> lv.io.write_bedpe(pd.DataFrame(place | {"effect": -0.5}), file)
+    >>> lv.io.read_bedpe(StringIO(file.getvalue()))[["gene", "start", "tss", "effect"]].values.tolist()
+    [['G', 100, 5000, -0.5]]
+    """
+    table = read_rows(path, _COLUMNS).rename(
+        columns={f"{c}1": c for c in PLACE} | {"start2": "tss"}
+    )
+    whole = dict.fromkeys(("start", "end", "tss", "score"), "int64")
+    return table[["gene", "group", *PLACE, "tss", "effect", "score"]].astype(whole | {"effect": "float64"})  # fmt: skip
