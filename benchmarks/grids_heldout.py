@@ -89,7 +89,7 @@ def main() -> None:
     surrogate = pd.DataFrame(scores).mean(numeric_only=True)
     chosen, own = by_group.loc[args.default], table.loc[args.default]
     result = {
-        "benchmark": "grids_heldout", "seeds": args.seeds, "n_folds": args.folds, "surrogate": surrogate.round(3).to_dict(),
+        "benchmark": "grids_heldout", "seeds": args.seeds, "n_folds": args.folds or 1, "surrogate": surrogate.round(3).to_dict(),
         "settings": table.round(3).to_dict("index"),
         "held out / search": by_group["ratio"].unstack("group").round(2).to_dict("index"),
     }  # fmt: skip

@@ -9,6 +9,9 @@ class Key:
     SUBSET_PERTURBATION: Final = "subset_perturbation"
     """``uns`` and ``varm`` of the explained modality: params, sets, features; single effects."""
 
+    SET_INTERACTIONS: Final = "set_interactions"
+    """``uns`` of the explained modality: how the members of sets act together."""
+
     TRUTH: Final = "truth"
     """``mdata.uns``: the planted truth of a simulated data set."""
 

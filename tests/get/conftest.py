@@ -65,6 +65,14 @@ def links(adata, key="links"):
     adata.uns[key] = {"params": {"groupby": "kind"}, "links": table}
 
 
+def interactions(adata, key="set_interactions"):
+    rows = [("gene one/1", group) for group in GROUPS]
+    sets = pd.DataFrame(rows, columns=["gene", "group"]).assign(effect=-1.0, relation="redundant")
+    pairs = sets.assign(feature_1=FEATURES[0], feature_2=FEATURES[1], interaction=-0.5)
+    members = sets[["gene", "group"]].assign(feature=FEATURES[0], effect=-0.5)
+    adata.uns[key] = {"params": {}, "sets": sets, "pairs": pairs, "members": members}
+
+
 def attributions(adata, key="attributions"):
     rng = np.random.default_rng(1)
     columns = pd.DataFrame(
@@ -109,7 +117,16 @@ def make_adata():
     adata.var_names = FEATURES
     adata.varm["loadings"] = rng.standard_normal((len(FEATURES), 3)).astype(np.float32)
     adata.uns["loadings"] = {"params": {"kind": "decoder weights"}}
-    for store in (panel, subsets, links, attributions, cross_effect, faithfulness, graph):
+    for store in (
+        panel,
+        subsets,
+        links,
+        interactions,
+        attributions,
+        cross_effect,
+        faithfulness,
+        graph,
+    ):
         store(adata)
     return adata
 

@@ -14,6 +14,7 @@ READERS = {
     "subset_sets": ("subset_perturbation", "subset_perturbation"),
     "subset_features": ("subset_perturbation", "subset_perturbation"),
     "links": ("links", "links"),
+    "set_interactions": ("set_interactions", "set_interactions"),
     "cross_effect": ("cross_effect", "cross_effect"),
     "gene_panel": ("gene_panel", "gene_panel"),
     "panels": ("gene_panel", "gene_panel"),

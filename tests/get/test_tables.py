@@ -171,3 +171,12 @@ def test_links(adata):
     adata.uns["subset_perturbation"]["params"]["feature_kind"] = "genes"
     with pytest.raises(ValueError, match="holds sets of genes"):
         lv.get.links(adata, "subset_perturbation")
+
+
+@pytest.mark.parametrize("table", ["pairs", "members", "sets"])
+def test_set_interactions(adata, table):
+    found = lv.get.set_interactions(adata, table=table)
+    assert found["group"].tolist() == GROUPS
+    assert lv.get.set_interactions(adata, table=table, group=GROUPS[2])["gene"].tolist() == [
+        "gene one/1"
+    ]

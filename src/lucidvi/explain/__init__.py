@@ -9,6 +9,7 @@ from lucidvi.explain.panel._gene_panel import gene_panel
 from lucidvi.explain.panel._panel_confidence import panel_confidence
 from lucidvi.explain.subset._cross_effect import cross_effect
 from lucidvi.explain.subset._links import links
+from lucidvi.explain.subset._set_interactions import set_interactions
 from lucidvi.explain.subset._subset_perturbation import subset_perturbation
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "links",
     "loadings",
     "panel_confidence",
+    "set_interactions",
     "subset_perturbation",
 ]

@@ -9,6 +9,7 @@ from lucidvi.get._gene_panel import gene_panel
 from lucidvi.get._links import links
 from lucidvi.get._loadings import loadings
 from lucidvi.get._panels import panels
+from lucidvi.get._set_interactions import set_interactions
 from lucidvi.get._subset_features import subset_features
 from lucidvi.get._subset_sets import subset_sets
 
@@ -22,6 +23,7 @@ __all__ = [
     "links",
     "loadings",
     "panels",
+    "set_interactions",
     "subset_features",
     "subset_sets",
 ]

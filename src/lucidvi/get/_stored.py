@@ -41,6 +41,9 @@ SUBSET_PERTURBATION = Kind(
     "lucidvi.explain.subset_perturbation", "uns", frozenset({"sets", "features"})
 )
 LINKS = Kind("lucidvi.explain.links", "uns", frozenset({"params", "links"}))
+SET_INTERACTIONS = Kind(
+    "lucidvi.explain.set_interactions", "uns", frozenset({"pairs", "members", "sets"})
+)
 GENE_PANEL = Kind(
     "lucidvi.explain.gene_panel", "uns", frozenset({"params", "names", "signs", "panels"})
 )
@@ -143,7 +146,17 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     out = table.reset_index(drop=True).copy()
     out.attrs = {}
     for name in out:
-        if name in ("gene", "target", "feature", "peak", "chrom", "group", "method"):
+        if name in (
+            "gene",
+            "target",
+            "feature",
+            "feature_1",
+            "feature_2",
+            "peak",
+            "chrom",
+            "group",
+            "method",
+        ):
             out[name] = texts(out[name])
         elif not pd.api.types.is_numeric_dtype(out[name]):
             out[name] = pd.Series(out[name].tolist(), index=out.index)

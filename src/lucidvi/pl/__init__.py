@@ -14,6 +14,7 @@ from lucidvi.pl._locus import locus
 from lucidvi.pl._panel_curves import panel_curves
 from lucidvi.pl._panel_dotplot import panel_dotplot
 from lucidvi.pl._panel_path import panel_path
+from lucidvi.pl._set_interactions import set_interactions
 from lucidvi.pl._subset_before_after import subset_before_after
 from lucidvi.pl._subset_effects import subset_effects
 from lucidvi.pl._subset_summary import subset_summary
@@ -33,6 +34,7 @@ __all__ = [
     "panel_curves",
     "panel_dotplot",
     "panel_path",
+    "set_interactions",
     "subset_before_after",
     "subset_effects",
     "subset_summary",

@@ -78,6 +78,10 @@ class Evaluator:
         """Change of the mean when the set is replaced."""
         return float(self._state(features).expression.mean() - self.before)
 
+    def predicted(self, features: list[int]) -> np.ndarray:
+        """Return the prediction for every cell when a set is replaced."""
+        return self._state(features).expression
+
     def relative(self, delta: float) -> float:
         """A change as a share of the unchanged mean; NaN where the output can be negative."""
         return delta / max(self.before, 1e-12) if self.population.relative else np.nan

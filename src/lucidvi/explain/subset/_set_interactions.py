@@ -1,0 +1,206 @@
+"""How the members of a set act together."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from tqdm.auto import tqdm
+
+from lucidvi._arguments import checked
+from lucidvi._keys import Key
+from lucidvi._subset_tables import check_subset_tables
+from lucidvi.adapters import adapter
+from lucidvi.algorithms._interactions import (
+    Measured,
+    log_interaction,
+    measured_interactions,
+    relation,
+)
+from lucidvi.algorithms._set_statistics import resampled_means
+from lucidvi.explain._cells import labels_of_cells, members, source_of_chance
+from lucidvi.explain._results import Place, check_origin, numbered, read
+from lucidvi.explain.subset._pairs import units_of
+from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._report import Evaluator
+
+_TABLES = ("members", "pairs", "sets")
+
+
+@checked
+def set_interactions(
+    model: BaseModelClass,
+    *,
+    modality: str | None = None,
+    adata: AnnData | MuData | None = None,
+    seed: int | None = 0,
+    key: str = Key.SUBSET_PERTURBATION,
+    key_added: str = Key.SET_INTERACTIONS,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | MuData | None:
+    """Mask the members of each set alone, in pairs, and all but one, and say how they act together.
+
+    The interaction of two members is, in cells with both open, the log fold change of masking both minus the sum of those of masking
+    each: 0 where each multiplies what the other leaves, as in double CRISPRi studies; negative where they are redundant (one can stand
+    in for the other); positive where they are synergistic (they need each other). It is given as the model has it, and as *measured*:
+    held-out cells with both, one or none of the two open are compared, each relative to what the model predicts for it without the
+    two. Words are about the latter: a model's own interactions also depend on how its outputs are scaled.
+
+    Parameters
+    ----------
+    model
+        The model that :func:`subset_perturbation` explained.
+    modality
+        Modality that was explained, as in :func:`subset_perturbation`.
+    adata
+        Data with the result instead of the model's data.
+    seed
+        Seed of the bootstrap.
+    key
+        Name of the result of :func:`subset_perturbation`.
+    key_added
+        Name of this result.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the changed copy. Written to the modality whose features are masked, read by :func:`lucidvi.get.set_interactions`; all
+    changes are those of the mean over held-out cells of the group:
+
+    ``.uns[key_added]["members"]``
+        One row per ``gene``, ``group`` and ``feature``: ``effect`` of masking it alone; ``effect_of_rest``: of masking all others;
+        ``needed``: the difference between the effect of the whole set and that.
+    ``.uns[key_added]["pairs"]``
+        One row per two members, ``feature_1`` and ``feature_2``: ``effect_1``, ``effect_2`` and ``effect`` of masking either and both;
+        ``interaction_linear``: ``effect - effect_1 - effect_2``; ``interaction_model``: on the log scale, in cells with both. ``interaction``,
+        ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over the
+        batches of a model with a batch key; NaN where fewer than 5 cells have both, either one, or none of the two, or nothing was
+        measured. ``relation``: ``"redundant"`` or ``"synergistic"`` where the interval lies on one side of 0, ``"independent"`` where it
+        lies within 0.25 of 0, else ``"undecided"``. ``distance``: base pairs between the middles of peaks; NaN on different chromosomes.
+    ``.uns[key_added]["sets"]``
+        One row per set: ``effect``, ``sum_of_single_effects``, ``interaction_linear``, ``interaction_model`` of all members
+        together, over all cells, with its interval ``model_low`` and ``model_high``; ``interaction``, ``interaction_low``, ``interaction_high`` and ``relation``: mean
+        of the measured pairs, weighted by precision. ``n_measured``: pairs that could be measured.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    KeyError
+        If there is no result under ``key``.
+    ValueError
+        If a stored feature or target is not in the data, or a group has no held-out cells.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> mdata = lv.datasets.redundant_enhancers(n_cells=300, n_genes=8, n_peaks=800)
+    >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+    >>> model = lv.model.GRIDS(mdata)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> lv.explain.subset_perturbation(model, "gene_0001", n_features=3, progress=False)
+    >>> lv.explain.set_interactions(model, progress=False)
+    >>> len(lv.get.set_interactions(mdata))
+    3
+    """
+    function = adapter(model, adata, modality=modality, prefer="peaks")
+    store = function.store(function.data)
+    result = read(store, key, ("params", "sets", "features"), "subset perturbation", "subset_perturbation")  # fmt: skip
+    check_subset_tables(result, key)
+    params = result["params"]
+    labels = labels_of_cells(function, params.get("groupby"))
+    check_origin(result, key, function, labels)
+    place = Place(function, key_added, "set_interactions", labels, copy=copy)
+    population = Population(function, str(params["output"]))
+    replacement = 0.0 if params["direction"] == "down" else 1.0
+    table = result["features"].sort_values("rank", kind="stable")
+    sets = list(table.groupby(["gene", "group"], sort=False, observed=True))
+    tasks = []
+    for (gene, group), of_set in sets:
+        at = population.features.get_indexer(of_set["feature"])
+        column = int(population.targets.get_indexer([gene])[0])
+        cells = np.intersect1d(members(labels, group), function.held_out_cells)
+        if (at < 0).any() or column < 0 or not len(cells):
+            raise ValueError(f"The set of {gene!r} in {group!r} cannot be evaluated: its features, its target or held-out cells are not in the data. Explain it again with subset_perturbation.")  # fmt: skip
+        tasks.append((gene, group, of_set, at, column, cells))
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in _TABLES}
+    for gene, group, of_set, at, column, cells in tqdm(tasks, desc="Interactions", disable=not progress):  # fmt: skip
+        observed = function.observed(cells, population.kind, column)
+        evaluator = Evaluator(population, cells, column, replacement, observed)
+        rng = source_of_chance(seed, gene, group)
+        found = _of_set(evaluator, at, units_of(function, cells), rng)
+        found["pairs"]["distance"] = _distances(of_set)
+        for name in _TABLES:
+            names = {"gene": gene, "group": group}
+            at_member = {c: of_set["feature"].to_numpy()[found[name].pop(c)] for c in ("feature", "feature_1", "feature_2") if c in found[name]}  # fmt: skip
+            parts[name].append(pd.DataFrame(names | at_member | found[name]))
+    params = {"key": key, "output": population.kind, "direction": params["direction"], "groupby": params.get("groupby", "")}  # fmt: skip
+    tables = {name: numbered(pd.concat(of, ignore_index=True)) for name, of in parts.items()}
+    place.write({"params": params} | tables)
+    return place.returned
+
+
+def _of_set(evaluator: Evaluator, at: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> dict[str, dict]:  # fmt: skip
+    """Numbers of one set, by table; members by their position."""
+    n = len(at)
+    pairs = np.array(list(combinations(range(n), 2)), dtype=np.int64).reshape(-1, 2)
+    without = [np.delete(at, i) for i in range(n)]
+    changed = [at[[i]] for i in range(n)] + without + [at] + [at[pair] for pair in pairs]
+    values = np.stack([evaluator.predicted(features.tolist()) for features in changed], 1)
+    before = evaluator.predicted([])
+    mean = values.mean(0)
+    effect = mean - before.mean()
+    single, rest, joint, pair = effect[:n], effect[n : 2 * n], effect[2 * n], effect[2 * n + 1 :]
+    is_on = evaluator.problem.input.columns[:, at].toarray() != 0
+    measured = Measured(*(np.full(len(pairs), np.nan),) * 3, np.nan, np.nan, np.nan)
+    if evaluator.observed is not None and len(pairs):
+        measured = measured_interactions(np.expm1(evaluator.observed), values[:, 2 * n + 1 :], is_on, pairs, units, rng)  # fmt: skip
+    nan = np.full(len(pairs), np.nan)
+    of_pairs, of_set, low, high = nan, np.nan, np.nan, np.nan
+    if evaluator.population.relative and before.mean() > 0:
+        of_pairs = _model_of_pairs(before, values[:, :n], values[:, 2 * n + 1 :], is_on, pairs, evaluator.problem.replacement)  # fmt: skip
+        of_set = float(log_interaction(before.mean(), mean[:n], mean[2 * n]))
+        drawn = resampled_means(np.column_stack([before, values[:, :n], values[:, 2 * n]]), units, rng)  # fmt: skip
+        low, high = np.quantile(log_interaction(drawn[:, 0], drawn[:, 1:-1], drawn[:, -1]), [0.025, 0.975])  # fmt: skip
+    ends = zip(measured.low, measured.high, strict=True)
+    return {
+        "members": {"feature": np.arange(n), "effect": single, "effect_of_rest": rest, "needed": joint - rest},
+        "pairs": {
+            "feature_1": pairs[:, 0], "feature_2": pairs[:, 1], "effect_1": single[pairs[:, 0]], "effect_2": single[pairs[:, 1]],
+            "effect": pair, "interaction_linear": pair - single[pairs].sum(1), "interaction_model": of_pairs,
+            "interaction": measured.value, "interaction_low": measured.low, "interaction_high": measured.high,
+            "relation": [relation(*both) for both in ends],
+        },
+        "sets": {
+            "effect": [joint], "sum_of_single_effects": single.sum(), "interaction_linear": joint - single.sum(),
+            "interaction_model": of_set, "model_low": low, "model_high": high, "interaction": measured.mean,
+            "interaction_low": measured.mean_low, "interaction_high": measured.mean_high,
+            "relation": relation(measured.mean_low, measured.mean_high), "n_measured": int((~np.isnan(measured.value)).sum()),
+        },
+    }  # fmt: skip
+
+
+def _model_of_pairs(before: np.ndarray, single: np.ndarray, both: np.ndarray, is_on: np.ndarray, pairs: np.ndarray, replacement: float) -> np.ndarray:  # fmt: skip
+    """The model's interaction of each pair in the cells that both replacements change; NaN where there are none."""
+    changed = is_on != (replacement != 0)
+    out = np.full(len(pairs), np.nan)
+    for i, pair in enumerate(pairs):
+        at = changed[:, pair].all(1)
+        if at.any() and before[at].mean() > 0:
+            out[i] = log_interaction(before[at].mean(), single[at][:, pair].mean(0), both[at, i].mean())  # fmt: skip
+    return out
+
+
+def _distances(of_set: pd.DataFrame) -> np.ndarray:
+    """Base pairs between the middles of every two members, in the order of pairs; NaN on different chromosomes."""
+    middle = ((of_set["start"] + of_set["end"]) / 2).to_numpy(float)
+    chrom = of_set["chrom"].astype(str).to_numpy()
+    first, second = np.triu_indices(len(of_set), 1)
+    same = (chrom[first] == chrom[second]) & (chrom[first] != "")
+    return np.where(same, np.abs(middle[first] - middle[second]), np.nan)
