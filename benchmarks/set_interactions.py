@@ -27,7 +27,7 @@ def simulate(n_cells: int, seed: int, n_genes: int = 60) -> tuple[mudata.MuData,
     rng = np.random.default_rng([seed, 1])
     truth = mdata.uns["truth"].query("logic != 'none'")
     is_open = mdata["atac"].to_df() > 0
-    depth = is_open.sum(1).to_numpy() / is_open.to_numpy().sum(1).mean()
+    depth = is_open.sum(axis=1).to_numpy() / is_open.to_numpy().sum(1).mean()
     level = rng.lognormal(0, 0.5, (4, n_genes))[mdata.obs["cell_type"].cat.codes] * 1.5
     level *= rng.lognormal(0, 0.3, (2, n_genes))[mdata.obs["batch"].cat.codes] * depth[:, None]
     rows = []

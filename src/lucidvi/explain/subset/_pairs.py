@@ -107,6 +107,15 @@ def check_direction(population: Population, kind_of_features: str, direction: st
         )
 
 
+def check_effect(population: Population, effect: float, direction: str, beta: float | None) -> None:  # fmt: skip
+    """Require a share that an output can change by, and no weight of other outputs."""
+    check_number(effect, "effect", above=0, most=1 if direction == "down" else None)
+    if not population.relative:
+        raise ValueError(f"effect={effect} is a share, and {population.kind} outputs can be negative. Ask for n_features instead.")  # fmt: skip
+    if beta is not None:
+        raise ValueError("effect= finds the smallest set whatever other outputs do. Leave beta out, or ask for n_features instead.")  # fmt: skip
+
+
 def check_through(population: Population, through: str) -> None:
     """Require a cis term, where effects are to pass through it."""
     if through == "cis" and not population.has_cis:
@@ -140,10 +149,11 @@ def prepare(
     if window is not None:
         allowed &= where.within(target, window)
     kind = function.input.kind
-    if allowed.sum() < settings["n_features"]:
+    least = settings["n_features"] if settings["effect"] is None else 1
+    if allowed.sum() < least:
         what = {"expression": "gene"}.get(population.kind, "target")
         raise CannotExplain(
-            f"n_features={settings['n_features']}, but only {int(allowed.sum())} {kind} can be selected for {what} {target!r} "
+            f"n_features={least}, but only {int(allowed.sum())} {kind} can be selected for {what} {target!r} "
             f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
         )
     column = int(population.targets.get_loc(target))

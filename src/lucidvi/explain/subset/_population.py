@@ -123,6 +123,22 @@ class Population:
             loss = self._loss(cells, column, sign, beta, h)
         return self.problem(cells, None, loss, **options)
 
+    def reported_problem(
+        self, cells: np.ndarray, column: int, *, sign: float, through: str = "all", **options: object
+    ) -> SubsetProblem:  # fmt: skip
+        """Return the search for a set that lowers (``sign`` 1) or raises (-1) the mean of an output on the scale that is reported."""
+        parts = self.parts(cells, column)
+
+        def loss(h: Tensor, rows: Tensor) -> Tensor:
+            latent, cis = parts(h, rows)
+            return sign * self.reported((latent if through == "all" else unchanged[rows]) + cis, column)  # fmt: skip
+
+        problem = self.problem(cells, column, loss, **options)
+        with torch.no_grad():
+            n = problem.max_rows
+            unchanged = torch.cat([parts(problem.h[i : i + n], at)[0] for i, at in ((i, problem.all_cells()[i : i + n]) for i in range(0, len(problem.h), n))])  # fmt: skip
+        return problem
+
     def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor) -> CellLoss:  # fmt: skip
         """Return the output plus the squared change of all others, each divided by its size."""
         outputs, n = self.outputs(cells), self.max_rows

@@ -18,6 +18,7 @@ from lucidvi._logging import warn
 from lucidvi._subset_tables import check_subset_tables
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.algorithms._set_statistics import matched_random_sets, q_values
+from lucidvi.algorithms._smallest_set import smallest_set
 from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import Place, fingerprint, numbered, positions
@@ -26,6 +27,7 @@ from lucidvi.explain.subset._pairs import (
     CannotExplain,
     Pair,
     check_direction,
+    check_effect,
     check_settings,
     check_through,
     eligible_features,
@@ -47,6 +49,7 @@ def subset_perturbation(
     groups: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     n_features: int = 10,
     *,
+    effect: float | None = None,
     modality: str | None = None,
     direction: Literal["down", "up"] = "down",
     beta: float | None = None,
@@ -94,7 +97,10 @@ def subset_perturbation(
     groups
         Groups to explain; all by default. A dict ``{group: genes}`` explains only those pairs.
     n_features
-        Size of a set.
+        Size of a set; with ``effect``, the largest size.
+    effect
+        Find the smallest set that lowers (or raises) the mean prediction in the cells of the search by this share, such as 0.5. The change
+        of other genes is not weighed, so ``beta`` is left out: ask with ``window`` or ``through="cis"`` for what acts on this gene.
     modality
         Modality of a MuData, or layer, whose features are masked; by default accessibility where the model reads it.
     direction
@@ -162,7 +168,8 @@ def subset_perturbation(
         * ``expression_measured``: what was measured in the same cells. ``reliable``: whether the prediction is within a
           factor of 2 of it; missing where it was not measured.
         * ``delta_search``, ``rel_delta_search``: the change in the cells of the search; where ``rel_delta`` is much nearer to 0,
-          the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``.
+          the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``. With ``effect``, ``reached``:
+          whether the change in the cells of the search is as large as asked for; if not, the set is the best of ``n_features``.
         * ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds that sum, positive when peaks stand in
           for each other.  ``cis_share``: share of the change of the log-scale prediction that is due to the cis term, the
           rest passes through the latent.
@@ -197,7 +204,7 @@ def subset_perturbation(
         For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
         that is not an integer.
     ValueError
-        For unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
+        For an ``effect`` that is no share, or together with ``beta``, unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
         trained on all cells, ``direction="up"`` for counts, or results of other arguments or of another model under the
         same key; before any search starts.
 
@@ -215,7 +222,7 @@ def subset_perturbation(
     settings: dict[str, Any] = {
         "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
-        "min_openness": min_openness, "n_null": n_null,
+        "min_openness": min_openness, "n_null": n_null, "effect": effect,
     }  # fmt: skip
     check_settings(settings)
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="peaks")
@@ -223,7 +230,10 @@ def subset_perturbation(
     population = Population(function, kind)
     check_direction(population, function.input.kind, direction)
     check_through(population, through)
-    if beta is None:
+    if effect is not None:
+        check_effect(population, effect, direction, beta)
+        settings["beta"] = 0.0
+    elif beta is None:
         anywhere = window is None and through == "all"
         settings["beta"] = 100.0 if population.has_cis and anywhere else 0.1
     labels = labels_of_cells(function, groupby)
@@ -235,7 +245,7 @@ def subset_perturbation(
     )  # the data may hold the features in another order, and others
     eligible = eligible_features(store, feature_mask)[at]
     where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None)  # fmt: skip
-    params = settings | _what_is_explained(function, population) | {
+    params = {k: v for k, v in settings.items() if v is not None} | _what_is_explained(function, population) | {
         "model": place.made_from["model"],
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
         **({"seed": seed} if seed is not None else {}),
@@ -364,26 +374,29 @@ def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
     """Search on training cells, report on test cells."""
     sign = 1.0 if settings["direction"] == "down" else -1.0
     replacement = 0.0 if settings["direction"] == "down" else 1.0
-    problem = population.search_problem(
-        task["search_cells"], task["column"], sign=sign, beta=settings["beta"],
-        replacement=replacement, allowed=task["allowed"], through=settings["through"],
-    )  # fmt: skip
-    options = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
-    found = search(
-        problem, settings["n_features"], seed=task["seed"], **{k: settings[k] for k in options}
-    )
+    given = {"replacement": replacement, "allowed": task["allowed"]}
+    cells, column, through = task["search_cells"], task["column"], settings["through"]
+    names = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
+    options = {k: settings[k] for k in names} | {"seed": task["seed"]}
+    reached = {}
+    if settings["effect"] is None:
+        problem = population.search_problem(cells, column, sign=sign, beta=settings["beta"], through=through, **given)  # fmt: skip
+        found = search(problem, settings["n_features"], **options)
+    else:
+        problem = population.reported_problem(cells, column, sign=sign, through=through, **given)
+        goal = problem.subset().loss * (1 - sign * settings["effect"])
+        found, reached["reached"] = smallest_set(problem, goal, settings["n_features"], **options)
     features = order_by_contribution(problem, found.features)
     del problem  # its cells are read once more below, in the state that the report needs
     rng = np.random.default_rng(task["seed"])
     null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
-    column, observed = task["column"], task["observed"]
-    held_out = Evaluator(population, task["test_cells"], column, replacement, observed)
+    held_out = Evaluator(population, task["test_cells"], column, replacement, task["observed"])
     report = held_out.report(features, null, sign, task["units"], task["seed"])
     searched = Evaluator(population, task["search_cells"], column, replacement)
     delta_search = searched.delta(features)
     gene, group = task["pair"]
     name = {"gene": gene, "group": group}
-    counted = {
+    counted = reached | {
         "reliable": held_out.reliable,
         "delta_search": delta_search,
         "rel_delta_search": searched.relative(delta_search),
