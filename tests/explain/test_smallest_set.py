@@ -87,3 +87,68 @@ def test_shares_need_outputs_that_are_not_negative(fitted):
     model = fitted("SCVI")
     with pytest.raises(ValueError, match="latent outputs can be negative"):
         lv.explain.subset_perturbation(model, {"latent": [0]}, effect=0.5, progress=False)
+
+
+# ---- which peaks may be in a set -----------------------------------------------------------------------------------
+
+
+def distances(model, gene):
+    found = lv.get.subset_features(model.adata, target=gene)["distance"]
+    return found.abs()
+
+
+def test_promoters(model):
+    options = {
+        "n_features": 3,
+        "n_null": 0,
+        "progress": False,
+        "overwrite": True,
+        "window": 500_000,
+    }
+    lv.explain.links(model, window=1_000, progress=False)
+    gene = lv.get.links(model.adata)["gene"].iloc[0]  # has a peak near its TSS
+    lv.explain.subset_perturbation(model, gene, promoter="require", **options)
+    assert (distances(model, gene) <= 1_000).any()
+    with_promoter = lv.get.subset_sets(model.adata)["delta_search"][0]
+    lv.explain.subset_perturbation(model, gene, promoter="exclude", **options)
+    assert (distances(model, gene) > 1_000).all()
+    lv.explain.subset_perturbation(model, gene, **options)
+    anything = lv.get.subset_sets(model.adata)["delta_search"][0]
+    if (distances(model, gene) <= 1_000).any():
+        assert abs(anything - with_promoter) < 1e-3 * abs(anything)
+    lv.explain.subset_perturbation(model, gene, min_distance=50_000, **options)
+    assert (distances(model, gene) >= 50_000).all()
+    lv.explain.subset_perturbation(model, gene, promoter="require", **options | {"n_features": 1})
+    assert (distances(model, gene) <= 1_000).all()
+    lv.explain.subset_perturbation(model, gene, promoter="require", effect=0.01, **options)
+    assert (distances(model, gene) <= 1_000).any()
+    del model.adata["atac"].uns["links"]
+
+
+def test_the_required_one_is_the_best_of_them(model, expression):
+    """With every promoter peak tried, no set of two with one of them does better."""
+    gene = "gene_0001"
+    peaks = model.get_cis_links(genes=[gene])["peak"].tolist()[:6]
+    var = model.adata["atac"].var
+    before = var[["start", "end"]].copy()
+    tss = model.adata["rna"].var.loc[gene, "tss"]
+    var.loc[peaks[:2], "start"] = [tss - 400, tss + 300]  # two of them become promoter peaks
+    var.loc[peaks[:2], "end"] = [tss - 300, tss + 400]
+    try:
+        row, found = smallest(model, gene, 0.05, n_features=2, feature_mask=peaks, promoter="require")  # fmt: skip
+        assert set(found) & set(peaks[:2])
+        if len(found) == 1:
+            cells = lv.adapters.adapter(model).train_cells
+            mean = {p: expression(model, gene, cells, [p]).mean() for p in peaks[:2]}
+            assert found == [min(mean, key=mean.__getitem__)]
+    finally:
+        var[["start", "end"]] = before
+
+
+def test_bad_places(model):
+    with pytest.raises(ValueError, match="promoter='always' is unknown"):
+        lv.explain.subset_perturbation(model, "gene_0001", promoter="always", progress=False)
+    with pytest.raises(ValueError, match="min_distance=-1"):
+        lv.explain.subset_perturbation(model, "gene_0001", min_distance=-1, progress=False)
+    with pytest.raises(ValueError, match=r"promoter='require', but no peak within 1,000"):
+        lv.explain.subset_perturbation(model, "gene_0001", promoter="require", n_features=2, min_openness=0.99, progress=False)  # fmt: skip

@@ -31,6 +31,8 @@ def smallest_set(problem: SubsetProblem, goal: float, max_features: int, *, n_ca
     max_features = min(max_features, int(problem.allowed.sum()))
     limit = goal + _TOLERANCE * abs(goal)
     best = problem.subset()
+    if best.loss <= limit:  # what is replaced already suffices
+        return best, True
     for _ in range(max_features):
         feature, _loss = problem.best_addition(best, n_candidates)
         best = problem.with_change(best, add=feature)

@@ -12,6 +12,9 @@ from lucidvi._genomics import (
 )
 from lucidvi._intervals import same_chromosome
 
+PROMOTER = 1_000
+"""Base pairs from the TSS within which a peak belongs to the promoter."""
+
 
 class Coordinates:
     """Where features and target genes are.

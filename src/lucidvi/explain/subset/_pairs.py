@@ -11,7 +11,7 @@ from lucidvi._validation import boolean, check_integer, check_names, check_numbe
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import chosen_groups, members
-from lucidvi.explain.subset._coordinates import Coordinates
+from lucidvi.explain.subset._coordinates import PROMOTER, Coordinates
 from lucidvi.explain.subset._population import Population
 
 Pair = tuple[str, str]
@@ -24,11 +24,12 @@ class CannotExplain(ValueError):
 _CHOICES = {
     "direction": ("down", "up"),
     "through": ("all", "cis"),
+    "promoter": ("include", "exclude", "require"),
     "method": ("coordinate_descent", "beam"),
     "start": ("greedy", "random"),
 }
 _LEAST = {
-    "n_features": 1, "n_candidates": 1, "max_sweeps": 1, "n_restarts": 0, "beam_size": 1, "n_null": 0,
+    "n_features": 1, "n_candidates": 1, "max_sweeps": 1, "n_restarts": 0, "beam_size": 1, "n_null": 0, "min_distance": 0,
 }  # fmt: skip
 
 
@@ -148,6 +149,20 @@ def prepare(
     allowed &= population.can_be_masked
     if window is not None:
         allowed &= where.within(target, window)
+    required = None
+    if settings["promoter"] != "include" or settings["min_distance"]:
+        near = where.within(target, PROMOTER)
+        if settings["promoter"] == "require":
+            required = np.flatnonzero(allowed & near)
+            if not len(required):
+                raise CannotExplain(
+                    f"promoter='require', but no peak within {PROMOTER:,} base pairs of the TSS of {target!r} can be selected in group "
+                    f"{group!r}. Leave the gene out, or pass promoter='include'."
+                )
+        elif settings["promoter"] == "exclude":
+            allowed &= ~near
+        if settings["min_distance"]:
+            allowed &= ~where.within(target, settings["min_distance"] - 1)
     kind = function.input.kind
     least = settings["n_features"] if settings["effect"] is None else 1
     if allowed.sum() < least:
@@ -160,7 +175,7 @@ def prepare(
     return {
         "pair": pair, "column": column, "search_cells": cells["training"], "test_cells": cells["held-out"],
         "observed": function.observed(cells["held-out"], population.kind, column),
-        "allowed": allowed, "openness": openness, "seed": seed, "units": units_of(function, cells["held-out"]),
+        "allowed": allowed, "required": required, "openness": openness, "seed": seed, "units": units_of(function, cells["held-out"]),
     }  # fmt: skip
 
 

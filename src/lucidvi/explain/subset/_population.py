@@ -1,7 +1,7 @@
 """Cells whose features can be replaced, and what the model then gives."""
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -104,17 +104,21 @@ class Population:
 
         return parts
 
-    def problem(self, cells: np.ndarray, column: int | None, loss: CellLoss, **options: object) -> SubsetProblem:  # fmt: skip
-        """Return some cells as a problem of the search, evaluated in parts that fit into memory."""
+    def problem(self, cells: np.ndarray, column: int | None, loss: CellLoss, fixed: Sequence[int] = (), **options: Any) -> SubsetProblem:  # fmt: skip
+        """Return some cells as a problem of the search, evaluated in parts that fit into memory; fixed features are replaced."""
         affine = self.cut.affine if column is None else self.cut.affine_of(column)
-        problem = SubsetProblem(self.x[cells], affine, loss, **options)  # type: ignore[arg-type]
+        x = self.x[cells]
+        if fixed:
+            x = x.tolil()
+            x[:, list(fixed)] = options.get("replacement", 0.0)
+        problem = SubsetProblem(x.tocsr(), affine, loss, **options)
         if not self.cut.has_cis:
             problem.max_rows = min(problem.max_rows, self.max_rows)
         return problem
 
     def search_problem(
         self, cells: np.ndarray, column: int, *, sign: float, beta: float, through: str = "all",
-        **options: object,
+        **options: Any,
     ) -> SubsetProblem:  # fmt: skip
         """Return the search for a set that lowers (``sign`` 1) or raises (-1) an output and leaves the others alone."""
         h = self.cut.affine.apply(self.x[cells])
@@ -124,7 +128,7 @@ class Population:
         return self.problem(cells, None, loss, **options)
 
     def reported_problem(
-        self, cells: np.ndarray, column: int, *, sign: float, through: str = "all", **options: object
+        self, cells: np.ndarray, column: int, *, sign: float, through: str = "all", **options: Any
     ) -> SubsetProblem:  # fmt: skip
         """Return the search for a set that lowers (``sign`` 1) or raises (-1) the mean of an output on the scale that is reported."""
         parts = self.parts(cells, column)
@@ -136,7 +140,8 @@ class Population:
         problem = self.problem(cells, column, loss, **options)
         with torch.no_grad():
             n = problem.max_rows
-            unchanged = torch.cat([parts(problem.h[i : i + n], at)[0] for i, at in ((i, problem.all_cells()[i : i + n]) for i in range(0, len(problem.h), n))])  # fmt: skip
+            h, rows = self.cut.affine_of(column).apply(self.x[cells]), problem.all_cells()
+            unchanged = torch.cat([parts(h[i : i + n], rows[i : i + n])[0] for i in range(0, len(h), n)])  # fmt: skip
         return problem
 
     def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor) -> CellLoss:  # fmt: skip

@@ -18,11 +18,10 @@ from lucidvi._logging import warn
 from lucidvi._subset_tables import check_subset_tables
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.algorithms._set_statistics import matched_random_sets, q_values
-from lucidvi.algorithms._smallest_set import smallest_set
-from lucidvi.algorithms._subset_search import order_by_contribution, search
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import Place, fingerprint, numbered, positions
 from lucidvi.explain.subset._coordinates import Coordinates
+from lucidvi.explain.subset._found import found_set
 from lucidvi.explain.subset._pairs import (
     CannotExplain,
     Pair,
@@ -62,6 +61,8 @@ def subset_perturbation(
     beam_size: int = 5,
     feature_mask: str | Sequence[str] | np.ndarray | None = None,
     window: int | None = None,
+    promoter: Literal["include", "exclude", "require"] = "include",
+    min_distance: int = 0,
     min_openness: float = 0.0,
     n_null: int = 100,
     n_jobs: int = 1,
@@ -129,6 +130,10 @@ def subset_perturbation(
         Peaks that may be selected: names, a boolean vector (a Series is matched by name), or a boolean column of ``.var``.
     window
         Only peaks within this many base pairs of the gene's TSS may be selected, as in GRIDS' ``cis_window``.
+    promoter
+        ``"exclude"`` leaves peaks within 1,000 base pairs of the gene's TSS out, ``"require"`` puts one of them into every set.
+    min_distance
+        Only peaks at least this many base pairs from the gene's TSS may be selected.
     min_openness
         Only peaks open in at least this share of the group's training cells may be selected.
     n_null
@@ -199,7 +204,8 @@ def subset_perturbation(
     RuntimeError
         If the model is not trained.
     KeyError
-        For an unknown ``groupby`` or ``feature_mask``, or a ``window`` without coordinates of the genes.
+        For an unknown ``groupby`` or ``feature_mask``, or a ``window``, ``promoter`` or ``min_distance`` without coordinates of the
+        genes.
     TypeError
         For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
         that is not an integer.
@@ -222,7 +228,7 @@ def subset_perturbation(
     settings: dict[str, Any] = {
         "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
-        "min_openness": min_openness, "n_null": n_null, "effect": effect,
+        "min_openness": min_openness, "n_null": n_null, "effect": effect, "promoter": promoter, "min_distance": min_distance,
     }  # fmt: skip
     check_settings(settings)
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="peaks")
@@ -244,7 +250,7 @@ def subset_perturbation(
         function.features, store
     )  # the data may hold the features in another order, and others
     eligible = eligible_features(store, feature_mask)[at]
-    where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None)  # fmt: skip
+    where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None or promoter != "include" or min_distance > 0)  # fmt: skip
     params = {k: v for k, v in settings.items() if v is not None} | _what_is_explained(function, population) | {
         "model": place.made_from["model"],
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
@@ -374,20 +380,9 @@ def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
     """Search on training cells, report on test cells."""
     sign = 1.0 if settings["direction"] == "down" else -1.0
     replacement = 0.0 if settings["direction"] == "down" else 1.0
-    given = {"replacement": replacement, "allowed": task["allowed"]}
-    cells, column, through = task["search_cells"], task["column"], settings["through"]
-    names = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
-    options = {k: settings[k] for k in names} | {"seed": task["seed"]}
-    reached = {}
-    if settings["effect"] is None:
-        problem = population.search_problem(cells, column, sign=sign, beta=settings["beta"], through=through, **given)  # fmt: skip
-        found = search(problem, settings["n_features"], **options)
-    else:
-        problem = population.reported_problem(cells, column, sign=sign, through=through, **given)
-        goal = problem.subset().loss * (1 - sign * settings["effect"])
-        found, reached["reached"] = smallest_set(problem, goal, settings["n_features"], **options)
-    features = order_by_contribution(problem, found.features)
-    del problem  # its cells are read once more below, in the state that the report needs
+    features, is_reached = found_set(population, task, settings)
+    reached = {} if settings["effect"] is None else {"reached": is_reached}
+    column = task["column"]
     rng = np.random.default_rng(task["seed"])
     null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
     held_out = Evaluator(population, task["test_cells"], column, replacement, task["observed"])
