@@ -17,7 +17,7 @@ def no_search(monkeypatch):
     def search(*args, **kwargs):
         raise AssertionError("searched before the input was checked")
 
-    monkeypatch.setattr("lucidvi.explain.subset._subset_perturbation.search", search)
+    monkeypatch.setattr("lucidvi.explain.subset._found.search", search)
 
 
 def test_unknown_gene(trained):

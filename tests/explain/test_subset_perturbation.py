@@ -7,7 +7,7 @@ import torch
 from anndata import AnnData
 
 import lucidvi as lv
-from lucidvi.explain.subset import _subset_perturbation
+from lucidvi.explain.subset import _found
 
 KEY = "subset_perturbation"
 GENES = ["gene_0001", "gene_0003"]
@@ -34,8 +34,19 @@ SETS = [
     *("n_search_cells", "n_test_cells", "q_value"),
 ]
 FEATURES = [
-    *("gene", "group", "rank", "feature", "single_effect", "joint_effect", "openness"),
-    *("chrom", "start", "end", "distance"),
+    *(
+        "gene",
+        "group",
+        "rank",
+        "feature",
+        "single_effect",
+        "single_low",
+        "single_high",
+        "joint_effect",
+        "openness",
+        "cis_weight",
+    ),
+    *("chrom", "start", "end", "tss", "distance"),
 ]
 
 
@@ -63,13 +74,13 @@ def members(result):
 def count_searches(monkeypatch):
     """Genes and cells of every search, in order."""
     calls = []
-    original = _subset_perturbation.search
+    original = _found.search
 
     def counted(problem, *args, **kwargs):
         calls.append(problem.n_cells)
         return original(problem, *args, **kwargs)
 
-    monkeypatch.setattr(_subset_perturbation, "search", counted)
+    monkeypatch.setattr(_found, "search", counted)
     return calls
 
 
@@ -383,7 +394,7 @@ def test_masks_of_equal_size_differ(model):
 
 
 def test_interruption_keeps_finished_pairs(model, monkeypatch):
-    original, calls = _subset_perturbation.search, []
+    original, calls = _found.search, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -391,7 +402,7 @@ def test_interruption_keeps_finished_pairs(model, monkeypatch):
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(_subset_perturbation, "search", interrupted)
+    monkeypatch.setattr(_found, "search", interrupted)
     with pytest.raises(KeyboardInterrupt):
         explain(model, groupby="cell_type", n_features=2)
     assert list(members(model.adata["atac"].uns[KEY])) == [("gene_0001", "type_0")]
@@ -405,7 +416,7 @@ def test_interruption_before_anything_is_finished(model, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_subset_perturbation, "search", interrupted)
+    monkeypatch.setattr(_found, "search", interrupted)
     with pytest.raises(KeyboardInterrupt):
         explain(model, n_features=2)
     assert KEY not in model.adata["atac"].uns

@@ -12,7 +12,7 @@ import torch
 
 import lucidvi as lv
 from lucidvi.adapters import adapter
-from lucidvi.explain.subset import _subset_perturbation
+from lucidvi.explain.subset import _found
 from lucidvi.explain.subset._population import Population
 
 KEY = "subset_perturbation"
@@ -267,10 +267,8 @@ def test_other_models_are_stored_and_drawn(fitted, name, target, stored, tmp_pat
 
 
 def test_finished_pairs_are_skipped(multivi, monkeypatch):
-    calls, original = [], _subset_perturbation.search
-    monkeypatch.setattr(
-        _subset_perturbation, "search", lambda *a, **k: calls.append(1) or original(*a, **k)
-    )
+    calls, original = [], _found.search
+    monkeypatch.setattr(_found, "search", lambda *a, **k: calls.append(1) or original(*a, **k))
     options = {"n_features": 2, "n_null": 5, "progress": False}
     lv.explain.subset_perturbation(multivi, "gene_0001", **options)
     lv.explain.subset_perturbation(multivi, ["gene_0001", "gene_0002"], **options)

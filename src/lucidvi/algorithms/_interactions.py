@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from lucidvi.algorithms._set_statistics import resampled_means
 
-MIN_STRATUM = 5
+MIN_STRATUM = 4
 """Cells with both, one, the other and none of two features that are needed to measure an interaction."""
 INDEPENDENT = 0.25
 """Log fold change within which an interval must lie to say that two features are independent."""
@@ -85,36 +86,39 @@ def measured_interactions(
     sums = [observed[:, None] * at for at in inside] + [rest * at for at in inside]
     values = np.concatenate(sums, 1)
     drawn = np.vstack([values.mean(0), resampled_means(values, units, rng)]).reshape(-1, 8, n_pairs)
-    known = np.min([at.sum(0) for at in inside], axis=0) >= MIN_STRATUM
-    known &= observed.any()
-    found = np.full((len(drawn), n_pairs), np.nan)
-    unit = np.median(observed[observed > 0]) / len(observed) if observed.any() else 1.0
-    found[:, known] = _interaction(drawn[:, :, known], unit)
+    n_cells = np.stack([at.sum(0) for at in inside])
+    known = (n_cells.min(0) >= MIN_STRATUM) & bool(observed.any())
+    value, low, high = np.full((3, n_pairs), np.nan)
+    if not known.any():
+        return Measured(value, low, high, np.nan, np.nan, np.nan)
+    unit = np.median(observed[observed > 0]) / len(observed)
+    ratio = _log_ratios(drawn[:, :, known], unit)
+    found = ratio @ np.array([1.0, -1.0, -1.0, 1.0])
     own, resampled = found[0], found[1:]
-    low, high = _interval(resampled)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(known, 1 / np.var(resampled, axis=0), 0.0)
-    mean, ends = np.nan, np.full((2, 1), np.nan)
-    if known.any() and np.isfinite(weight).all() and weight.sum() > 0:
-        weight = weight[known] / weight.sum()
-        mean = float(own[known] @ weight)
-        ends = np.array(_interval((resampled[:, known] @ weight)[:, None]))
-    return Measured(own, low, high, mean, float(ends[0, 0]), float(ends[1, 0]))
+    # few cells of a kind: variances are those of n - 1, and the interval is that of a t distribution
+    by_kind, n = ratio[1:].var(0), n_cells[:, known].T
+    larger = by_kind * n / (n - 1)
+    variance = resampled.var(0) * larger.sum(1) / np.maximum(by_kind.sum(1), 1e-30)
+    freedom = larger.sum(1) ** 2 / np.maximum((larger**2 / (n - 1)).sum(1), 1e-30)
+    if units is not None:
+        freedom = np.minimum(freedom, len(np.unique(units)) - 1)
+    reach = student.ppf(0.975, freedom) * np.sqrt(variance)
+    value[known], low[known], high[known] = own, own - reach, own + reach
+    weight = 1 / np.maximum(variance, 1e-30)
+    weight /= weight.sum()
+    mean = float(own @ weight)
+    spread = float(np.std(resampled @ weight) * np.sqrt((variance / np.maximum(resampled.var(0), 1e-30)) @ weight))  # fmt: skip
+    reach_of_mean = float(student.ppf(0.975, freedom @ weight)) * spread
+    return Measured(value, low, high, mean, mean - reach_of_mean, mean + reach_of_mean)
 
 
-def _interaction(means: np.ndarray, unit: float) -> np.ndarray:
-    """Interaction from mean measurements and mean predictions of four kinds of cells, ``(n, 8, n_pairs)``."""
+def _log_ratios(means: np.ndarray, unit: float) -> np.ndarray:
+    """Log of measured over predicted means in four kinds of cells, ``(n, n_pairs, 4)``, given both means, ``(n, 8, n_pairs)``."""
     measured, rest = means[:, :4], means[:, 4:]
     overall = measured.sum(1, keepdims=True) / rest.sum(1, keepdims=True)
     # half a measured unit is added at the overall ratio, or an empty kind of cells would have the logarithm of 0
-    ratio = np.log((measured + 0.5 * unit) / (rest + 0.5 * unit / np.maximum(overall, 1e-12)))
-    return ratio[:, 3] + ratio[:, 0] - ratio[:, 1] - ratio[:, 2]
-
-
-def _interval(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """2.5 and 97.5 % quantiles of each column."""
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    return low, high
+    found = np.log((measured + 0.5 * unit) / (rest + 0.5 * unit / np.maximum(overall, 1e-12)))
+    return np.moveaxis(found, 1, 2)
 
 
 def relation(low: float, high: float) -> str:

@@ -80,7 +80,7 @@ def set_interactions(
         One row per two members, ``feature_1`` and ``feature_2``: ``effect_1``, ``effect_2`` and ``effect`` of masking either and both;
         ``interaction_linear``: ``effect - effect_1 - effect_2``; ``interaction_model``: on the log scale, in cells with both. ``interaction``,
         ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over the
-        batches of a model with a batch key; NaN where fewer than 5 cells have both, either one, or none of the two, or nothing was
+        batches of a model with a batch key; NaN where fewer than 4 cells have both, either one, or none of the two, or nothing was
         measured. ``relation``: ``"redundant"`` or ``"synergistic"`` where the interval lies on one side of 0, ``"independent"`` where it
         lies within 0.25 of 0, else ``"undecided"``. ``distance``: base pairs between the middles of peaks; NaN on different chromosomes.
     ``.uns[key_added]["sets"]``
