@@ -26,8 +26,8 @@ _WORDS = "R redundant   S synergistic   = independent   ? undecided"
 def set_interactions(
     data: AnnData | MuData,
     target: Names = None,
-    groups: Names = None,
     *,
+    groups: Names = None,
     show_values: Literal["measured", "model"] = "measured",
     cmap: str = "RdBu_r",
     key: str = Key.SET_INTERACTIONS,
@@ -56,7 +56,7 @@ def set_interactions(
     modality
         Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
-        Axes to draw on, for one set.
+        Axes to draw on, for one panel.
     show
         Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
