@@ -110,7 +110,7 @@ def link_recovery(
     distance = scored["-distance"].abs() if "-distance" in scored else None
     parts = {"all": np.arange(len(truth))} | ({} if distance is None else _binned(distance.to_numpy(), bins))  # fmt: skip
     rng, rows = np.random.default_rng(seed), []
-    for name in names:
+    for name in scored:
         for label, at in parts.items():
             values, own = scored[name].to_numpy()[at], true[at]
             counts = {"score": name, "bin": label, "n_pairs": len(at), "n_regulated": int(own.sum()), "covered": covered[at].mean() if len(at) else np.nan}  # fmt: skip
@@ -204,8 +204,8 @@ def _scored(links: pd.DataFrame, truth: pd.DataFrame, names: list[str]) -> tuple
         np.maximum.at(best, at_truth, values[at_link])
         out[name] = best
     if "distance" in truth and truth["distance"].notna().all():  # known of every tested pair
-        out["-distance"] = -truth["distance"].abs()
-        names[:] = list(dict.fromkeys(["-distance", *names]))
+        out = out.drop(columns="-distance", errors="ignore")
+        out.insert(0, "-distance", -truth["distance"].abs())
     return out, covered
 
 

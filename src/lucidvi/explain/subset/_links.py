@@ -23,11 +23,10 @@ from lucidvi.explain._cells import cells_of_groups, labels_of_cells, source_of_c
 from lucidvi.explain._results import Place, numbered, positions
 from lucidvi.explain.subset._closing import closing
 from lucidvi.explain.subset._coordinates import Coordinates
-from lucidvi.explain.subset._pairs import check_through, units_of
+from lucidvi.explain.subset._pairs import MIN_UNITS, check_through, units_of
 from lucidvi.explain.subset._population import Population
 
 _BLOCK = 256  # genes at a time
-_MIN_UNITS = 3  # batches below which intervals are those over cells
 
 
 @checked
@@ -188,10 +187,8 @@ def _of_group(
     seed: int | None, group: str, bar: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Effects and p-values of all pairs in some cells of a group."""
-    units = units_of(function, cells)
+    units = units_of(function, cells, MIN_UNITS)
     code = np.zeros(len(cells), np.int64) if units is None else np.unique(units, return_inverse=True)[1]  # fmt: skip
-    if code.max() + 1 < _MIN_UNITS:
-        code[:] = 0
     sizes = np.bincount(code)
     x = population.x[cells]
     measured = function.observed(cells, population.kind, np.unique(pairs["column"]))

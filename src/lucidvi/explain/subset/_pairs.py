@@ -15,6 +15,8 @@ from lucidvi.explain.subset._coordinates import PROMOTER, Coordinates
 from lucidvi.explain.subset._population import Population
 
 Pair = tuple[str, str]
+MIN_UNITS = 3
+"""Batches from which a t interval over batches is of use; with fewer it is taken over cells."""
 
 
 class CannotExplain(ValueError):
@@ -179,7 +181,7 @@ def prepare(
     }  # fmt: skip
 
 
-def units_of(function: Adapter, cells: np.ndarray) -> np.ndarray | None:
-    """Return the batches that cells come from, if there are several."""
+def units_of(function: Adapter, cells: np.ndarray, least: int = 2) -> np.ndarray | None:
+    """Return the batches that cells come from, if there are at least so many."""
     batch = np.asarray(function.batch_of_cells())[cells]
-    return batch if len(np.unique(batch)) > 1 else None
+    return batch if len(np.unique(batch)) >= least else None

@@ -22,7 +22,7 @@ from lucidvi.algorithms._interactions import (
 from lucidvi.algorithms._set_statistics import resampled_means
 from lucidvi.explain._cells import labels_of_cells, members, source_of_chance
 from lucidvi.explain._results import Place, check_origin, numbered, read
-from lucidvi.explain.subset._pairs import units_of
+from lucidvi.explain.subset._pairs import MIN_UNITS, units_of
 from lucidvi.explain.subset._population import Population
 from lucidvi.explain.subset._report import Evaluator
 
@@ -79,8 +79,8 @@ def set_interactions(
     ``.uns[key_added]["pairs"]``
         One row per two members, ``feature_1`` and ``feature_2``: ``effect_1``, ``effect_2`` and ``effect`` of masking either and both;
         ``interaction_linear``: ``effect - effect_1 - effect_2``; ``interaction_model``: on the log scale, in cells with both. ``interaction``,
-        ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over the
-        batches of a model with a batch key; NaN where fewer than 4 cells have both, either one, or none of the two, or nothing was
+        ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over batches
+        where there are at least three; NaN where fewer than 4 cells have both, either one, or none of the two, or nothing was
         measured. ``relation``: ``"redundant"`` or ``"synergistic"`` where the interval lies on one side of 0, ``"independent"`` where it
         lies within 0.25 of 0, else ``"undecided"``. ``distance``: base pairs between the middles of peaks; NaN on different chromosomes.
     ``.uns[key_added]["sets"]``
@@ -134,7 +134,7 @@ def set_interactions(
         observed = function.observed(cells, population.kind, column)
         evaluator = Evaluator(population, cells, column, replacement, observed)
         rng = source_of_chance(seed, gene, group)
-        found = _of_set(evaluator, at, units_of(function, cells), rng)
+        found = _of_set(evaluator, at, units_of(function, cells, MIN_UNITS), rng)
         found["pairs"]["distance"] = _distances(of_set)
         for name in _TABLES:
             names = {"gene": gene, "group": group}
