@@ -23,6 +23,8 @@ SOURCE = Path(lv.__file__).parent
 FUNCTIONS = {
     "subset_perturbation": lambda m: lv.explain.subset_perturbation(m, "gene_1"),
     "cross_effect": lambda m: lv.explain.cross_effect(m),
+    "links": lambda m: lv.explain.links(m),
+    "set_interactions": lambda m: lv.explain.set_interactions(m),
     "gene_panel": lambda m: lv.explain.gene_panel(m, "labels"),
     "panel_confidence": lambda m: lv.explain.panel_confidence(m),
     "attributions": lambda m: lv.explain.attributions(m, "latent"),

@@ -63,8 +63,8 @@ def set_enrichment(
     >>> place = {"gene": "G", "group": "T", "chrom": "chr1", "start": [0, 1000, 2000], "end": [500, 1500, 2500]}
     >>> links = pd.DataFrame(place | {"openness": 0.1, "distance": 0, "in_set": [True, False, False]})
     >>> sites = pd.DataFrame({"chrom": ["chr1"], "start": [100], "end": [120]})
-    >>> set_enrichment(links, sites)[["share", "share_matched"]].values.tolist()
-    [[1.0, 0.0]]
+    >>> set_enrichment(links, sites)[["n_members", "share"]].values.tolist()
+    [[1.0, 1.0]]
     """
     check_integer(n_null, 1, "n_null")
     require_columns(links, [*PAIR, *_PLACE, "openness", "distance", "in_set"], "links")

@@ -100,7 +100,7 @@ def set_interactions(
         part = table[(table["gene"] == gene) & (table["group"] == group)]
         _draw(panel, part, result, gene, group, show_values, cmap)
 
-    size = (3.2 + 0.62 * largest, 2.2 + 0.52 * largest)
+    size = (4.4 + 0.62 * largest, 2.2 + 0.52 * largest)
     return finish(panels(sets, draw, ax=ax, size=size, n_columns=2), show)
 
 

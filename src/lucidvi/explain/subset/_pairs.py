@@ -1,6 +1,6 @@
 """What is to be explained by sets: the arguments of a search, checked before the first one starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,8 @@ def eligible_features(adata: AnnData, feature_mask: Any) -> np.ndarray:
     if isinstance(feature_mask, pd.Series) and not isinstance(feature_mask.index, pd.RangeIndex):
         if not set(feature_mask.dropna().map(type)) <= {str}:  # true and false by name
             return _by_name(feature_mask, adata.var_names)
+    if np.ndim(feature_mask) == 0 and not isinstance(feature_mask, Iterable):
+        raise TypeError(f"feature_mask={feature_mask!r} is neither names nor true and false for each feature. Pass names, a boolean vector, or a column of .var.")  # fmt: skip
     mask = np.asarray(listed(feature_mask))
     if mask.dtype == bool:
         if mask.shape != (adata.n_vars,):
