@@ -98,10 +98,9 @@ def model(saved):
     )
 
 
-@pytest.fixture(autouse=True)
-def same_number_of_threads():
-    """Undo what numba, called by scanpy, does to the threads of torch in the whole process."""
-    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
-    yield
-    if before is not None and sys.modules["torch"].get_num_threads() != before:
-        sys.modules["torch"].set_num_threads(before)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Undo what numba, called by scanpy, does to the threads of torch, before fixtures train: sums depend on their number."""
+    torch, threads = sys.modules.get("torch"), int(os.environ["OMP_NUM_THREADS"])
+    if torch is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
