@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lucidvi._arguments import checked
-from lucidvi.io._checked_links import PLACE, File, checked_links, read_rows, write_rows
+from lucidvi.io._checked_links import PLACE, File, checked_links, read_links, write_rows
 
 _COLUMNS = (
     "chrom1", "start1", "end1", "chrom2", "start2", "end2", "name", "score", "strand1", "strand2", "gene", "group", "effect",
@@ -87,8 +87,4 @@ def read_bedpe(path: File) -> pd.DataFrame:
     >>> lv.io.read_bedpe(StringIO(file.getvalue()))[["gene", "start", "tss", "effect"]].values.tolist()
     [['G', 100, 5000, -0.5]]
     """
-    table = read_rows(path, _COLUMNS).rename(
-        columns={f"{c}1": c for c in PLACE} | {"start2": "tss"}
-    )
-    whole = dict.fromkeys(("start", "end", "tss", "score"), "int64")
-    return table[["gene", "group", *PLACE, "tss", "effect", "score"]].astype(whole | {"effect": "float64"})  # fmt: skip
+    return read_links(path, _COLUMNS, {c: f"{c}1" for c in PLACE} | {"tss": "start2"})

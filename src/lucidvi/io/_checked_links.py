@@ -2,7 +2,7 @@
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import TextIOBase
 from os import PathLike
 from pathlib import Path
@@ -73,8 +73,11 @@ def write_rows(table: pd.DataFrame, file: File, header: Sequence[str] = (), *, n
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
-def read_rows(file: File, columns: Sequence[str]) -> pd.DataFrame:
-    """Read lines separated by tabs as text, without comments and lines for the browser; each must have the columns."""
+def read_links(file: File, columns: Sequence[str], names: Mapping[str, str]) -> pd.DataFrame:
+    """Read links from lines separated by tabs, without comments and lines for the browser; each must have the columns.
+
+    ``names`` gives the column of the file for each column of links that has another name there.
+    """
     if isinstance(file, TextIOBase):
         text = file.read()
     else:
@@ -86,4 +89,7 @@ def read_rows(file: File, columns: Sequence[str]) -> pd.DataFrame:
     if wrong or not rows:
         found = f"line {wrong[0] + 1} has {len(rows[wrong[0]])}" if wrong else "it has no line"
         raise ValueError(f"The file does not have the {len(columns)} columns {', '.join(columns)}: {found}.")  # fmt: skip
-    return pd.DataFrame(rows, columns=list(columns))
+    wanted = ["gene", "group", *PLACE, "tss", "effect", "score"]
+    table = pd.DataFrame(rows, columns=list(columns))[[names.get(name, name) for name in wanted]]
+    kinds = dict.fromkeys(("start", "end", "tss", "score"), "int64") | {"effect": "float64"}
+    return table.set_axis(wanted, axis=1).astype(kinds)

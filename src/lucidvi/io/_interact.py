@@ -5,11 +5,10 @@ import pandas as pd
 
 from lucidvi._arguments import checked
 from lucidvi.io._checked_links import (
-    PLACE,
     File,
     checked_links,
     one_word,
-    read_rows,
+    read_links,
     ucsc_chromosome,
     write_rows,
 )
@@ -106,11 +105,8 @@ def read_interact(path: File) -> pd.DataFrame:
     >>> lv.io.read_interact(StringIO(file.getvalue()))["effect"].tolist()
     [-0.5]
     """
-    table = read_rows(path, _COLUMNS)
     names = {
-        "targetName": "gene", "exp": "group", "sourceChrom": "chrom", "sourceStart": "start", "sourceEnd": "end",
-        "targetStart": "tss", "value": "effect", "score": "score",
+        "gene": "targetName", "group": "exp", "chrom": "sourceChrom", "start": "sourceStart", "end": "sourceEnd",
+        "tss": "targetStart", "effect": "value",
     }  # fmt: skip
-    whole = dict.fromkeys(("start", "end", "tss", "score"), "int64")
-    out = table[list(names)].rename(columns=names).astype(whole | {"effect": "float64"})
-    return out[["gene", "group", *PLACE, "tss", "effect", "score"]].reset_index(drop=True)
+    return read_links(path, _COLUMNS, names)

@@ -191,12 +191,12 @@ def _of_group(
     code = np.zeros(len(cells), np.int64) if units is None else np.unique(units, return_inverse=True)[1]  # fmt: skip
     sizes = np.bincount(code)
     x = population.x[cells]
-    measured = function.observed(cells, population.kind, np.unique(pairs["column"]))
+    all_columns = np.unique(pairs["column"])
+    measured = function.observed(cells, population.kind, all_columns)
     test = None
     if measured is not None and len(cells) >= MIN_CELLS:
         test = Association(x, source_of_chance(seed, group))
     out = {name: np.full(len(pairs), np.nan) for name in ("expression", "effect", "effect_low", "effect_high")}  # fmt: skip
-    all_columns = np.unique(pairs["column"])
     for _, part in pairs.groupby("block", sort=False):
         columns, at = np.unique(part["column"], return_inverse=True)
         n, before = len(part), np.zeros(len(columns))

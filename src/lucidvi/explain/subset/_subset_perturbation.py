@@ -251,11 +251,8 @@ def subset_perturbation(
     )  # the data may hold the features in another order, and others
     eligible = eligible_features(store, feature_mask)[at]
     where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None or promoter != "include" or min_distance > 0)  # fmt: skip
-    unused = {
-        "effect": None,
-        "promoter": "include",
-        "min_distance": 0,
-    }  # results from before are found again
+    # left out where they change nothing, so that results from before are found again
+    unused = {"effect": None, "promoter": "include", "min_distance": 0}
     params = {k: v for k, v in settings.items() if k not in unused or v != unused[k]} | _what_is_explained(function, population) | {
         "model": place.made_from["model"],
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
