@@ -5,7 +5,7 @@ import pytest
 
 from lucidvi.algorithms._set_statistics import (
     MIN_SETS,
-    bootstrap_mean,
+    interval_of_means,
     matched_random_sets,
     p_value,
     q_values,
@@ -63,14 +63,19 @@ def test_q_values_leave_out_what_is_not_known():
     assert np.isnan(q_values(np.array([np.nan]))).all()
 
 
-def test_bootstrap_over_cells_and_donors():
+def test_intervals_over_cells_and_donors():
     rng = np.random.default_rng(0)
     donor = np.repeat(np.arange(30), 40)
     values = rng.normal(size=30)[donor] + rng.normal(size=len(donor))
-    by_cell = bootstrap_mean(values, None, rng)
+    by_cell = interval_of_means(values[:, None], None, rng)[:, 0]
     assert by_cell[0] == pytest.approx(values.std() / np.sqrt(len(values)), rel=0.15)
-    by_donor = bootstrap_mean(values, donor, rng)
+    by_donor = interval_of_means(values[:, None], donor, rng)[:, 0]
     means = values.reshape(30, 40).mean(1)
     assert by_donor[0] == pytest.approx(means.std() / np.sqrt(30), rel=0.15)
     assert by_donor[1] < values.mean() < by_donor[2]
-    assert np.isnan(bootstrap_mean(values, np.zeros(len(values)), rng)).all()
+    # two columns at once, and the t distribution of three donors of unequal size
+    few = interval_of_means(
+        np.stack([values, -values], 1)[:200], np.repeat([0, 1, 2], [50, 70, 80]), rng
+    )
+    np.testing.assert_allclose(few[0, 0], few[0, 1])
+    np.testing.assert_allclose((few[2] - few[1]) / few[0] / 2, 4.3027, rtol=1e-3)

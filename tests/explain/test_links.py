@@ -10,7 +10,8 @@ import scipy.sparse as sp
 import scvi
 
 import lucidvi as lv
-from lucidvi.algorithms._link_statistics import Association, mean_and_error
+from lucidvi.algorithms._link_statistics import Association
+from lucidvi.algorithms._set_statistics import mean_and_error
 from lucidvi.explain.subset import _closing, _links
 
 QUIET = {"progress": False}

@@ -6,7 +6,7 @@ import torch
 
 from lucidvi.adapters import adapter
 from lucidvi.explain._cells import labels_of_cells
-from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._population import Part, Population
 
 CELLS = np.arange(10, 70)
 ROWS = torch.arange(len(CELLS))
@@ -51,6 +51,27 @@ def test_loss_equals_its_formula(train, simulate, settings, beta):
     torch.testing.assert_close(loss(changed, rows).detach(), expected, rtol=1e-4, atol=1e-4)
     (gradient,) = torch.autograd.grad(loss(changed, rows).sum(), changed)
     assert gradient.abs().sum() > 0
+    parts = [Part(CELLS, gene, keep=True)]
+    kept = population.joint_problem(parts, sign=sign, beta=beta).cell_loss(changed, rows).detach()
+    size = ((y - unchanged[rows]) / scale)[:, gene].abs()
+    torch.testing.assert_close(kept, size + beta / y.shape[1] * drift.sum(1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_search_in_several_parts_weighs_them_alike(trained):
+    population = population_of(trained)
+    parts = [Part(CELLS[:40], 2), Part(CELLS[30:], 3), Part(np.arange(100, 117), 2, keep=True)]
+    joint = population.joint_problem(parts, sign=1.0, beta=0.1)
+    alone = [population.joint_problem([part], sign=1.0, beta=0.1) for part in parts]
+    for members in ([], [3, 40], [41, 7, 100, 12]):
+        loss = [problem.subset(members).loss for problem in alone]
+        assert joint.subset(members).loss == pytest.approx((loss[0] + loss[1]) / 2 + loss[2], rel=1e-5)  # fmt: skip
+    # the gradient is that of the mean loss, and where nothing has changed yet it counts a fall as a cost
+    gradient = [problem.gradient(problem.h) for problem in alone]
+    of_all = joint.gradient(joint.h)
+    torch.testing.assert_close(of_all[:40], gradient[0] / 2, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(of_all[-17:], gradient[2], rtol=1e-3, atol=1e-6)
+    lowered = population.joint_problem([Part(parts[2].cells, 2)], sign=1.0, beta=0.1)
+    torch.testing.assert_close(gradient[2], -lowered.gradient(lowered.h), rtol=1e-3, atol=1e-6)
 
 
 def test_it_can_be_sent_to_other_processes(trained):

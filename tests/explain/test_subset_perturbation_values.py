@@ -61,8 +61,10 @@ def test_loss_equals_its_formula(fitted, output, beta):
     drift = ((y - unchanged[rows]) / size.clamp_min(0.1)) ** 2
     drift[:, 1] = 0
     expected = -y[:, 1] / size.clamp_min(0.1)[1] + beta / y.shape[1] * drift.sum(1)
-    loss = population._loss(cells, 1, -1.0, beta, h)(changed, rows)
+    loss = population._loss(cells, 1, -1.0, beta, h, False)(changed, rows)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
+    kept = (y - unchanged[rows])[:, 1].abs() / size.clamp_min(0.1)[1] + beta / y.shape[1] * drift.sum(1)  # fmt: skip
+    torch.testing.assert_close(population._loss(cells, 1, -1.0, beta, h, True)(changed, rows), kept, rtol=1e-3, atol=1e-4)  # fmt: skip
     (gradient,) = torch.autograd.grad(loss.sum(), changed)
     assert gradient.abs().sum() > 0
 

@@ -53,7 +53,8 @@ def subsets(adata, key="subset_perturbation"):
     features["single_effect"] = -0.5
     features["chrom"] = np.tile(["chr1", ""], len(sets))
     features["start"], features["distance"] = np.tile([100.0, np.nan], len(sets)), 50.0
-    adata.uns[key] = {"params": {"groupby": "kind"}, "sets": sets, "features": features}
+    donors = sets[["gene", "group"]].assign(donor="d/1", n_cells=3, change=-0.5)
+    adata.uns[key] = {"params": {"groupby": "kind"}, "sets": sets, "features": features, "donors": donors}  # fmt: skip
     adata.varm[key] = np.zeros((adata.n_vars, len(sets)), np.float32)
 
 

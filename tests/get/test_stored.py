@@ -12,6 +12,7 @@ import lucidvi as lv
 GROUPS = ["CD4/CD8 T", "B 'memory' \"x\"", "Füße βγ", ""]  # as in conftest.py
 READERS = {
     "subset_sets": ("subset_perturbation", "subset_perturbation"),
+    "subset_donors": ("subset_perturbation", "subset_perturbation"),
     "subset_features": ("subset_perturbation", "subset_perturbation"),
     "links": ("links", "links"),
     "set_interactions": ("set_interactions", "set_interactions"),

@@ -101,8 +101,8 @@ class Cut(ABC):
         value = self(h, own)[:, column]
         return value, torch.zeros_like(value)
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all") -> CellLoss | None:  # fmt: skip
-        """Return a faster form of the objective of the subset search, or one through the cis term alone, if there is one."""
+    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False) -> CellLoss | None:  # fmt: skip
+        """Return a faster form of the objective of the subset search, or one through the cis term alone, if there is one; see :class:`Population`."""
         return None
 
 

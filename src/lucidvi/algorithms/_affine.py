@@ -153,17 +153,17 @@ class FixedInput:
         start, stop = self.columns.indptr[feature : feature + 2]
         return self.columns.indices[start:stop], self.columns.data[start:stop]
 
-    def advantage(self, gradient: Tensor, replacement: float) -> np.ndarray:
-        """First-order change of ``sum_i f(h_i)`` when a feature is replaced in all cells, for every feature.
+    def advantage(self, gradient: Tensor, base: np.ndarray) -> np.ndarray:
+        """First-order change of ``sum_i f(h_i)`` when a feature changes in all cells, for every feature.
 
-        ``sum_i (replacement - x_ij) <gradient_i, W_j>``, without forming anything of size cells x features.
+        ``sum_i (base_j - x_ij) <gradient_i, W_j>``, without forming anything of size cells x features.
 
         Parameters
         ----------
         gradient
             Derivative of the summed function with respect to ``h``, shape ``(n, n_columns)``.
-        replacement
-            Value that replaces the feature.
+        base
+            What is added to each feature in all cells, when its values are taken away.
 
         Returns
         -------
@@ -177,7 +177,9 @@ class FixedInput:
         total = g.sum(0)
         for c, (members, block) in enumerate(self._blocks):
             part = slice(c * width, (c + 1) * width)
-            change = replacement * total[part] - block @ np.ascontiguousarray(g[:, part])
+            change = -(block @ np.ascontiguousarray(g[:, part]))
+            if base[members].any():
+                change += np.outer(base[members], total[part])
             out[members] = np.einsum("je,je->j", change, weight[members])
         if affine.extra is not None:
             pairs, cell, pair, value = self._pairs
@@ -185,6 +187,6 @@ class FixedInput:
             seen = np.bincount(
                 pair, weights=value * g_extra[cell, pairs.col[pair]], minlength=pairs.nnz
             )
-            change = (replacement * total[affine.n_pooled :][pairs.col] - seen) * pairs.data
+            change = (base[pairs.row] * total[affine.n_pooled :][pairs.col] - seen) * pairs.data
             out += np.bincount(pairs.row, weights=change, minlength=affine.n_features)
         return out

@@ -1,7 +1,5 @@
 """Whether a peak goes with a gene more than equally open peaks elsewhere do."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import scipy.sparse as sp
 
@@ -92,24 +90,3 @@ class Association:
                 above = len(null) - np.searchsorted(null, z[at] - 1e-6, side="left")
                 p[pair[at]] = (1 + above) / (1 + len(null))
         return p, q_values(p)
-
-
-def mean_and_error(totals: np.ndarray, squares: np.ndarray, units: Iterable[np.ndarray], sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
-    """Mean over cells of values that are mostly 0, its standard error, and the degrees of freedom.
-
-    Parameters
-    ----------
-    totals, squares
-        Sum and sum of squares over all cells, of each pair.
-    units
-        Sums over the cells of each unit, such as a donor; none where cells are the units.
-    sizes
-        Cells of each unit, or of all together.
-    """
-    n = int(sizes.sum())
-    mean = totals / n
-    if (m := len(sizes)) < 2:
-        variance = np.maximum(squares / n - mean**2, 0.0) / max(n - 1, 1)
-        return mean, np.sqrt(variance) if n > 1 else np.full(len(mean), np.nan), n - 1
-    off = sum((part - mean * size) ** 2 for part, size in zip(units, sizes, strict=True))
-    return mean, np.sqrt(off * m / (m - 1)) / n, m - 1

@@ -1,9 +1,11 @@
 """How sure an effect is: random sets to compare with, p and q values, and the bootstrap."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.stats import false_discovery_control
+from scipy.stats import t as student
 
 MIN_SETS = 20
 """Distinct random sets below which a p-value is not given."""
@@ -60,11 +62,50 @@ def resampled_means(values: np.ndarray, units: np.ndarray | None, rng: np.random
     return np.stack([(times @ total) / (times @ size) for times in drawn])
 
 
-def bootstrap_mean(values: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> tuple[float, float, float]:  # fmt: skip
-    """Standard error of a mean over cells, and the ends of its interval of 95 %; see :func:`resampled_means`."""
-    means = resampled_means(values[:, None], units, rng)[:, 0]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(means.std(ddof=1)), float(low), float(high)
+def interval_of_means(values: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """Standard errors of means over cells, and the ends of their intervals of 95 %, ``(3, n_columns)``.
+
+    Over units, such as donors, intervals are those of a t distribution: a bootstrap of few units is too narrow.
+
+    Parameters
+    ----------
+    values
+        Cells x columns.
+    units
+        Which unit each cell belongs to; ``None`` draws cells with replacement.
+    rng
+        Source of randomness.
+    """
+    if units is None:
+        means = resampled_means(values, None, rng)
+        return np.stack([means.std(0, ddof=1), *np.quantile(means, [0.025, 0.975], axis=0)])
+    code = np.unique(units, return_inverse=True)[1]
+    sizes = np.bincount(code)
+    by_unit = np.stack([np.bincount(code, column, len(sizes)) for column in values.T], 1)
+    mean, error, freedom = mean_and_error(by_unit.sum(0), (values**2).sum(0), by_unit, sizes)
+    reach = error * student.ppf(0.975, freedom)
+    return np.stack([error, mean - reach, mean + reach])
+
+
+def mean_and_error(totals: np.ndarray, squares: np.ndarray, units: Iterable[np.ndarray], sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
+    """Mean over cells of values that are mostly 0, its standard error, and the degrees of freedom.
+
+    Parameters
+    ----------
+    totals, squares
+        Sum and sum of squares over all cells, of each pair.
+    units
+        Sums over the cells of each unit, such as a donor; none where cells are the units.
+    sizes
+        Cells of each unit, or of all together.
+    """
+    n = int(sizes.sum())
+    mean = totals / n
+    if (m := len(sizes)) < 2:
+        variance = np.maximum(squares / n - mean**2, 0.0) / max(n - 1, 1)
+        return mean, np.sqrt(variance) if n > 1 else np.full(len(mean), np.nan), n - 1
+    off = sum((part - mean * size) ** 2 for part, size in zip(units, sizes, strict=True))
+    return mean, np.sqrt(off * m / (m - 1)) / n, m - 1
 
 
 def matched_random_sets(

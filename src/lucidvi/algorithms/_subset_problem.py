@@ -13,8 +13,48 @@ from lucidvi.algorithms._affine import AffineMap, FixedInput
 CellLoss = Callable[[Tensor, Tensor], Tensor]
 """``loss(h, cells)``: loss of each row of ``h``; ``cells`` says which cell a row belongs to."""
 
+_NO_CHANGE = 1e-5  # rounding of outputs that do not change
 _MAX_ROWS = 8192  # rows of h evaluated at a time: large enough to keep the cores busy
 _MAX_VALUES = 2**22  # values of h evaluated at a time (16 MB): bounds memory
+
+
+def change_from(unchanged: Tensor, value: Tensor) -> Tensor:
+    """Return the size of a change, with the slope of a fall where there is none: a search by gradients then sees what it costs."""
+    change = value - unchanged
+    return torch.where(change < _NO_CHANGE, -change, change)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What becomes of a feature that is replaced: its value moves a share of the way to another one.
+
+    Parameters
+    ----------
+    value
+        New value of every feature, or one for all; 0 masks.
+    strength
+        Share of the way; below 1 a partial knock-down.
+    log
+        Where the model reads ``log1p(log * x)``, this factor: values move on the scale of ``x``. 0: the model reads ``x``.
+    """
+
+    value: float | np.ndarray = 0.0
+    strength: float = 1.0
+    log: float = 0.0
+
+    def values(self, features: np.ndarray) -> np.ndarray:
+        """New values of some features."""
+        if np.ndim(self.value):
+            return np.asarray(self.value, np.float32)[features]
+        return np.full(len(features), self.value, np.float32)
+
+    def change(self, x: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return by how much what the model reads of some features changes; their values have the shape of ``features``, or cells first."""
+        if not np.ndim(self.value) and self.value == 0 and self.strength == 1:
+            return -x
+        given = np.expm1(x) / self.log if self.log else x
+        moved = given + np.float32(self.strength) * (self.values(features) - given)
+        return ((np.log1p(self.log * moved) if self.log else moved) - x).astype(x.dtype)
 
 
 @dataclass
@@ -47,7 +87,7 @@ class SubsetProblem:
     cell_loss
         Differentiable loss of rows of the affine image.
     replacement
-        Value that replaces a selected feature (0 masks it).
+        What becomes of a selected feature: a value that all get, or more.
     allowed
         Boolean mask of the features that may be selected, shape ``(n_features,)``; all by default.
     """
@@ -58,13 +98,19 @@ class SubsetProblem:
         affine: AffineMap,
         cell_loss: CellLoss,
         *,
-        replacement: float = 0.0,
+        replacement: float | Replacement = 0.0,
         allowed: np.ndarray | None = None,
     ):
         self.input = FixedInput(sp.csr_matrix(x), affine)
         self.affine = affine
         self.cell_loss = cell_loss
-        self.replacement = replacement
+        self.replacement = replacement if isinstance(replacement, Replacement) else Replacement(replacement)  # fmt: skip
+        # an absent feature changes by its base, a present one by its base less what is removed
+        every, x = np.arange(affine.n_features), self.input.x
+        self.base = self.replacement.change(np.zeros(affine.n_features, x.dtype), every)
+        removed = self.base[x.indices] - self.replacement.change(x.data, x.indices)
+        same = np.array_equal(removed, x.data)
+        self.removed = self.input if same else FixedInput(sp.csr_matrix((removed, x.indices, x.indptr), x.shape), affine)  # fmt: skip
         self.n_cells = x.shape[0]
         allowed = np.ones(affine.n_features, dtype=bool) if allowed is None else allowed.copy()
         self.allowed = allowed
@@ -73,11 +119,11 @@ class SubsetProblem:
 
     def changes(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Cells that a replacement of the feature changes, and by how much its value changes there."""
-        rows, values = self.input.column(feature)
-        if self.replacement == 0.0:
-            return rows, -values
-        amount = np.full(self.n_cells, self.replacement, dtype=values.dtype)
-        amount[rows] -= values
+        rows, removed = self.removed.column(feature)
+        if self.base[feature] == 0:
+            return rows, -removed
+        amount = np.full(self.n_cells, self.base[feature], dtype=removed.dtype)
+        amount[rows] -= removed
         rows = np.flatnonzero(amount)
         return rows, amount[rows]
 
@@ -96,10 +142,11 @@ class SubsetProblem:
         """Affine image of all cells with a set replaced, shape ``(n_cells, n_columns)``."""
         h = self.h
         if features:
-            change = -self.input.columns[:, features].astype(np.float32)
-            if self.replacement != 0.0:
-                change = change.toarray() + np.float32(self.replacement)
-            rows = self.affine.rows(np.array(features))
+            at = np.array(features)
+            change = -self.removed.columns[:, at].astype(np.float32)
+            if self.base[at].any():
+                change = change.toarray() + self.base[at]
+            rows = self.affine.rows(at)
             h = h + torch.from_numpy(np.asarray(change @ rows.cpu().numpy())).to(h)
         return h
 
@@ -147,7 +194,7 @@ class SubsetProblem:
 
     def advantage(self, h: Tensor) -> np.ndarray:
         """First-order change of the mean loss when one more feature is replaced, shape ``(n_features,)``."""
-        return self.input.advantage(self.gradient(h), self.replacement)
+        return self.removed.advantage(self.gradient(h), self.base)
 
     def candidates(self, subset: Subset, n_candidates: int) -> np.ndarray:
         """The most promising features to add, best first, by the advantage at the subset."""

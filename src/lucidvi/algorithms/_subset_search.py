@@ -25,13 +25,11 @@ def path_advantage(problem: SubsetProblem, n_steps: int = 8) -> np.ndarray:
     Where several features each suffice, every single one looks useless at the input. Along the path that saturation
     goes away, so this score sees redundant sets that the gradient at the input does not.
     """
-    kept = sp.diags_array((~problem.allowed).astype(np.float32)).tocsr()
-    h_end = problem.affine.apply((problem.input.x @ kept).tocsr())
-    if problem.replacement != 0.0:
-        row = sp.csr_matrix(problem.allowed[None].astype(np.float32) * problem.replacement)
-        h_end = h_end + problem.affine.apply(row)
+    every = problem.allowed.astype(np.float32)
+    removed = problem.affine.apply((problem.removed.x @ sp.diags_array(every)).tocsr())
+    step = problem.affine.apply(sp.csr_matrix((problem.base * every)[None])) - removed
     steps = (np.arange(n_steps) + 0.5) / n_steps
-    return np.mean([problem.advantage(problem.h + a * (h_end - problem.h)) for a in steps], axis=0)
+    return np.mean([problem.advantage(problem.h + a * step) for a in steps], axis=0)
 
 
 def top_features(problem: SubsetProblem, score: np.ndarray, n_features: int) -> list[int]:

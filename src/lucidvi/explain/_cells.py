@@ -15,25 +15,25 @@ from lucidvi.adapters._base import listed
 Groups = str | Sequence[str] | None
 
 
-def labels_of_cells(adapter: Adapter, groupby: str | None) -> pd.Series:
+def labels_of_cells(adapter: Adapter, groupby: str | None, argument: str = "groupby") -> pd.Series:
     """Return the group of every cell, ``"all"`` without ``groupby``; cells without a group have a missing value."""
     if groupby is None:
         return pd.Series("all", index=adapter.cells, dtype=object)
     data = adapter.data
     if isinstance(data, MuData):
-        column = obs_column(data, groupby, adapter.cell_modalities, "groupby", allow_missing=True)
+        column = obs_column(data, groupby, adapter.cell_modalities, argument, allow_missing=True)
         column = column.reindex(adapter.cells)
     else:
-        check_obs_key(data.obs, groupby, "groupby")
+        check_obs_key(data.obs, groupby, argument)
         column = data.obs[groupby]
     missing = column.isna().to_numpy()
     if missing.all():
-        raise ValueError(f"groupby={groupby!r} is missing for all {len(column)} cells.")
+        raise ValueError(f"{argument}={groupby!r} is missing for all {len(column)} cells.")
     if missing.any():
         warn(
-            "groupby=%r is missing for %d of %d cells; they are left out.", groupby, missing.sum(), len(column)
+            "%s=%r is missing for %d of %d cells; they are left out.", argument, groupby, missing.sum(), len(column)
         )  # fmt: skip
-    return as_text(column, "groupby", groupby)
+    return as_text(column, argument, groupby)
 
 
 def chosen_groups(labels: pd.Series, groups: Groups) -> list[str]:

@@ -133,13 +133,18 @@ def origin(function: Adapter, labels: pd.Series | None = None) -> dict[str, str]
     cells = hash_array(function.cells.to_numpy(object))
     found = {
         "model": fingerprint_of_model(function.module),
-        "features": _digest(hash_array(function.features.to_numpy(object))),
-        "cells": f"{len(cells)}, {_digest(np.sort(cells))}",
+        "features": digest(hash_array(function.features.to_numpy(object))),
+        "cells": f"{len(cells)}, {digest(np.sort(cells))}",
     }
     if labels is not None:
-        known = hash_array(labels.fillna("").to_numpy(object))
-        found["groups"] = _digest(np.sort(cells ^ (known * np.uint64(0x9E3779B97F4A7C15))))
+        found["groups"] = grouping(function.cells, labels)
     return found
+
+
+def grouping(cells: pd.Index, labels: pd.Series) -> str:
+    """Return a short text that differs between groupings of cells, whatever their order."""
+    known = hash_array(labels.fillna("").to_numpy(object))
+    return digest(np.sort(hash_array(cells.to_numpy(object)) ^ (known * np.uint64(0x9E3779B97F4A7C15))))  # fmt: skip
 
 
 def check_origin(result: Mapping[str, Any], key: str, function: Adapter, labels: pd.Series | None = None) -> None:  # fmt: skip
@@ -210,7 +215,7 @@ def read(store: AnnData, key: str, parts: Iterable[str], what: str, made_by: str
 
 def fingerprint(mask: np.ndarray) -> str:
     """Return a short text that differs between masks."""
-    return f"{int(mask.sum())} features, {_digest(np.packbits(mask))}"
+    return f"{int(mask.sum())} features, {digest(np.packbits(mask))}"
 
 
 def fingerprint_of_model(module: nn.Module) -> str:
@@ -222,5 +227,6 @@ def fingerprint_of_model(module: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def _digest(values: np.ndarray) -> str:
+def digest(values: np.ndarray) -> str:
+    """Return a short text that differs between values."""
     return hashlib.sha1(np.ascontiguousarray(values).tobytes()).hexdigest()[:12]

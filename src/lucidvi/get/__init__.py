@@ -10,6 +10,7 @@ from lucidvi.get._links import links
 from lucidvi.get._loadings import loadings
 from lucidvi.get._panels import panels
 from lucidvi.get._set_interactions import set_interactions
+from lucidvi.get._subset_donors import subset_donors
 from lucidvi.get._subset_features import subset_features
 from lucidvi.get._subset_sets import subset_sets
 
@@ -24,6 +25,7 @@ __all__ = [
     "loadings",
     "panels",
     "set_interactions",
+    "subset_donors",
     "subset_features",
     "subset_sets",
 ]

@@ -8,12 +8,10 @@ from scvi.model.base import BaseModelClass
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
-from lucidvi._subset_tables import check_subset_tables
-from lucidvi.adapters import adapter
-from lucidvi.explain._cells import chosen_groups, labels_of_cells, members
-from lucidvi.explain._results import Place, check_origin, numbered, positions, read
-from lucidvi.explain.subset._population import Population
+from lucidvi.explain._cells import chosen_groups, members
+from lucidvi.explain._results import numbered
 from lucidvi.explain.subset._report import Evaluator
+from lucidvi.explain.subset._stored_sets import open_sets
 
 
 @checked
@@ -82,46 +80,23 @@ def cross_effect(
     >>> mdata["atac"].uns["cross_effect"]["effects"].shape
     (9, 4)
     """
-    function = adapter(model, adata, modality=modality, prefer="peaks")
-    store = function.store(function.data)
-    result = read(store, key, ("params", "sets", "features"), "subset perturbation", "subset_perturbation")  # fmt: skip
-    check_subset_tables(result, key)
-    params = result["params"]
-    labels = labels_of_cells(function, params.get("groupby"))
-    check_origin(result, key, function, labels)
-    place = Place(function, key_added, "cross_effect", labels, copy=copy)
-    population = Population(function, str(params["output"]))
+    stored = open_sets(model, adata, modality, key, key_added, "cross_effect", copy)
+    population = stored.population
     relative = population.relative if relative is None else relative
     if relative and not population.relative:
         raise ValueError(f"Changes of {population.kind} outputs have no natural unit. Pass relative=False.")  # fmt: skip
-    replacement = 0.0 if params["direction"] == "down" else 1.0
-    sets = list(result["features"].groupby(["gene", "group"], sort=False, observed=True)["feature"])
-    columns = _columns(population, sets)
-    chosen = [positions(of_set, store) for _, of_set in sets]
-    of_model = pd.Index(population.features).get_indexer(store.var_names)
     rows = []
-    for group in chosen_groups(labels, None):
-        cells = np.intersect1d(members(labels, group), function.held_out_cells)
+    for group in chosen_groups(stored.labels, None):
+        cells = np.intersect1d(members(stored.labels, group), stored.function.held_out_cells)
         evaluators: dict[int, Evaluator] = {}
-        for ((gene, found_in), _), column, at in zip(sets, columns, chosen, strict=True):
+        for one in stored.sets:
             effect = np.nan
             if len(cells):
-                if column not in evaluators:
-                    evaluators[column] = Evaluator(population, cells, column, replacement)
-                change = evaluators[column].delta(of_model[at].tolist())
-                effect = evaluators[column].relative(change) if relative else change
-            rows.append({"gene": gene, "group": found_in, "in_group": group, "effect": effect})
+                if one.column not in evaluators:
+                    evaluators[one.column] = Evaluator(population, cells, one.column, stored.replacement)  # fmt: skip
+                change = evaluators[one.column].delta(one.features.tolist())
+                effect = evaluators[one.column].relative(change) if relative else change
+            rows.append({"gene": one.gene, "group": one.group, "in_group": group, "effect": effect})
     params = {"relative": bool(relative), "output": population.kind, "key": key}
-    place.write({"params": params, "effects": numbered(pd.DataFrame(rows))})
-    return place.returned
-
-
-def _columns(population: Population, sets: list) -> list[int]:
-    """Return the output that each set was found for."""
-    found = population.targets.get_indexer([gene for (gene, _), _ in sets])
-    if (found < 0).any():
-        lost = [gene for ((gene, _), _), at in zip(sets, found, strict=True) if at < 0]
-        raise ValueError(
-            f"Target {lost[0]!r} of the stored sets is not an output of this model. Explain it again with subset_perturbation."
-        )
-    return found.tolist()
+    stored.place.write({"params": params, "effects": numbered(pd.DataFrame(rows))})
+    return stored.place.returned

@@ -18,12 +18,13 @@ from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer
 from lucidvi.adapters import Adapter, adapter
-from lucidvi.algorithms._link_statistics import MIN_CELLS, Association, mean_and_error
+from lucidvi.algorithms._link_statistics import MIN_CELLS, Association
+from lucidvi.algorithms._set_statistics import mean_and_error
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, source_of_chance
 from lucidvi.explain._results import Place, numbered, positions
 from lucidvi.explain.subset._closing import closing
 from lucidvi.explain.subset._coordinates import Coordinates
-from lucidvi.explain.subset._pairs import MIN_UNITS, check_through, units_of
+from lucidvi.explain.subset._pairs import check_through, units_of
 from lucidvi.explain.subset._population import Population
 
 _BLOCK = 256  # genes at a time
@@ -187,7 +188,7 @@ def _of_group(
     seed: int | None, group: str, bar: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Effects and p-values of all pairs in some cells of a group."""
-    units = units_of(function, cells, MIN_UNITS)
+    units = units_of(np.asarray(function.batch_of_cells())[cells])
     code = np.zeros(len(cells), np.int64) if units is None else np.unique(units, return_inverse=True)[1]  # fmt: skip
     sizes = np.bincount(code)
     x = population.x[cells]

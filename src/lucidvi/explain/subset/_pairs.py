@@ -1,32 +1,45 @@
 """What is to be explained by sets: the arguments of a search, checked before the first one starts."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 
 from lucidvi._validation import boolean, check_integer, check_names, check_number, check_unique
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
+from lucidvi.algorithms._subset_problem import Replacement
 from lucidvi.explain._cells import chosen_groups, members
+from lucidvi.explain.subset._contrast import MIN_UNITS, Contrast
 from lucidvi.explain.subset._coordinates import PROMOTER, Coordinates
 from lucidvi.explain.subset._population import Population
 
 Pair = tuple[str, str]
-MIN_UNITS = 3
-"""Batches from which a t interval over batches is of use; with fewer it is taken over cells."""
 
 
 class CannotExplain(ValueError):
     """One pair of target and group lacks cells or features; others may have them."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a search is told of the cells, and of what features become."""
+
+    labels: pd.Series
+    contrast: Contrast | None
+    donors: pd.Series | None
+    replacement: Replacement
+
+
 _CHOICES = {
     "direction": ("down", "up"),
     "through": ("all", "cis"),
     "promoter": ("include", "exclude", "require"),
+    "shared": (None, "targets", "groups"),
     "method": ("coordinate_descent", "beam"),
     "start": ("greedy", "random"),
 }
@@ -128,29 +141,23 @@ def check_through(population: Population, through: str) -> None:
 
 
 def prepare(
-    function: Adapter, population: Population, pair: Pair, labels: pd.Series, eligible: np.ndarray,
+    function: Adapter, population: Population, pair: Pair, given: Given, eligible: np.ndarray,
     where: Coordinates, window: int | None, settings: Mapping[str, Any], seed: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return cells and allowed features of a pair, checked."""
     target, group = pair
-    own = members(labels, group)
-    if function.empty_is_unmeasured:  # nothing to replace
-        own = own[np.diff(population.x.indptr)[own] > 0]
-    cells = {
-        "training": np.intersect1d(own, function.train_cells),
-        "held-out": np.intersect1d(own, function.held_out_cells),
-    }
-    for name, chosen in cells.items():
-        if len(chosen) == 0:
-            raise CannotExplain(
-                f"Group {group!r} has {len(own)} cells but no {name} cell: searches need cells that trained the model, and "
-                "reports need others. Leave the group out, or train with model.train(train_size=0.8)."
-            )
-    x = population.x[cells["training"]]
+    if given.contrast is None:
+        sides = {f"Group {group!r}": members(given.labels, group)}
+    else:
+        names = (
+            f"{group!r} in {name!r}" for name in (given.contrast.first, given.contrast.against)
+        )
+        sides = dict(zip(names, given.contrast.sides(group), strict=True))
+    cells = [_cells_of(function, population, own, name, given.donors) for name, own in sides.items()]  # fmt: skip
+    training, held_out = cells[0]
+    x, replacement = population.x[training], given.replacement
     openness = np.asarray((x != 0).astype(x.dtype).mean(0)).ravel()
-    changeable = openness > 0 if settings["direction"] == "down" else openness < 1
-    allowed = eligible & changeable & (openness >= settings["min_openness"])
-    allowed &= population.can_be_masked
+    allowed = eligible & _changeable(x, replacement) & (openness >= settings["min_openness"])
     if window is not None:
         allowed &= where.within(target, window)
     required = None
@@ -176,14 +183,43 @@ def prepare(
             f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
         )
     column = int(population.targets.get_loc(target))
+    units = np.asarray(function.batch_of_cells()) if given.donors is None else given.donors.to_numpy(object)  # fmt: skip
     return {
-        "pair": pair, "column": column, "search_cells": cells["training"], "test_cells": cells["held-out"],
-        "observed": function.observed(cells["held-out"], population.kind, column),
-        "allowed": allowed, "required": required, "openness": openness, "seed": seed, "units": units_of(function, cells["held-out"]),
+        "pair": pair, "column": column, "search_cells": training, "test_cells": held_out,
+        "against": cells[1] if len(cells) == 2 else None,
+        "observed": function.observed(held_out, population.kind, column),
+        "allowed": allowed, "required": required, "openness": openness, "seed": seed, "units": units_of(units[held_out]),
+        "donors": None if given.donors is None else given.donors,
     }  # fmt: skip
 
 
-def units_of(function: Adapter, cells: np.ndarray, least: int = 2) -> np.ndarray | None:
-    """Return the batches that cells come from, if there are at least so many."""
-    batch = np.asarray(function.batch_of_cells())[cells]
-    return batch if len(np.unique(batch)) >= least else None
+def _cells_of(function: Adapter, population: Population, own: np.ndarray, name: str, donors: pd.Series | None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Return the training and the held-out cells among some cells; those without a donor are left out where donors matter."""
+    if function.empty_is_unmeasured:  # nothing to replace
+        own = own[np.diff(population.x.indptr)[own] > 0]
+    known = own if donors is None else own[donors.notna().to_numpy()[own]]
+    cells = {
+        "training": np.intersect1d(own, function.train_cells),
+        "held-out": np.intersect1d(known, function.held_out_cells),
+    }
+    for kind, chosen in cells.items():
+        if len(chosen) == 0:
+            raise CannotExplain(
+                f"{name} has {len(own)} cells but no {kind} cell: searches need cells that trained the model, and "
+                "reports need others. Leave the group out, or train with model.train(train_size=0.8)."
+            )
+    return cells["training"], cells["held-out"]
+
+
+def _changeable(x: sp.csr_matrix, replacement: Replacement) -> np.ndarray:
+    """Return which features differ from what they become in at least one cell."""
+    n_cells, n_features = x.shape
+    moves = replacement.change(np.zeros(n_features, x.dtype), np.arange(n_features)) != 0
+    stored = np.bincount(x.indices, minlength=n_features)
+    moved = np.bincount(x.indices[replacement.change(x.data, x.indices) != 0], minlength=n_features)
+    return (moved > 0) | (moves & (stored < n_cells))
+
+
+def units_of(units: np.ndarray) -> np.ndarray | None:
+    """Return the batches or donors that cells come from, if there are enough for an interval over them."""
+    return units if len(np.unique(units)) >= MIN_UNITS else None

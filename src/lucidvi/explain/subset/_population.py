@@ -1,7 +1,7 @@
 """Cells whose features can be replaced, and what the model then gives."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,20 @@ from torch import Tensor
 
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import Tensors
-from lucidvi.algorithms._subset_problem import CellLoss, SubsetProblem
+from lucidvi.algorithms._subset_problem import CellLoss, SubsetProblem, change_from
 from lucidvi.model._scaling import TARGET_SUM
 
 _FLOORS = {"accessibility": 0.01}  # least size of an output that its changes are divided by
 _FLOOR = 0.1
 _MAX_OUTPUTS = 2**23  # outputs computed at a time (32 MB): bounds memory
+
+
+class Part(NamedTuple):
+    """Some cells, and one output that a set lowers there, or that it is to leave as it is (``keep``)."""
+
+    cells: np.ndarray
+    column: int
+    keep: bool = False
 
 
 class Population:
@@ -109,23 +117,49 @@ class Population:
         affine = self.cut.affine if column is None else self.cut.affine_of(column)
         x = self.x[cells]
         if fixed:
-            x = x.tolil()
-            x[:, list(fixed)] = options.get("replacement", 0.0)
+            x, at = x.tolil(), np.array(fixed)
+            own = x[:, at].toarray()
+            x[:, at] = own + options["replacement"].change(own, at)
         problem = SubsetProblem(x.tocsr(), affine, loss, **options)
         if not self.cut.has_cis:
             problem.max_rows = min(problem.max_rows, self.max_rows)
         return problem
 
-    def search_problem(
-        self, cells: np.ndarray, column: int, *, sign: float, beta: float, through: str = "all",
-        **options: Any,
+    def search_problem(self, cells: np.ndarray, column: int, **options: Any) -> SubsetProblem:
+        """Return the search for a set that changes one output in some cells, see :meth:`joint_problem`."""
+        return self.joint_problem([Part(cells, column)], **options)
+
+    def joint_problem(
+        self, parts: Sequence[Part], *, sign: float, beta: float, through: str = "all", **options: Any
     ) -> SubsetProblem:  # fmt: skip
-        """Return the search for a set that lowers (``sign`` 1) or raises (-1) an output and leaves the others alone."""
-        h = self.cut.affine.apply(self.x[cells])
-        loss = self.cut.search_loss(h, self.own(cells), column, sign, beta, through)
-        if loss is None:
-            loss = self._loss(cells, column, sign, beta, h)
-        return self.problem(cells, None, loss, **options)
+        """Return the search for a set that lowers (``sign`` 1) or raises (-1) outputs and leaves the others alone.
+
+        Every part of the population counts as much as the others, however many cells it has. The losses of the parts that are
+        lowered are averaged, and those of the parts that are kept are, too; the sum of both is the loss.
+        """
+        losses, weights, n_cells = [], [], sum(len(part.cells) for part in parts)
+        for part in parts:
+            h = self.cut.affine.apply(self.x[part.cells])
+            loss = self.cut.search_loss(h, self.own(part.cells), part.column, sign, beta, through, part.keep)  # fmt: skip
+            losses.append(loss or self._loss(part.cells, part.column, sign, beta, h, part.keep))
+            alike = sum(other.keep == part.keep for other in parts)
+            weights.append(n_cells / len(part.cells) / alike)
+        cells = np.concatenate([part.cells for part in parts])
+        if len(parts) == 1:
+            return self.problem(cells, None, losses[0], **options)
+        sizes = [len(part.cells) for part in parts]
+        which = torch.from_numpy(np.repeat(np.arange(len(parts)), sizes))
+        first = np.concatenate([[0], np.cumsum(sizes)])
+
+        def of_all(h: Tensor, rows: Tensor) -> Tensor:
+            own = which.to(rows.device)[rows]
+            value = h.new_zeros(len(rows))
+            for k in own.unique().tolist():
+                (at,) = torch.nonzero(own == k, as_tuple=True)
+                value = value.index_add(0, at, weights[k] * losses[k](h[at], rows[at] - first[k]))
+            return value
+
+        return self.problem(cells, None, of_all, **options)
 
     def reported_problem(
         self, cells: np.ndarray, column: int, *, sign: float, through: str = "all", **options: Any
@@ -144,8 +178,8 @@ class Population:
             unchanged = torch.cat([parts(h[i : i + n], rows[i : i + n])[0] for i in range(0, len(h), n)])  # fmt: skip
         return problem
 
-    def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor) -> CellLoss:  # fmt: skip
-        """Return the output plus the squared change of all others, each divided by its size."""
+    def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor, keep: bool) -> CellLoss:  # fmt: skip
+        """Return the output, or with ``keep`` the size of its change, plus the squared change of all others, each divided by its size."""
         outputs, n = self.outputs(cells), self.max_rows
         rows = torch.arange(len(cells), device=h.device)
         with torch.no_grad():
@@ -158,6 +192,8 @@ class Population:
         def loss(part: Tensor, rows: Tensor) -> Tensor:
             y = outputs(part, rows)
             value = sign * y[:, column] / size[column]
+            if keep:
+                value = change_from(sign * unchanged[rows, column] / size[column], value)
             return value if beta == 0 else value + ((y - unchanged[rows]) ** 2) @ other
 
         return loss

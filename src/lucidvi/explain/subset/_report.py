@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lucidvi.algorithms._set_statistics import bootstrap_mean, p_value, resampled_means
+from lucidvi.algorithms._set_statistics import interval_of_means, p_value
+from lucidvi.algorithms._subset_problem import Replacement
 from lucidvi.explain.subset._population import Population
 
 
@@ -50,7 +51,7 @@ class Evaluator:
     column
         The output.
     replacement
-        Value that replaces the features of a set.
+        What the features of a set become.
     observed
         What was measured of the output in these cells, if it was, on the ``log1p`` scale.
     """
@@ -60,7 +61,7 @@ class Evaluator:
         population: Population,
         cells: np.ndarray,
         column: int,
-        replacement: float,
+        replacement: float | Replacement,
         observed: np.ndarray | None = None,
     ):
         self.population, self.observed, self.column = population, observed, column
@@ -101,7 +102,7 @@ class Evaluator:
         sign
             1 where the set lowers the output, -1 where it raises it.
         units
-            Batch or donor of each cell, to draw from in the bootstrap; ``None`` draws cells.
+            Batch or donor of each cell, where intervals are over them; ``None`` takes cells.
         seed
             Seed of the bootstrap.
         """
@@ -115,17 +116,17 @@ class Evaluator:
         delta = float(after.mean() - self.before)
         by_cis = (own.cis - self.unchanged.cis).mean()
         by_latent = (own.latent - self.unchanged.latent).mean()
-        error, low, high = bootstrap_mean(after - before, units, np.random.default_rng(seed))
-        drawn = resampled_means(changes, units, np.random.default_rng(seed))
+        change = np.column_stack([after - before, changes])
+        error, low, high = interval_of_means(change, units, np.random.default_rng(seed))
         association = self._association(own)
         summary = {
             "expression_before": self.before,
             "expression_after": float(after.mean()),
             "expression_measured": self.measured,
             "delta": delta,
-            "delta_se": error,
-            "delta_low": low,
-            "delta_high": high,
+            "delta_se": float(error[0]),
+            "delta_low": float(low[0]),
+            "delta_high": float(high[0]),
             "rel_delta": self.relative(delta),
             "rel_delta_exp": float(((after - before) / (1.0 + before)).mean())
             if self.population.is_logarithm
@@ -142,8 +143,15 @@ class Evaluator:
             "p_value": p_value(association, np.array([self._association(s) for s in random])),
             "association": association,
         }
-        intervals = np.quantile(drawn, [0.025, 0.975], axis=0)
-        return SetReport(summary, single, intervals, np.append(joint, delta), before, after, null)
+        return SetReport(
+            summary,
+            single,
+            np.stack([low[1:], high[1:]]),
+            np.append(joint, delta),
+            before,
+            after,
+            null,
+        )
 
     @property
     def measured(self) -> float:

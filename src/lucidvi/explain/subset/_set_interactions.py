@@ -11,8 +11,6 @@ from tqdm.auto import tqdm
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
-from lucidvi._subset_tables import check_subset_tables
-from lucidvi.adapters import adapter
 from lucidvi.algorithms._interactions import (
     Measured,
     log_interaction,
@@ -20,11 +18,11 @@ from lucidvi.algorithms._interactions import (
     relation,
 )
 from lucidvi.algorithms._set_statistics import resampled_means
-from lucidvi.explain._cells import labels_of_cells, members, source_of_chance
-from lucidvi.explain._results import Place, check_origin, numbered, read
-from lucidvi.explain.subset._pairs import MIN_UNITS, units_of
-from lucidvi.explain.subset._population import Population
+from lucidvi.explain._cells import members, source_of_chance
+from lucidvi.explain._results import numbered
+from lucidvi.explain.subset._pairs import units_of
 from lucidvi.explain.subset._report import Evaluator
+from lucidvi.explain.subset._stored_sets import open_sets
 
 _TABLES = ("members", "pairs", "sets")
 
@@ -109,41 +107,28 @@ def set_interactions(
     >>> len(lv.get.set_interactions(mdata))
     3
     """
-    function = adapter(model, adata, modality=modality, prefer="peaks")
-    store = function.store(function.data)
-    result = read(store, key, ("params", "sets", "features"), "subset perturbation", "subset_perturbation")  # fmt: skip
-    check_subset_tables(result, key)
-    params = result["params"]
-    labels = labels_of_cells(function, params.get("groupby"))
-    check_origin(result, key, function, labels)
-    place = Place(function, key_added, "set_interactions", labels, copy=copy)
-    population = Population(function, str(params["output"]))
-    replacement = 0.0 if params["direction"] == "down" else 1.0
-    table = result["features"].sort_values("rank", kind="stable")
-    sets = list(table.groupby(["gene", "group"], sort=False, observed=True))
-    tasks = []
-    for (gene, group), of_set in sets:
-        at = population.features.get_indexer(of_set["feature"])
-        column = int(population.targets.get_indexer([gene])[0])
-        cells = np.intersect1d(members(labels, group), function.held_out_cells)
-        if (at < 0).any() or column < 0 or not len(cells):
-            raise ValueError(f"The set of {gene!r} in {group!r} cannot be evaluated: its features, its target or held-out cells are not in the data. Explain it again with subset_perturbation.")  # fmt: skip
-        tasks.append((gene, group, of_set, at, column, cells))
+    stored = open_sets(model, adata, modality, key, key_added, "set_interactions", copy)
+    population, function, params = stored.population, stored.function, stored.params
+    cells_of = {one.group: np.intersect1d(members(stored.labels, one.group), function.held_out_cells) for one in stored.sets}  # fmt: skip
+    if empty := [group for group, cells in cells_of.items() if not len(cells)]:
+        raise ValueError(f"The sets of group {empty[0]!r} cannot be evaluated: the group has no held-out cells. Explain other groups with subset_perturbation.")  # fmt: skip
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in _TABLES}
-    for gene, group, of_set, at, column, cells in tqdm(tasks, desc="Interactions", disable=not progress):  # fmt: skip
-        observed = function.observed(cells, population.kind, column)
-        evaluator = Evaluator(population, cells, column, replacement, observed)
-        rng = source_of_chance(seed, gene, group)
-        found = _of_set(evaluator, at, units_of(function, cells, MIN_UNITS), rng)
-        found["pairs"]["distance"] = _distances(of_set)
+    for one in tqdm(stored.sets, desc="Interactions", disable=not progress):
+        cells = cells_of[one.group]
+        observed = function.observed(cells, population.kind, one.column)
+        evaluator = Evaluator(population, cells, one.column, stored.replacement, observed)
+        rng = source_of_chance(seed, one.gene, one.group)
+        units = units_of(np.asarray(function.batch_of_cells())[cells])
+        found = _of_set(evaluator, one.features, units, rng)
+        found["pairs"]["distance"] = _distances(one.members)
         for name in _TABLES:
-            names = {"gene": gene, "group": group}
-            at_member = {c: of_set["feature"].to_numpy()[found[name].pop(c)] for c in ("feature", "feature_1", "feature_2") if c in found[name]}  # fmt: skip
+            names = {"gene": one.gene, "group": one.group}
+            at_member = {c: one.members["feature"].to_numpy()[found[name].pop(c)] for c in ("feature", "feature_1", "feature_2") if c in found[name]}  # fmt: skip
             parts[name].append(pd.DataFrame(names | at_member | found[name]))
     params = {"key": key, "output": population.kind, "direction": params["direction"], "groupby": params.get("groupby", "")}  # fmt: skip
     tables = {name: numbered(pd.concat(of, ignore_index=True)) for name, of in parts.items()}
-    place.write({"params": params} | tables)
-    return place.returned
+    stored.place.write({"params": params} | tables)
+    return stored.place.returned
 
 
 def _of_set(evaluator: Evaluator, at: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> dict[str, dict]:  # fmt: skip
@@ -157,14 +142,15 @@ def _of_set(evaluator: Evaluator, at: np.ndarray, units: np.ndarray | None, rng:
     mean = values.mean(0)
     effect = mean - before.mean()
     single, rest, joint, pair = effect[:n], effect[n : 2 * n], effect[2 * n], effect[2 * n + 1 :]
-    is_on = evaluator.problem.input.columns[:, at].toarray() != 0
+    x = evaluator.problem.input.columns[:, at].toarray()
+    is_on, is_changed = x != 0, evaluator.problem.replacement.change(x, at) != 0
     measured = Measured(*(np.full(len(pairs), np.nan),) * 3, np.nan, np.nan, np.nan)
     if evaluator.observed is not None and len(pairs):
         measured = measured_interactions(np.expm1(evaluator.observed), values[:, 2 * n + 1 :], is_on, pairs, units, rng)  # fmt: skip
     nan = np.full(len(pairs), np.nan)
     of_pairs, of_set, low, high = nan, np.nan, np.nan, np.nan
     if evaluator.population.relative and before.mean() > 0:
-        of_pairs = _model_of_pairs(before, values[:, :n], values[:, 2 * n + 1 :], is_on, pairs, evaluator.problem.replacement)  # fmt: skip
+        of_pairs = _model_of_pairs(before, values[:, :n], values[:, 2 * n + 1 :], is_changed, pairs)  # fmt: skip
         of_set = float(log_interaction(before.mean(), mean[:n], mean[2 * n]))
         drawn = resampled_means(np.column_stack([before, values[:, :n], values[:, 2 * n]]), units, rng)  # fmt: skip
         low, high = np.quantile(log_interaction(drawn[:, 0], drawn[:, 1:-1], drawn[:, -1]), [0.025, 0.975])  # fmt: skip
@@ -186,12 +172,11 @@ def _of_set(evaluator: Evaluator, at: np.ndarray, units: np.ndarray | None, rng:
     }  # fmt: skip
 
 
-def _model_of_pairs(before: np.ndarray, single: np.ndarray, both: np.ndarray, is_on: np.ndarray, pairs: np.ndarray, replacement: float) -> np.ndarray:  # fmt: skip
+def _model_of_pairs(before: np.ndarray, single: np.ndarray, both: np.ndarray, is_changed: np.ndarray, pairs: np.ndarray) -> np.ndarray:  # fmt: skip
     """The model's interaction of each pair in the cells that both replacements change; NaN where there are none."""
-    changed = is_on != (replacement != 0)
     out = np.full(len(pairs), np.nan)
     for i, pair in enumerate(pairs):
-        at = changed[:, pair].all(1)
+        at = is_changed[:, pair].all(1)
         if at.any() and before[at].mean() > 0:
             out[i] = log_interaction(before[at].mean(), single[at][:, pair].mean(0), both[at, i].mean())  # fmt: skip
     return out

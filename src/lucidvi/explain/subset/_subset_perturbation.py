@@ -1,13 +1,13 @@
 """Search and report the set of features that, masked together, switches a gene or another output off."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from joblib import Parallel, delayed
 from mudata import MuData
+from pandas.util import hash_array
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -15,15 +15,15 @@ from tqdm.auto import tqdm
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
-from lucidvi._subset_tables import check_subset_tables
 from lucidvi.adapters import Adapter, adapter
-from lucidvi.algorithms._set_statistics import matched_random_sets, q_values
 from lucidvi.explain._cells import labels_of_cells
-from lucidvi.explain._results import Place, fingerprint, numbered, positions
+from lucidvi.explain._results import Place, digest, fingerprint, grouping, positions
+from lucidvi.explain.subset._contrast import Contrast, check_contrast
 from lucidvi.explain.subset._coordinates import Coordinates
-from lucidvi.explain.subset._found import found_set
+from lucidvi.explain.subset._explain import explain_bundles
 from lucidvi.explain.subset._pairs import (
     CannotExplain,
+    Given,
     Pair,
     check_direction,
     check_effect,
@@ -34,10 +34,9 @@ from lucidvi.explain.subset._pairs import (
     prepare,
 )
 from lucidvi.explain.subset._population import Population
-from lucidvi.explain.subset._report import Evaluator
-
-Tables = dict[str, pd.DataFrame]
-_TABLES = ("sets", "features", "cells", "null")
+from lucidvi.explain.subset._replacement import described, replacement_of
+from lucidvi.explain.subset._tables import finished_pairs, warn_of_unreliable
+from lucidvi.explain.subset._tables import store as write_tables
 
 
 @checked
@@ -49,6 +48,10 @@ def subset_perturbation(
     n_features: int = 10,
     *,
     effect: float | None = None,
+    contrast: tuple[str, str] | None = None,
+    condition_key: str | None = None,
+    donor_key: str | None = None,
+    shared: Literal["targets", "groups"] | None = None,
     modality: str | None = None,
     direction: Literal["down", "up"] = "down",
     beta: float | None = None,
@@ -64,6 +67,8 @@ def subset_perturbation(
     promoter: Literal["include", "exclude", "require"] = "include",
     min_distance: int = 0,
     min_openness: float = 0.0,
+    strength: float = 1.0,
+    replacement: float | str | Mapping[str, float] | pd.Series | np.ndarray | None = None,
     n_null: int = 100,
     n_jobs: int = 1,
     adata: AnnData | MuData | None = None,
@@ -102,6 +107,17 @@ def subset_perturbation(
     effect
         Find the smallest set that lowers (or raises) the mean prediction in the cells of the search by this share, such as 0.5. The change
         of other genes is not weighed, so ``beta`` is left out: ask with ``window`` or ``through="cis"`` for what acts on this gene.
+    contrast
+        ``(A, B)`` finds the set that lowers the target in ``A`` and leaves it as it is in ``B``: the mean loss of ``A`` plus the mean size
+        of the change in ``B``, relative to the mean prediction there. Two groups of ``groupby``, or two conditions within each group.
+    condition_key
+        Column of ``obs`` with the conditions of ``contrast``; ``None`` contrasts groups.
+    donor_key
+        Column of ``obs`` with the donors, or other replicates: effects are then reported for each, and intervals are over donors. It may be
+        the batch key. By default intervals are over the batches of a model that knows at least three, else over cells.
+    shared
+        ``"targets"`` finds one set for all targets of a group, ``"groups"`` one for all groups of a target: the one with the lowest mean
+        loss. Every row then holds the effect of the shared set. ``None`` finds each its own.
     modality
         Modality of a MuData, or layer, whose features are masked; by default accessibility where the model reads it.
     direction
@@ -136,6 +152,11 @@ def subset_perturbation(
         Only peaks at least this many base pairs from the gene's TSS may be selected.
     min_openness
         Only peaks open in at least this share of the group's training cells may be selected.
+    strength
+        Below 1 a partial knock-down: masked features move this share of the way to their replacement.
+    replacement
+        What masked features become instead of 0 (or, with ``direction="up"``, 1): a number; the name of a group, for the mean of each
+        feature in its training cells; or a value for each feature, as an array, or by name (features that are not named are not selected).
     n_null
         Distinct random sets of the same size, each member as open as a member of the set; fewer where there are no more.
     n_jobs
@@ -168,8 +189,8 @@ def subset_perturbation(
 
         * ``expression_before``, ``expression_after``, ``delta`` (their difference) and ``rel_delta`` (``delta /
           expression_before``): mean predicted expression over test cells in counts per 10,000.  ``delta_se``, ``delta_low``,
-          ``delta_high``: standard error and interval of 95 % of ``delta``, by a bootstrap over test cells, or over the batches
-          of a model with a batch key. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
+          ``delta_high``: standard error and interval of 95 % of ``delta``, by a bootstrap over test cells, or by a t distribution over
+          at least three donors, or batches of a model with a batch key. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
         * ``expression_measured``: what was measured in the same cells. ``reliable``: whether the prediction is within a
           factor of 2 of it; missing where it was not measured.
         * ``delta_search``, ``rel_delta_search``: the change in the cells of the search; where ``rel_delta`` is much nearer to 0,
@@ -185,15 +206,23 @@ def subset_perturbation(
           regulates. ``q_value``: the same, adjusted for the genes of the group. All are ``NaN`` for fewer than 20 random
           sets, the last two where the RNA of a test cell was not measured.
 
+        * with ``contrast``: ``expression_before_against``, ``delta_against``, ``rel_delta_against`` and ``n_test_cells_against`` in the cells of
+          ``B``; ``difference`` of the relative changes (of ``delta``, where the output can be negative), negative where the set acts in
+          ``A``, with its interval ``difference_low`` and ``difference_high``: the mean of the differences within donors, by a t
+          distribution, with ``donor_key`` and at least three donors in both; else by a bootstrap over cells.
+
         Other targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent
         dimensions, ``rel_delta`` of ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; what is measured is
         compared only for genes that the model did not read, that is for MULTIVI's peaks.
     ``.uns[key_added]["features"]``
         One row per member: ``rank``, ``feature``, ``single_effect`` with its interval ``single_low`` and ``single_high``,
         ``joint_effect`` (of this and all earlier ranks), ``openness``, ``cis_weight`` (of GRIDS' cis term), ``chrom``, ``start``,
-        ``end``, ``tss`` of the gene and ``distance`` to it in base pairs.
+        ``end``, ``tss`` of the gene and ``distance`` to it in base pairs. ``replacement``: what it becomes, where that was given.
     ``.uns[key_added]["cells"]``, ``["null"]``
         Prediction ``before`` and ``after`` for every test cell; ``delta`` of every random set.
+    ``.uns[key_added]["donors"]``
+        With ``donor_key``: ``donor``, ``n_cells``, means ``before`` and ``after``, and relative ``change`` of each in every set; with
+        ``contrast`` the same in ``B``, ending in ``_against``, and their ``difference``. Read by :func:`lucidvi.get.subset_donors`.
     ``.uns[key_added]["skipped"]``
         Where pairs could not be explained for lack of cells or features: ``gene``, ``group`` and ``reason``.
     ``.varm[key_added]``
@@ -204,13 +233,14 @@ def subset_perturbation(
     RuntimeError
         If the model is not trained.
     KeyError
-        For an unknown ``groupby`` or ``feature_mask``, or a ``window``, ``promoter`` or ``min_distance`` without coordinates of the
+        For an unknown ``groupby``, ``condition_key``, ``donor_key`` or ``feature_mask``, or a ``window``, ``promoter`` or ``min_distance`` without coordinates of the
         genes.
     TypeError
         For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
         that is not an integer.
     ValueError
-        For an ``effect`` that is no share, or together with ``beta``, unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
+        For an ``effect`` that is no share, or together with ``beta``, ``contrast`` or ``shared``; a ``contrast`` of groups without
+        ``groupby``, or of the same cells; a ``strength`` that is no share; unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
         trained on all cells, ``direction="up"`` for counts, or results of other arguments or of another model under the
         same key; before any search starts.
 
@@ -229,12 +259,15 @@ def subset_perturbation(
         "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
         "min_openness": min_openness, "n_null": n_null, "effect": effect, "promoter": promoter, "min_distance": min_distance,
+        "shared": shared,
     }  # fmt: skip
     check_settings(settings)
+    check_contrast(contrast, condition_key, groupby, effect, shared)
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="peaks")
     kind, chosen = function.parse(target)
     population = Population(function, kind)
-    check_direction(population, function.input.kind, direction)
+    if replacement is None:
+        check_direction(population, function.input.kind, direction)
     check_through(population, through)
     if effect is not None:
         check_effect(population, effect, direction, beta)
@@ -243,56 +276,62 @@ def subset_perturbation(
         anywhere = window is None and through == "all"
         settings["beta"] = 100.0 if population.has_cis and anywhere else 0.1
     labels = labels_of_cells(function, groupby)
+    columns = {"condition_key": condition_key, "donor_key": donor_key}
+    other = {k: labels_of_cells(function, column, k) for k, column in columns.items() if column is not None}  # fmt: skip
+    against = None if contrast is None else Contrast(contrast, labels, other.get("condition_key"))
     place = Place(function, key_added, "subset_perturbation", labels, copy=copy)
     data, store = place.data, place.store
+    groups = groups if against is None else against.groups(groups)
     pairs = pairs_to_explain(function, population, chosen, labels, groups)
-    at = positions(
-        function.features, store
-    )  # the data may hold the features in another order, and others
+    # the data may hold the features in another order, and others
+    at = positions(function.features, store)
+    change, can_be = replacement_of(replacement, strength, function, population, labels, store, direction)  # fmt: skip
+    given = Given(labels, against, other.get("donor_key"), change)
     eligible = eligible_features(store, feature_mask)[at]
     where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None or promoter != "include" or min_distance > 0)  # fmt: skip
     # left out where they change nothing, so that results from before are found again
-    unused = {"effect": None, "promoter": "include", "min_distance": 0}
+    unused = {"effect": None, "promoter": "include", "min_distance": 0, "shared": None}
     params = {k: v for k, v in settings.items() if k not in unused or v != unused[k]} | _what_is_explained(function, population) | {
         "model": place.made_from["model"],
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
         **({"seed": seed} if seed is not None else {}),
         **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
+        **({} if against is None else {"contrast": against.first, "against": against.against}),
+        **{name: f"{columns[name]}, {grouping(function.cells, of)}" for name, of in other.items()},
+        **described(replacement, change), **({"pairs": _digest_of(pairs)} if shared else {}),
     }  # fmt: skip
-    known = _finished_pairs(place, params, overwrite)
-    todo = [pair for pair in pairs if overwrite or pair not in known]
-    tasks, skipped = [], []
-    for pair in todo:
+    known = finished_pairs(place, params, overwrite)
+    bundles: dict[str, list[dict]] = {}
+    skipped = []
+    # a set that several pairs share is found again if one of them is missing
+    named = {pair: {"targets": pair[1], "groups": pair[0]}.get(str(shared), str(pair)) for pair in pairs}  # fmt: skip
+    missing = {named[pair] for pair in pairs if overwrite or pair not in known}
+    for pair, name in named.items():
+        if name not in missing:
+            continue
         try:
-            tasks.append(prepare(function, population, pair, labels, eligible, where, window, settings, seed))  # fmt: skip
+            task = prepare(function, population, pair, given, eligible & can_be, where, window, settings, seed)  # fmt: skip
+            bundles.setdefault(name, []).append(task)
         except CannotExplain as error:
             skipped.append({"gene": pair[0], "group": pair[1], "reason": str(error)})
     if skipped:
         if len(skipped) == len(pairs):
             raise ValueError(skipped[0]["reason"])
         warn("%d of %d pairs of target and group are left out, such as: %s", len(skipped), len(pairs), skipped[0]["reason"])  # fmt: skip
+    bar = tqdm(total=len(bundles), desc=f"Sets of {function.input.kind}", disable=not progress or not bundles)  # fmt: skip
     try:
-        for pair, tables in _run(
-            population, tasks, settings, n_jobs, progress, function.input.kind
-        ):
+        for pair, tables in explain_bundles(population, list(bundles.values()), settings, change, n_jobs, bar):  # fmt: skip
             known[pair] = tables | {"features": where.annotate(tables["features"])}
     finally:  # pairs that are done are kept when the rest is interrupted
         if known:
-            _store(place, params, known, skipped)
-    _warn_of_unreliable(place.store.uns[key_added]["sets"])
+            write_tables(place, params, known, skipped)
+    warn_of_unreliable(place.store.uns[key_added]["sets"])
     return place.returned
 
 
-def _warn_of_unreliable(sets: pd.DataFrame) -> None:
-    """Name rows whose prediction is far from the measurement."""
-    off = sets[~sets["reliable"].fillna(True).astype(bool)]
-    if len(off):
-        row = off.iloc[0]
-        warn(
-            "%d of %d sets are not reliable: the prediction for held-out cells is more than a factor of 2 from the measurement, such "
-            "as %.3g instead of %.3g for %s in %s. Their column 'reliable' is False.",
-            len(off), len(sets), row["expression_before"], row["expression_measured"], row["gene"], row["group"],
-        )  # fmt: skip
+def _digest_of(pairs: list[Pair]) -> str:
+    names = hash_array(np.array(sorted(map(str, pairs)), dtype=object))
+    return f"{len(pairs)}, {digest(names)}"
 
 
 def _genes(function: Adapter, population: Population, data: AnnData | MuData) -> AnnData | None:
@@ -309,115 +348,4 @@ def _what_is_explained(function: Adapter, population: Population) -> dict[str, s
         "scale": "expm1" if population.is_logarithm else "identity",
         "output": population.kind,
         "feature_kind": function.input.kind,
-    }
-
-
-def _finished_pairs(place: Place, params: dict, overwrite: bool) -> dict[Pair, Tables]:
-    """Return pairs that an earlier call with the same model, cells, groups and arguments has stored."""
-    key, stored = place.key, place.store.uns.get(place.key)
-    if stored is None:
-        return {}
-    check_subset_tables(stored, key, _TABLES)
-    earlier = {k: str(v) for k, v in stored["params"].items()}
-    now = {k: str(v) for k, v in params.items()}
-    if earlier != now:
-        if overwrite:
-            return {}
-        differ = sorted(k for k in earlier | now if earlier.get(k) != now.get(k))
-        raise ValueError(
-            f"'{key}' holds results of other arguments ({', '.join(differ)}). Pass another key_added, or "
-            "overwrite=True to replace them."
-        )
-    if changed := [w for w in ("cells", "groups") if stored["made_from"][w] != place.made_from[w]]:
-        warn("uns[%r] was made from other %s than those given now; it is replaced.", key, changed[0])  # fmt: skip
-        return {}
-    by_pair: dict[Pair, Tables] = {
-        pair: {} for pair in stored["sets"][["gene", "group"]].itertuples(index=False, name=None)
-    }
-    for name in _TABLES:
-        for pair, part in stored[name].groupby(["gene", "group"], sort=False, observed=True):
-            by_pair[pair][name] = part  # type: ignore[index]
-    empty = {name: stored[name].iloc[:0] for name in _TABLES}
-    return {pair: empty | tables for pair, tables in by_pair.items()}
-
-
-def _store(place: Place, params: dict, pairs: dict[Pair, Tables], skipped: list[dict]) -> None:
-    """Store the tables and the matrix of single effects."""
-    result: dict[str, object] = {"params": params}
-    for name in _TABLES:
-        parts = [tables[name] for tables in pairs.values()]
-        result[name] = numbered(pd.concat(parts, ignore_index=True))
-    sets = cast("pd.DataFrame", result["sets"])
-    sets["reliable"] = sets["reliable"].astype("boolean")
-    of_group = sets.groupby("group", sort=False, observed=True)["p_value"]
-    sets["q_value"] = of_group.transform(lambda p: q_values(p.to_numpy()))
-    if skipped:
-        result["skipped"] = pd.DataFrame(skipped)
-    effects = np.zeros((place.store.n_vars, len(pairs)), dtype=np.float32)
-    for column, tables in enumerate(pairs.values()):
-        at = positions(tables["features"]["feature"], place.store)
-        effects[at, column] = tables["features"]["single_effect"]
-    place.write(result, varm={place.key: effects})
-
-
-def _run(
-    population: Population,
-    tasks: list[dict],
-    settings: dict,
-    n_jobs: int,
-    progress: bool,
-    kind: str,
-) -> Iterator[tuple[Pair, Tables]]:
-    """Explain pairs and hand out each when it is done."""
-    bar = tqdm(total=len(tasks), desc=f"Sets of {kind}", disable=not progress or not tasks)
-    calls = (delayed(_explain_pair)(population, task, settings) for task in tasks)
-    with bar:
-        found = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
-        for task, tables in zip(tasks, found, strict=True):
-            yield task["pair"], tables
-            bar.update()
-
-
-def _explain_pair(population: Population, task: dict, settings: dict) -> Tables:
-    """Search on training cells, report on test cells."""
-    sign = 1.0 if settings["direction"] == "down" else -1.0
-    replacement = 0.0 if settings["direction"] == "down" else 1.0
-    features, is_reached = found_set(population, task, settings)
-    reached = {} if settings["effect"] is None else {"reached": is_reached}
-    column = task["column"]
-    rng = np.random.default_rng(task["seed"])
-    null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
-    held_out = Evaluator(population, task["test_cells"], column, replacement, task["observed"])
-    report = held_out.report(features, null, sign, task["units"], task["seed"])
-    searched = Evaluator(population, task["search_cells"], column, replacement)
-    delta_search = searched.delta(features)
-    gene, group = task["pair"]
-    name = {"gene": gene, "group": group}
-    counted = reached | {
-        "reliable": held_out.reliable,
-        "delta_search": delta_search,
-        "rel_delta_search": searched.relative(delta_search),
-        "n_search_cells": len(task["search_cells"]),
-        "n_test_cells": len(task["test_cells"]),
-    }
-    members = {
-        "rank": np.arange(1, len(features) + 1),
-        "feature": population.features[features].to_numpy(),
-        "single_effect": report.single_effects,
-        "single_low": report.single_intervals[0],
-        "single_high": report.single_intervals[1],
-        "joint_effect": report.joint_effects,
-        "openness": task["openness"][features],
-        "cis_weight": population.cis_weights(np.array(features), np.full(len(features), column)),
-    }
-    cells = {
-        "cell": population.cells[task["test_cells"]].to_numpy(),
-        "before": report.before,
-        "after": report.after,
-    }
-    return {
-        "sets": pd.DataFrame([name | {"n_features": len(features)} | report.summary | counted]),
-        "features": pd.DataFrame(name | members),
-        "cells": pd.DataFrame(name | cells),
-        "null": pd.DataFrame(name | {"draw": np.arange(len(null)), "delta": report.null}),
     }

@@ -18,6 +18,7 @@ from lucidvi.adapters._first_layer import CellLoss, Cut, FirstLayer
 from lucidvi.adapters._registry import register
 from lucidvi.algorithms._affine import AffineMap
 from lucidvi.algorithms._calibration import CountScale
+from lucidvi.algorithms._subset_problem import change_from
 from lucidvi.model._split import Split, split_of
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
@@ -238,7 +239,7 @@ class GRIDSCut(Cut):
     def _mixed(self, fold: Tensor, values: Callable[[FoldedSurrogate, Tensor], Tensor]) -> Tensor:
         return by_fold(fold, len(self._folds), lambda k, rows: values(self._folds[k], rows))
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all") -> CellLoss:  # fmt: skip
+    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False) -> CellLoss:  # fmt: skip
         """Return the objective, with the squared change of all other genes as a quadratic form.
 
         The latent change of all genes is a form in the last hidden layer, and the cis change touches few genes. Through the
@@ -254,16 +255,17 @@ class GRIDSCut(Cut):
         other[column] = 0.0
         grams = [f.out_weight.T @ (other[:, None] * f.out_weight) for f in self._folds]
 
-        def target(f: FoldedSurrogate, hidden: Tensor, part: Tensor) -> Tensor:
+        def target(f: FoldedSurrogate, hidden: Tensor, part: Tensor, rows: Tensor) -> Tensor:
             y = hidden @ f.out_weight[column] + f.out_bias[column]
             if f.cis_kind is not None:
                 y = y + f.cis(f.sums(part)[:, column], column)
-            return sign * y / scale[column]
+            value = sign * y / scale[column]
+            return change_from(sign * unchanged[rows, column] / scale[column], value) if keep else value  # fmt: skip
 
         def of_fold(k: int, part: Tensor, rows: Tensor) -> Tensor:
             f = self._folds[k]
             hidden = hidden_0[rows] if through == "cis" else f.hidden(part, batch[rows])
-            value = target(f, hidden, part)
+            value = target(f, hidden, part, rows)
             if beta == 0:
                 return value
             if torch.is_grad_enabled():

@@ -1,0 +1,172 @@
+"""Sets that act in one cell type and not in another, and effects over donors: planted regulators, simulated donors.
+
+Claims: of the peaks of contrasting sets of two, at least 85 % are planted regulators of the one type, where the gene has as many
+regulators in both types, and peaks that are open where regulators are without any effect. With 6 donors the interval of the effect in
+other donors holds the truth in 90 to 98 %; intervals over cells hold it less often. Run with
+``python benchmarks/grids_contrast.py [--seeds 0 1 2] [--only contrast|donors]``.
+"""
+
+import argparse
+
+import mudata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import scvi
+from _report import finish
+
+import lucidvi as lv
+from lucidvi.algorithms._set_statistics import interval_of_means
+
+
+def type_specific(n_cells: int, seed: int) -> tuple[mudata.MuData, pd.DataFrame]:
+    """Two of each gene's regulators, and their decoys, are closed outside of type_0; the third one and its decoy are not."""
+    mdata = lv.datasets.decoy_enhancers(n_cells, 60, seed=seed)
+    rng = np.random.default_rng([seed, 2])
+    truth = mdata.uns["truth"].query("logic != 'none'")
+    names = mdata["atac"].var_names
+    x = mdata["atac"].X.tolil()
+    elsewhere = np.flatnonzero((mdata.obs["cell_type"] != "type_0").to_numpy())
+    rows = []
+    for gene, part in truth.groupby("gene"):
+        for i, (peak, decoy) in enumerate(zip(part["peak"], part["decoy"], strict=True)):
+            if i < 2:  # open in a tenth of the cells in which they would be
+                closed = elsewhere[rng.random(len(elsewhere)) < 0.9]
+                for j in names.get_indexer([peak, decoy]):
+                    x[closed, j] = 0
+            rows += [(gene, peak, "specific" if i < 2 else "shared"), (gene, decoy, "decoy")]
+    x = x.tocsr()
+    x.eliminate_zeros()
+    mdata["atac"].X = x
+    table = pd.DataFrame(rows, columns=["gene", "peak", "kind"])
+    is_open = pd.DataFrame((x > 0).toarray(), columns=names)
+    depth = is_open.to_numpy().sum(1) / is_open.to_numpy().sum(1).mean()
+    counts = np.zeros((n_cells, mdata["rna"].n_vars))
+    level = rng.lognormal(0, 0.5, (4, counts.shape[1]))[mdata.obs["cell_type"].cat.codes] * 1.5
+    level *= depth[:, None]
+    factor = np.full(counts.shape, 0.8)
+    for gene, part in table[table["kind"] != "decoy"].groupby("gene"):
+        factor[:, mdata["rna"].var_names.get_loc(gene)] = 0.3 + is_open[part["peak"]].to_numpy() @ np.ones(len(part))  # fmt: skip
+    counts = rng.poisson(level * factor * rng.gamma(5, 1 / 5, level.shape))
+    mdata["rna"].X = sp.csr_matrix(counts, dtype=np.float32)
+    return mdata, table
+
+
+def trained(mdata: mudata.MuData, seed: int) -> lv.model.GRIDS:
+    """GRIDS as by default."""
+    scvi.settings.seed = seed
+    lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
+    model = lv.model.GRIDS(mdata)
+    model.train(enable_progress_bar=False, logger=None)
+    return model
+
+
+def contrasts(n_cells: int, seed: int) -> pd.DataFrame:
+    """What the members of sets of two are, by method."""
+    mdata, truth = type_specific(n_cells, seed)
+    model = trained(mdata, seed)
+    genes = truth["gene"].unique().tolist()
+    kind = truth.drop_duplicates(["gene", "peak"]).set_index(["gene", "peak"])["kind"]
+    common = {"n_features": 2, "n_null": 0, "progress": False, "overwrite": True, "window": 100_000}
+    lv.explain.subset_perturbation(model, genes, "cell_type", contrast=("type_0", "type_1"), key_added="contrast", **common)  # fmt: skip
+    lv.explain.subset_perturbation(model, genes, "cell_type", ["type_0"], key_added="alone", **common)  # fmt: skip
+    found = {"GRIDS, contrast": "contrast", "GRIDS, type_0 alone": "alone"}
+    parts = [lv.get.subset_features(mdata, key)[["gene", "feature"]].assign(method=name) for name, key in found.items()]  # fmt: skip
+    sets = lv.get.subset_sets(mdata, "contrast")
+    # rivals: difference of openness, and of correlations, of the peaks near the gene
+    links = model.get_cis_links(genes=genes)
+    cells = [np.intersect1d(np.flatnonzero((mdata.obs["cell_type"] == t).to_numpy()), model.train_indices) for t in ("type_0", "type_1")]  # fmt: skip
+    x, y = (mdata["atac"].to_df() > 0).astype(float), np.log1p(mdata["rna"].to_df())
+    openness = [x.iloc[c].mean() for c in cells]
+    links["difference of openness"] = (openness[0] - openness[1])[links["peak"]].to_numpy()
+    both = [np.array([np.corrcoef(x[p].iloc[c], y[g].iloc[c])[0, 1] for g, p in zip(links["gene"], links["peak"], strict=True)]) for c in cells]  # fmt: skip
+    links["difference of correlations"] = np.nan_to_num(both[0]) - np.nan_to_num(both[1])
+    links["openness x correlation, difference"] = np.nan_to_num(both[0]) * openness[0][links["peak"]].to_numpy() - np.nan_to_num(both[1]) * openness[1][links["peak"]].to_numpy()  # fmt: skip
+    for name in ("difference of openness", "difference of correlations", "openness x correlation, difference"):  # fmt: skip
+        best = links.sort_values(name, ascending=False).groupby("gene").head(2)
+        parts.append(best[["gene", "peak"]].rename(columns={"peak": "feature"}).assign(method=name))
+    table = pd.concat(parts)
+    table["kind"] = kind.reindex(pd.MultiIndex.from_frame(table[["gene", "feature"]])).fillna("other").to_numpy()  # fmt: skip
+    print(f"seed {seed}: change in type_0 {sets['rel_delta'].mean():.2f}, in type_1 {sets['rel_delta_against'].mean():.2f}", flush=True)  # fmt: skip
+    return table.assign(seed=seed)
+
+
+def donors(n_cells: int, seed: int, n_others: int = 60) -> pd.DataFrame:
+    """Intervals of effects over 6 donors, and the mean effect in many others."""
+    n_donors = 6 + n_others
+    mdata = lv.datasets.decoy_enhancers(n_cells // 6 * n_donors, 60, n_batches=n_donors, seed=seed)
+    own = mdata.obs["batch"].isin([f"batch_{i}" for i in range(6)]).to_numpy()
+    few, others = mdata[own].copy(), mdata[~own].copy()
+    model = trained(few, seed)
+    genes = few.uns["truth"].query("logic != 'none'")["gene"].unique().tolist()
+    lv.explain.subset_perturbation(
+        model, genes, "cell_type", ["type_0"], 3, contrast=("type_0", "type_1"), donor_key="batch", n_null=0, progress=False, window=100_000
+    )  # fmt: skip
+    sets = lv.get.subset_sets(few).set_index("gene")
+    members = lv.get.subset_features(few)
+    cells = few["atac"].uns["subset_perturbation"]["cells"]
+    rows = []
+    labels, donor = others.obs["cell_type"].to_numpy(), others.obs["batch"].to_numpy()
+    pick = np.isin(labels, ["type_0", "type_1"])
+    others, labels, donor = others[pick].copy(), labels[pick], donor[pick]
+    for gene, part in members.groupby("gene", observed=True):
+        changed = others.copy()
+        x = changed["atac"].X.tolil()
+        x[:, changed["atac"].var_names.get_indexer(part["feature"])] = 0
+        changed["atac"].X = x.tocsr()
+        before, after = (model.translate(m, features=[gene], scale="counts")[gene].to_numpy(float) for m in (others, changed))  # fmt: skip
+        table = pd.DataFrame({"before": before, "after": after, "type": labels, "donor": donor})
+        mean = table.groupby(["type", "donor"], observed=True)[["before", "after"]].mean()
+        delta = (mean["after"] - mean["before"]).loc["type_0"].mean()
+        change = mean["after"] / mean["before"] - 1
+        truth = (change.loc["type_0"] - change.loc["type_1"]).mean()
+        of_cells = cells[cells["gene"] == gene]
+        pooled = interval_of_means((of_cells["after"] - of_cells["before"]).to_numpy()[:, None], None, np.random.default_rng(seed))[:, 0]  # fmt: skip
+        row = sets.loc[gene]
+        rows.append({
+            "gene": gene, "delta": row["delta"], "truth": delta,
+            "donors hold": row["delta_low"] <= delta <= row["delta_high"], "cells hold": pooled[1] <= delta <= pooled[2],
+            "paired donors hold": row["difference_low"] <= truth <= row["difference_high"],
+            "width over donors / cells": (row["delta_high"] - row["delta_low"]) / (pooled[2] - pooled[1]),
+        })  # fmt: skip
+    # the same contrast, over cells
+    lv.explain.subset_perturbation(
+        model, genes, "cell_type", ["type_0"], 3, contrast=("type_0", "type_1"), n_null=0, progress=False, window=100_000, key_added="cells"
+    )  # fmt: skip
+    pooled = lv.get.subset_sets(few, "cells").set_index("gene")
+    table = pd.DataFrame(rows).set_index("gene")
+    return table.assign(seed=seed, low=pooled["difference_low"], high=pooled["difference_high"])
+
+
+def main() -> None:
+    """Run all seeds and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cells", type=int, default=2000)
+    parser.add_argument("--only", choices=["contrast", "donors"])
+    args = parser.parse_args()
+    result: dict = {"benchmark": "grids_contrast", "seeds": args.seeds, "cells": args.cells}
+    goals: dict = {}
+    if args.only != "donors":
+        members = pd.concat([contrasts(args.cells, seed) for seed in args.seeds])
+        share = pd.crosstab([members["method"], members["seed"]], members["kind"], normalize="index")  # fmt: skip
+        mean, error = share.groupby("method").mean(), share.groupby("method").sem()
+        print(mean.round(3).to_string(), "\nstandard errors over seeds\n", error.round(3).to_string())  # fmt: skip
+        result |= {"share of members": mean.round(3).to_dict("index")}
+        goals["contrast: members that are regulators of the type alone"] = (round(float(mean.loc["GRIDS, contrast", "specific"]), 3), ">=", 0.85)  # fmt: skip
+    if args.only != "contrast":
+        table = pd.concat([donors(args.cells, seed) for seed in args.seeds])
+        columns = ["donors hold", "cells hold", "paired donors hold"]
+        by_seed = table.groupby("seed")[columns].mean()
+        mean, error = by_seed.mean(), by_seed.sem()
+        print(pd.DataFrame({"holds": mean, "se": error}).round(3).to_string(), "\nwidth", table["width over donors / cells"].median())  # fmt: skip
+        result |= {"intervals hold": mean.round(3).to_dict(), "standard errors": error.round(3).to_dict()}  # fmt: skip
+        for name in ("donors hold", "paired donors hold"):
+            goals[f"{name}, at least"] = (round(float(mean[name]), 3), ">=", 0.9)
+            goals[f"{name}, at most"] = (round(float(mean[name]), 3), "<=", 0.98)
+        goals["cells hold less often"] = (round(float(mean["cells hold"]), 3), "<", round(float(mean["donors hold"]), 3))  # fmt: skip
+    finish(result, goals, save=True)
+
+
+if __name__ == "__main__":
+    main()
