@@ -14,6 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 import scvi
 from _report import finish
+from sklearn.linear_model import LassoCV
 
 import lucidvi as lv
 from lucidvi.algorithms._set_statistics import interval_of_means
@@ -35,21 +36,27 @@ def type_specific(n_cells: int, seed: int) -> tuple[mudata.MuData, pd.DataFrame]
                 for j in names.get_indexer([peak, decoy]):
                     x[closed, j] = 0
             rows += [(gene, peak, "specific" if i < 2 else "shared"), (gene, decoy, "decoy")]
-    x = x.tocsr()
-    x.eliminate_zeros()
-    mdata["atac"].X = x
+    mdata["atac"].X = x.tocsr()
     table = pd.DataFrame(rows, columns=["gene", "peak", "kind"])
-    is_open = pd.DataFrame((x > 0).toarray(), columns=names)
-    depth = is_open.to_numpy().sum(1) / is_open.to_numpy().sum(1).mean()
-    counts = np.zeros((n_cells, mdata["rna"].n_vars))
-    level = rng.lognormal(0, 0.5, (4, counts.shape[1]))[mdata.obs["cell_type"].cat.codes] * 1.5
-    level *= depth[:, None]
-    factor = np.full(counts.shape, 0.8)
-    for gene, part in table[table["kind"] != "decoy"].groupby("gene"):
-        factor[:, mdata["rna"].var_names.get_loc(gene)] = 0.3 + is_open[part["peak"]].to_numpy() @ np.ones(len(part))  # fmt: skip
+    draw_expression(mdata, table[table["kind"] != "decoy"], rng)
+    return mdata, table
+
+
+def draw_expression(
+    mdata: mudata.MuData, regulators: pd.DataFrame, rng: np.random.Generator
+) -> None:
+    """Draw counts in which every open regulator adds as much."""
+    mdata["atac"].X.eliminate_zeros()
+    x = mdata["atac"].X > 0
+    depth = np.asarray(x.sum(1)).ravel()
+    level = rng.lognormal(0, 0.5, (4, mdata["rna"].n_vars))[mdata.obs["cell_type"].cat.codes] * 1.5
+    level *= depth[:, None] / depth.mean()
+    factor = np.full(level.shape, 0.8)
+    for gene, part in regulators.groupby("gene"):
+        at = mdata["atac"].var_names.get_indexer(part["peak"])
+        factor[:, mdata["rna"].var_names.get_loc(gene)] = 0.3 + np.asarray(x[:, at].sum(1)).ravel()
     counts = rng.poisson(level * factor * rng.gamma(5, 1 / 5, level.shape))
     mdata["rna"].X = sp.csr_matrix(counts, dtype=np.float32)
-    return mdata, table
 
 
 def trained(mdata: mudata.MuData, seed: int) -> lv.model.GRIDS:
@@ -82,7 +89,29 @@ def contrasts(n_cells: int, seed: int) -> pd.DataFrame:
     both = [np.array([np.corrcoef(x[p].iloc[c], y[g].iloc[c])[0, 1] for g, p in zip(links["gene"], links["peak"], strict=True)]) for c in cells]  # fmt: skip
     links["difference of correlations"] = np.nan_to_num(both[0]) - np.nan_to_num(both[1])
     links["openness x correlation, difference"] = np.nan_to_num(both[0]) * openness[0][links["peak"]].to_numpy() - np.nan_to_num(both[1]) * openness[1][links["peak"]].to_numpy()  # fmt: skip
-    for name in ("difference of openness", "difference of correlations", "openness x correlation, difference"):  # fmt: skip
+    train = np.sort(model.train_indices)
+    design = np.column_stack(
+        [
+            np.log(x.iloc[train].sum(axis=1)),
+            pd.get_dummies(mdata.obs["cell_type"]).to_numpy(float)[train],
+        ]
+    )
+    links["lasso x difference of openness"] = 0.0
+    for gene, near in links.groupby("gene"):
+        values = np.column_stack([y[gene].iloc[train], x[near["peak"]].iloc[train]])
+        values = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+        z = values[:, 1:] / np.maximum(values[:, 1:].std(0), 1e-9)
+        fit = LassoCV(
+            cv=3,
+            alphas=np.abs(z.T @ values[:, 0]).max() / len(z) * np.logspace(-3, 0, 30),
+            max_iter=5000,
+        ).fit(z, values[:, 0])
+        links.loc[near.index, "lasso x difference of openness"] = (
+            fit.coef_
+            / np.maximum(values[:, 1:].std(0), 1e-9)
+            * (openness[0] - openness[1])[near["peak"]].to_numpy()
+        )
+    for name in ("lasso x difference of openness", "difference of openness", "difference of correlations", "openness x correlation, difference"):  # fmt: skip
         best = links.sort_values(name, ascending=False).groupby("gene").head(2)
         parts.append(best[["gene", "peak"]].rename(columns={"peak": "feature"}).assign(method=name))
     table = pd.concat(parts)
@@ -94,7 +123,17 @@ def contrasts(n_cells: int, seed: int) -> pd.DataFrame:
 def donors(n_cells: int, seed: int, n_others: int = 60) -> pd.DataFrame:
     """Intervals of effects over 6 donors, and the mean effect in many others."""
     n_donors = 6 + n_others
-    mdata = lv.datasets.decoy_enhancers(n_cells // 6 * n_donors, 60, n_batches=n_donors, seed=seed)
+    mdata = lv.datasets.decoy_enhancers(
+        n_cells // 6 * n_donors, 60, n_batches=n_donors, openness=0.3, seed=seed
+    )
+    rng = np.random.default_rng([seed, 3])
+    regulators = mdata.uns["truth"].query("logic != 'none'")
+    # each donor lacks the state in which a peak opens in a share of its cells, which differs between donors and peaks
+    x = mdata["atac"].X.tocoo()
+    kept = np.minimum(rng.lognormal(-0.7, 0.6, (n_donors, mdata["atac"].n_vars)), 1)
+    stays = rng.random(x.nnz) < kept[mdata.obs["batch"].cat.codes.to_numpy()[x.row], x.col]
+    mdata["atac"].X = sp.csr_matrix((x.data * stays, (x.row, x.col)), x.shape)
+    draw_expression(mdata, regulators, rng)
     own = mdata.obs["batch"].isin([f"batch_{i}" for i in range(6)]).to_numpy()
     few, others = mdata[own].copy(), mdata[~own].copy()
     model = trained(few, seed)

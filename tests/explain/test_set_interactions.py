@@ -96,5 +96,7 @@ def test_bad_input(explained):
         lv.explain.set_interactions(explained, key="nothing", progress=False)
     uns = explained.adata["atac"].uns[KEYS[0]]
     uns["features"] = uns["features"].assign(feature=uns["features"]["feature"] + "x")
-    with pytest.raises(ValueError, match="Feature .*x' of the stored sets is not one of this model"):
+    with pytest.raises(
+        ValueError, match="Feature .*x' of the stored sets is not one of this model"
+    ):
         lv.explain.set_interactions(explained, progress=False)

@@ -1,8 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import PathPatch, Rectangle
 
 import lucidvi as lv
 from lucidvi.pl._locus_data import gene_place, openness
+from lucidvi.pl._locus_fragments import fragment_coverage
 from lucidvi.pl._style import spread
 from lucidvi.pl._subset_result import read_subsets
 
@@ -83,6 +87,78 @@ def test_dense_and_sparse_agree(mdata):
     sparse = openness(result, "Oligo", members, names)
     mdata["atac"].X = mdata["atac"].X.toarray()
     np.testing.assert_allclose(openness(result, "Oligo", members, names), sparse)
+
+
+def test_several_groups_are_drawn_on_one_scale(mdata):
+    figure = lv.pl.locus(mdata, "Mobp", groups=["Oligo", "Sst"], window=100_000)
+    top, bottom = figure.axes
+    unit = [ax.get_position().height / np.ptp(ax.get_ylim()) for ax in (top, bottom)]
+    assert unit[0] == pytest.approx(unit[1], rel=0.1)
+    assert "Oligo" in top.get_title(loc="left") and "no set was searched" in bottom.get_title(loc="left")  # fmt: skip
+    cells = (mdata["atac"].obs["cell_type"] == "Sst").to_numpy()
+    features = mdata["atac"].uns["subset_perturbation"]["features"]
+    members = features.query("gene == 'Mobp' and group == 'Oligo'")
+    bars = {round(b.get_x() + b.get_width() / 2, 6): b for b in bottom.patches if not b.get_fill() and isinstance(b, Rectangle)}  # fmt: skip
+    for row in members[(members["chrom"] == "chr9") & members["distance"].abs().lt(100_000)].itertuples():  # fmt: skip
+        share = 100 * mdata["atac"][cells, row.feature].X.mean()
+        assert bars[round((row.start + row.end) / 2e6, 6)].get_height() == pytest.approx(share, rel=1e-5)  # fmt: skip
+    with pytest.raises(ValueError, match="ax takes one panel"):
+        lv.pl.locus(mdata, "Mobp", groups=["Oligo", "Sst"], ax=top)
+
+
+def test_arcs_are_as_thick_as_effects(mdata):
+    ax = lv.pl.locus(mdata, "Mobp", groups="Oligo", window=100_000)
+    features = mdata["atac"].uns["subset_perturbation"]["features"]
+    members = features.query("gene == 'Mobp' and group == 'Oligo'")
+    members = members[(members["chrom"] == "chr9") & members["distance"].abs().lt(100_000)]
+    arcs = {p.get_path().vertices[-1, 0]: p.get_linewidth() for p in ax.patches if isinstance(p, PathPatch)}  # fmt: skip
+    effect = members["single_effect"].abs().to_numpy()
+    width = [arcs[m] for m in (members["start"] + members["end"]).to_numpy() / 2e6]
+    np.testing.assert_allclose(width, 0.6 + 3.4 * effect / effect.max())
+    labels = [t.get_text() for t in ax.texts if "\n" in t.get_text()]
+    assert len(labels) == 5 and all(label.endswith("%") for label in labels)
+
+
+def test_tracks_and_exons(mdata):
+    place = gene_place(read_subsets(mdata, "subset_perturbation", "atac"), "Mobp", None, None)
+    sites = pd.DataFrame({"chrom": ["9", "chr1"], "start": [place.tss] * 2, "end": [place.tss + 500] * 2})  # fmt: skip
+    known = pd.DataFrame({"chrom": "chr9", "start": [place.tss - 50_000, place.tss + 20_000], "gene": ["Mobp", "Mog"]})  # fmt: skip
+    known["end"] = known["start"] + 1_000
+    exons = pd.DataFrame({"chrom": "chr9", "start": [place.start], "end": [place.start + 300], "gene": "Mobp"})  # fmt: skip
+    plain = lv.pl.locus(mdata, "Mobp", groups="Oligo", window=100_000)
+    ax = lv.pl.locus(mdata, "Mobp", groups="Oligo", window=100_000, tracks={"ChIP": sites, "CRISPRi": known}, exons=exons)  # fmt: skip
+    assert [t.get_text() for t in ax.get_yticklabels()][-2:] == ["ChIP", "CRISPRi"]
+    spans = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    n_spans = sum(len(c.get_paths()) for c in spans)
+    before = sum(len(c.get_paths()) for c in plain.collections if isinstance(c, PolyCollection))
+    assert n_spans - before == 4  # an exon, a site on this chromosome, and a link of each gene
+    with pytest.raises(KeyError, match=r"tracks\['ChIP'\] lacks the column"):
+        lv.pl.locus(mdata, "Mobp", tracks={"ChIP": sites[["chrom"]]})
+    with pytest.raises(KeyError, match="exons lacks the column"):
+        lv.pl.locus(mdata, "Mobp", exons=sites)
+
+
+def test_fragments(mdata, tmp_path):
+    pysam = pytest.importorskip("pysam")
+    cells = mdata["atac"].obs
+    rows = [(900_000 + 10 * i, 900_000 + 10 * i + 200, cells.index[i % len(cells)]) for i in range(5_000)]  # fmt: skip
+    plain = tmp_path / "fragments.tsv"
+    plain.write_text("".join(f"chr9\t{a}\t{b}\t{c}\t1\n" for a, b, c in sorted(rows)))
+    with pytest.raises(FileNotFoundError, match="block-gzipped"):
+        lv.pl.locus(mdata, "Mobp", groups="Oligo", fragments=plain)
+    path = pysam.tabix_index(str(plain), preset="bed", force=True)
+    labels = cells["cell_type"].astype(str).to_dict()
+    found = fragment_coverage(path, "9", 900_000, 950_000, labels)
+    own = [(a, b) for a, b, c in rows if labels[c] == "Oligo"]
+    cuts = [x for a, b in own for x in (a, b - 1) if x < 950_000]
+    expected = np.histogram(cuts, 500, (900_000, 950_000))[0] * 1000 / (cells["cell_type"] == "Oligo").sum()  # fmt: skip
+    np.testing.assert_allclose(found["Oligo"], expected)
+    ax = lv.pl.locus(mdata, "Mobp", groups="Oligo", window=100_000, fragments=path)
+    assert ax.get_ylabel().startswith("Cuts")
+    with pytest.raises(ValueError, match="Barcodes there must be"):
+        fragment_coverage(path, "chr9", 900_000, 950_000, {"other": "x"})
+    with pytest.raises(ValueError, match="knows no 'chr3'"):
+        fragment_coverage(path, "chr3", 0, 10, labels)
 
 
 def test_labels_are_spread():

@@ -14,10 +14,11 @@ def test_errors_suggest_names(mdata, name):
     plot = getattr(lv.pl, name)
     with pytest.raises(ValueError, match="Target 'mopb' is unknown. Did you mean 'Mobp'"):
         plot(mdata, "mopb")
-    with pytest.raises(ValueError, match="'oligo' is unknown for the target 'Mobp'.*'Oligo'"):
+    with pytest.raises(ValueError, match="'oligo' is unknown.*'Oligo'"):
         plot(mdata, "Mobp", groups="oligo")
-    with pytest.raises(ValueError, match="Group 'Sst' is unknown for the target 'Mobp'"):
-        plot(mdata, "Mobp", groups="Sst")  # a group, but not one this gene was explained in
+    if name != "locus":  # which draws the peaks of another group's set
+        with pytest.raises(ValueError, match="Group 'Sst' is unknown for the target 'Mobp'"):
+            plot(mdata, "Mobp", groups="Sst")  # a group, but not one this gene was explained in
     with pytest.raises(KeyError, match=r"subset_pertubation.*Did you mean.*Call lucidvi.explain"):
         plot(mdata, key="subset_pertubation")
     with pytest.raises(ValueError, match="Modality 'peaks' is unknown"):

@@ -1,27 +1,51 @@
 """Peaks of a set along the chromosome of its gene."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from mudata import MuData
 
 from lucidvi._arguments import checked
+from lucidvi._genomics import gene_coordinates
 from lucidvi._intervals import same_chromosome
 from lucidvi._keys import Key
+from lucidvi._validation import check_names, require_columns
+from lucidvi.adapters._base import listed
+from lucidvi.get._links import links as read_links
 from lucidvi.get._stored import Names
-from lucidvi.pl._locus_data import GenePlace, gene_place, openness, peaks_between
-from lucidvi.pl._locus_marks import draw_gene, label_members
-from lucidvi.pl._style import (
-    GREY,
-    VERMILION,
-    despine,
-    finish,
-    panels,
-    statement,
+from lucidvi.pl._locus_data import (
+    GenePlace,
+    gene_place,
+    gene_table,
+    known_groups,
+    openness,
+    peaks_between,
 )
+from lucidvi.pl._locus_fragments import fragment_coverage
+from lucidvi.pl._locus_marks import (
+    ARCS,
+    GENES,
+    TRACK,
+    draw_arcs,
+    draw_genes,
+    draw_tracks,
+    label_members,
+    neighbours,
+)
+from lucidvi.pl._style import GREY, VERMILION, despine, finish, percent, population, statement
 from lucidvi.pl._subset_result import SubsetResult, read_subsets
+
+_PLAIN = 1.1  # height of coverage without labels
+_ABOVE = 1.55  # height of the coverage and the labels above it, in units of the highest peak
 
 
 @checked
@@ -32,16 +56,21 @@ def locus(
     groups: Names = None,
     window: int | None = 200_000,
     coordinates: pd.DataFrame | None = None,
+    exons: pd.DataFrame | None = None,
+    tracks: Mapping[str, pd.DataFrame] | None = None,
+    links: str | None = None,
+    fragments: str | Path | None = None,
     target_modality: str | None = None,
     key: str = Key.SUBSET_PERTURBATION,
     modality: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw the peaks around a gene, how open they are in the group, and which belong to the set.
+    """Draw the chromatin around a gene by group, which peaks belong to the set, and how strong they are.
 
-    Members of the set are colored and labelled with their distance to the transcription start site
-    (negative is upstream). Members that lie elsewhere are counted below the axis.
+    Bars are the share of the group's cells in which each peak is open. Members of the set are colored, and labelled with their distance
+    to the transcription start site (negative is upstream) and the change that masking each alone makes. Arcs join them with the start
+    site: the thicker, the larger that change; dashed where it raises the gene. Members that lie elsewhere are counted below the axis.
 
     Parameters
     ----------
@@ -51,7 +80,8 @@ def locus(
     target
         Name of the gene; by default that of the first set.
     groups
-        One or several groups, with one panel each; by default all groups of the gene.
+        One or several groups, under each other and on one scale; by default all with a set of the gene. A group without one is shown
+        with the peaks of the first set.
     window
         Base pairs shown on either side of the gene; None: as far as the members on the gene's
         chromosome reach.
@@ -59,6 +89,16 @@ def locus(
         Coordinates of genes (index gene; ``chrom``, ``start``, ``end``, ``strand``). By default
         those in ``.var`` of the target modality, when ``data`` is a MuData. Without either the
         start site is inferred from the distances stored with the set.
+    exons
+        Exons of genes: ``chrom``, ``start``, ``end`` and ``gene``, as from a GTF file.
+    tracks
+        Known sites or links to draw below, by name: tables with ``chrom``, ``start`` and ``end``, such as ChIP-seq peaks. Of a table
+        with the column ``gene``, rows of other genes are grey.
+    links
+        Name of a result of :func:`lucidvi.explain.links`, whose peaks get thin grey arcs.
+    fragments
+        Block-gzipped fragments file beside its index, whose barcodes are the names of the cells: the number of cuts is drawn instead
+        of the share of cells. Needs pysam (``pip install 'lucidvi[fragments]'``).
     target_modality
         Modality that holds the genes; by default the one stored in ``params``.
     key
@@ -76,10 +116,15 @@ def locus(
 
     Raises
     ------
+    FileNotFoundError
+        If there are no fragments, or no index of them.
+    ImportError
+        If fragments are to be read and pysam is not installed.
     KeyError
-        If there is no result under ``key``, or the coordinates lack the gene.
+        If there is no result under ``key`` or ``links``, the coordinates lack the gene, or a table lacks a column.
     ValueError
-        If the target or a group is unknown, the place of the gene is not known, or ``ax`` is given for several groups.
+        If the target or a group is unknown, the place of the gene is not known, no fragment belongs to a cell, or ``ax`` is given for
+        several groups.
 
     Examples
     --------
@@ -93,71 +138,153 @@ def locus(
         >>> lv.explain.subset_perturbation(
         ...     model, "gene_0001", "cell_type", n_features=5, progress=False
         ... )
-        >>> lv.pl.locus(mdata, "gene_0001", groups="type_0")
+        >>> lv.pl.locus(mdata, "gene_0001", groups=["type_0", "type_1"])
     """
     result = read_subsets(data, key, modality)
-    pairs = result.pairs(target, groups, "first")
-    pairs = [pair for pair in pairs if pair[0] == pairs[0][0]]
+    for name, table in (tracks or {}).items():
+        require_columns(table, ["chrom", "start", "end"], f"tracks[{name!r}]")
+    if exons is not None:
+        require_columns(exons, ["chrom", "start", "end", "gene"], "exons")
     if coordinates is not None and not isinstance(coordinates, pd.DataFrame):
         raise TypeError(f"coordinates is of type {type(coordinates).__name__}. Pass a DataFrame with the genes as index.")  # fmt: skip
-    place = gene_place(result, pairs[0][0], coordinates, target_modality)
-    colors = result.colors()
+    gene, chosen = _panels(result, target, groups)
+    if ax is not None and len(chosen) > 1:
+        raise ValueError(f"ax takes one panel but {len(chosen)} are to be drawn. Choose one of them, or omit ax.")  # fmt: skip
+    place = gene_place(result, gene, coordinates, target_modality)
+    sets = {group: result.one(gene, group if known else _first(result, gene)) for group, known in chosen.items()}  # fmt: skip
+    members = pd.concat([of for _, of in sets.values()])
+    low, high = _limits(place, members[same_chromosome(members["chrom"], place.chrom)], window)
+    view = View(result, place, gene, low, high, peaks_between(result.adata, place.chrom, low, high))
+    coverage = {group: openness(result, group, sets[group][1], view.peaks.index) for group in chosen}  # fmt: skip
+    cuts = None
+    if fragments is not None:
+        cuts = fragment_coverage(fragments, place.chrom, low, high, known_groups(result))
+        tops = [cuts[g].max(initial=0) for g in chosen]
+    else:
+        tops = [float(np.nanmax(height, initial=0.0)) for height in coverage.values()]
+    top = max([*tops, 1e-3])
+    linked = None
+    if links is not None:
+        linked = read_links(data, links, target=gene, modality=modality)
+    genes = gene_table(result, coordinates, target_modality)
+    others = neighbours(None if genes is None else gene_coordinates(genes), place, gene, low, high)
 
-    def draw(panel: Axes, target: str, group: str) -> None:
-        _draw(panel, result, place, target, group, window, colors.get(group, GREY))
+    room = 0.17 * bool(len(others))
+    below = GENES + room + TRACK * len(tracks or {})
+    heights = [(_ABOVE if known else _PLAIN, ARCS if known else 0.05) for known in chosen.values()]
+    axes, limits, colors = _axes(ax, heights, below), (low / 1e6, high / 1e6), result.colors()
+    for panel, (group, known), (above, arcs) in zip(axes, chosen.items(), heights, strict=True):
+        of_cuts = None if cuts is None else cuts[group]
+        _draw(panel, view, group, sets[group], known, coverage[group], of_cuts, linked, colors.get(group, GREY), top)  # fmt: skip
+        ticks = [t for t in MaxNLocator(4).tick_values(0, top) if 0 <= t <= 1.02 * top]
+        named = [(tick, f"{tick:g}") for tick in ticks]
+        end = arcs
+        if panel is axes[0]:
+            marks = [(VERMILION, "arc: as thick as its effect alone"), (GREY, "other links")][: 1 + (linked is not None)]  # fmt: skip
+            handles = panel.get_legend_handles_labels()[0] + [Line2D([], [], color=c, label=text) for c, text in marks if chosen[group]]  # fmt: skip
+            panel.legend(
+                handles=handles,
+                frameon=False,
+                fontsize="small",
+                loc="upper left",
+                bbox_to_anchor=(1, 1),
+            )
+        if panel is axes[-1]:
+            draw_genes(panel, place, gene, others, exons, limits, -(arcs + 0.14) * top, top)
+            named += draw_tracks(panel, tracks or {}, place, gene, limits, -(arcs + GENES + room) * top, top)  # fmt: skip
+            panel.set_xlabel(f"Position on {place.chrom} (Mb)\n{panel.get_xlabel()}".strip())
+            end = arcs + below
+        panel.set_yticks([at for at, _ in named], [text for _, text in named])
+        panel.set_ylim(-end * top, above * top)
+        panel.yaxis.label.set_y((end + 0.5) / (end + above))
+    return finish(axes[0] if len(axes) == 1 else cast("Figure", axes[0].figure), show)
 
-    return finish(panels(pairs, draw, ax=ax, size=(8.5, 3.6), n_columns=1), show)
+
+class View:
+    """The region that is shown, and the peaks in it."""
+
+    def __init__(self, result: SubsetResult, place: GenePlace, gene: str, low: float, high: float, peaks: pd.DataFrame):  # fmt: skip
+        self.result, self.place, self.gene, self.low, self.high = result, place, gene, low, high
+        # peaks are a thousandth of the view: bars get a width that can be seen
+        self.peaks = peaks
+        self.middle = (peaks["start"] + peaks["end"]).to_numpy(float) / 2e6
+        self.width = np.maximum((peaks["end"] - peaks["start"]).to_numpy(float), 0.004 * (high - low)) / 1e6  # fmt: skip
+
+
+def _panels(result: SubsetResult, target: str | None, groups: Names) -> tuple[str, dict[str, bool]]:
+    """Return the gene, and the groups to draw with whether each has a set."""
+    gene = result.pairs(target, None, "first")[0][0]
+    with_set = list(result.sets.loc[result.sets["gene"] == gene, "group"])
+    if groups is None:
+        first = result.pairs(target, None, "first")
+        return gene, {group: True for name, group in first if name == gene}
+    wanted = [str(g) for g in listed(groups)]
+    known = pd.Index([*with_set, *sorted(set(known_groups(result).values()) - set(with_set))])
+    check_names(wanted, known, "Group")
+    return gene, {group: group in with_set for group in wanted}
+
+
+def _first(result: SubsetResult, gene: str) -> str:
+    return str(result.sets.loc[result.sets["gene"] == gene, "group"].iloc[0])
+
+
+def _axes(ax: Axes | None, heights: list[tuple[float, float]], below: float) -> list[Axes]:
+    """Axes under each other on which a unit has the same height; the last one has room for genes and tracks."""
+    if ax is not None:
+        return [ax]
+    units = [sum(both) for both in heights]
+    units[-1] += below
+    size = (8.5, 1.25 * sum(units) + 0.5 * len(units) + 0.4)
+    _, axes = plt.subplots(len(units), 1, figsize=size, height_ratios=units, layout="constrained", squeeze=False, sharex=True)  # fmt: skip
+    return list(axes[:, 0])
 
 
 def _draw(
-    ax: Axes,
-    result: SubsetResult,
-    place: GenePlace,
-    target: str,
-    group: str,
-    window: int | None,
-    color: str,
-) -> None:
-    row, members = result.one(target, group)
-    here = members[same_chromosome(members["chrom"], place.chrom)]
-    low, high = _limits(place, here, window)
-    peaks = peaks_between(result.adata, place.chrom, low, high)
-    height = openness(result, group, members, peaks.index)
-    inside = members[members["feature"].isin(peaks.index)]
-    is_member = peaks.index.isin(inside["feature"])
-    top = max(float(np.nanmax(height, initial=0.0)), 1e-3)
-
-    # Peaks are a thousandth of the view: bars get a width that can be seen.
-    middle = (peaks["start"] + peaks["end"]).to_numpy(float) / 2e6
-    width = np.maximum((peaks["end"] - peaks["start"]).to_numpy(float), 0.004 * (high - low)) / 1e6
-    for mask, shade, label, order in (
-        (~is_member, color, "other peaks", 2),
-        (is_member, VERMILION, "peaks of the set", 3),
-    ):
-        if not mask.any():
-            continue
-        alpha = 0.55 if order == 2 else 1.0
+    ax: Axes, view: View, group: str, found: tuple[pd.Series, pd.DataFrame], known: bool, height: np.ndarray,
+    cuts: np.ndarray | None, linked: pd.DataFrame | None, color: str, top: float,
+) -> None:  # fmt: skip
+    """Coverage, members and arcs of one group."""
+    row, members = found
+    result, place = view.result, view.place
+    inside = members[members["feature"].isin(view.peaks.index)]
+    is_member = view.peaks.index.isin(inside["feature"])
+    shown = height
+    if cuts is not None:
+        edges = np.linspace(view.low, view.high, len(cuts) + 1) / 1e6
+        ax.stairs(cuts, edges, fill=True, color=color, alpha=0.75, zorder=2, label="cuts")
+        shown = np.full(len(height), top)
+    if cuts is None and not is_member.all():
+        ax.bar(view.middle[~is_member], shown[~is_member], view.width[~is_member], color=color, alpha=0.55, label="other peaks", zorder=2)  # fmt: skip
+    if is_member.any():
         ax.bar(
-            middle[mask],
-            height[mask],
-            width[mask],
-            color=shade,
-            alpha=alpha,
-            zorder=order,
-            label=label,
-        )
-    label_members(ax, inside, peaks, height, top, (low / 1e6, high / 1e6))
-    draw_gene(ax, place, target, top)
-    ax.set_xlim(low / 1e6, high / 1e6)
-    ax.set_ylim(-0.3 * top, 1.42 * top)
-    ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= 1.1 * top])
-    cells = "Cells" if result.groupby is None else f"{group} cells"
-    ax.set_ylabel(f"{cells} with\nthe peak open (%)")
-    ax.set_xlabel(f"Position on {place.chrom} (Mb)\n{_elsewhere(members, inside, place)}")
-    ax.ticklabel_format(axis="x", useOffset=False, style="plain")
-    title = statement(row, result).replace("\n", " ")
+            view.middle[is_member], shown[is_member], view.width[is_member], label="peaks of the set", zorder=3, color=VERMILION,
+            edgecolor=VERMILION, fill=known, alpha=1.0 if cuts is None or not known else 0.3,
+        )  # fmt: skip
+    ax.axhline(0, color="black", lw=0.8)
+    ax.axvline(place.tss / 1e6, color="black", ls=":", lw=1.0, zorder=0, label="transcription start")  # fmt: skip
+    if known:
+        before = float(row.get("expression_before", np.nan))
+        before = before if result.params.get("output", "expression") == "expression" else np.nan
+        limits = (view.low / 1e6, view.high / 1e6)
+        label_members(ax, inside, view.peaks, shown, top, limits, before)
+        arcs = inside.rename(columns={"single_effect": "effect"})
+        largest = float(arcs["effect"].abs().max()) if len(arcs) else 1.0
+        if linked is not None:
+            near = linked[(linked["group"] == group) & ~linked["peak"].isin(inside["feature"])]
+            near = near[(near["end"] > view.low) & (near["start"] < view.high)]
+            draw_arcs(ax, place, near[near["effect"].abs() > 0.02 * largest], top, GREY, largest)
+        draw_arcs(ax, place, arcs, top, VERMILION, largest)
+        title = statement(row, result).replace("\n", " ")
+        if "rel_delta_against" in row and np.isfinite(row["rel_delta_against"]):
+            title += f", and by {percent(abs(float(row['rel_delta_against'])))} in {result.params.get('against', 'the other cells')}"  # fmt: skip
+    else:
+        title = f"{population(group, result.groupby)}: the same peaks, where no set was searched"
     ax.set_title(title, loc="left", fontsize="medium")
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    ax.set_xlim(view.low / 1e6, view.high / 1e6)
+    what = "Cells with\nthe peak open (%)" if cuts is None else "Cuts per bin\nand 1,000 cells"
+    ax.set_ylabel(what, fontsize="medium")
+    ax.set_xlabel(_elsewhere(members, inside, place) if known else "")
+    ax.ticklabel_format(axis="x", useOffset=False, style="plain")
     despine(ax)
 
 

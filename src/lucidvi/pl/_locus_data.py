@@ -25,14 +25,24 @@ class GenePlace:
     strand: str
 
 
-def gene_place(
-    result: SubsetResult, gene: str, table: pd.DataFrame | None, target_modality: str | None
-) -> GenePlace:
-    """Return the place of a gene from a table, from the target modality, or from stored distances."""
+def gene_table(result: SubsetResult, table: pd.DataFrame | None, target_modality: str | None) -> pd.DataFrame | None:  # fmt: skip
+    """Return coordinates of genes: those given, or ``.var`` of the target modality, if they are coordinates."""
     if table is None and result.mdata is not None:
         target = target_modality or str(result.params.get("target_modality", "rna"))
         check_names([target], pd.Index(list(result.mdata.mod)), "Modality")
         table = result.mdata[target].var
+        try:
+            gene_coordinates(table.iloc[:1])
+        except KeyError:
+            return None
+    return table
+
+
+def gene_place(
+    result: SubsetResult, gene: str, table: pd.DataFrame | None, target_modality: str | None
+) -> GenePlace:
+    """Return the place of a gene from a table, from the target modality, or from stored distances."""
+    table = gene_table(result, table, target_modality)
     if table is not None:
         if gene not in table.index:
             raise KeyError(f"No coordinates of {gene!r}. {near(gene, table.index)}")
@@ -93,14 +103,23 @@ def openness(
     return 100 * np.asarray(share, dtype=float).ravel()
 
 
+def known_groups(result: SubsetResult) -> dict[str, str]:
+    """Return the group of every cell by its name; empty when the labels are not at hand."""
+    labels = _labels(result)
+    return {} if labels is None else labels.astype(str)[labels.notna()].to_dict()
+
+
 def _cells_of(result: SubsetResult, group: str) -> np.ndarray | None:
     """Mask of a group's cells, None when the labels are not at hand."""
+    labels = _labels(result)
+    return None if labels is None else (labels.astype(str) == group).to_numpy()
+
+
+def _labels(result: SubsetResult) -> pd.Series | None:
     if result.groupby is None:
-        return np.ones(result.adata.n_obs, dtype=bool)
+        return pd.Series("all", result.adata.obs_names)
     if result.groupby in result.adata.obs:
-        labels = result.adata.obs[result.groupby]
-    elif result.mdata is not None and result.groupby in result.mdata.obs:
-        labels = result.mdata.obs[result.groupby].reindex(result.adata.obs_names)
-    else:
-        return None
-    return (labels.astype(str) == group).to_numpy()
+        return result.adata.obs[result.groupby]
+    if result.mdata is not None and result.groupby in result.mdata.obs:
+        return result.mdata.obs[result.groupby].reindex(result.adata.obs_names)
+    return None

@@ -77,7 +77,9 @@ def percent(share: float, *, signed: bool = False) -> str:
 
 def population(group: str, groupby: str | None) -> str:
     """Name of the explained cells as it stands in a sentence."""
-    return "all cells" if groupby is None else group
+    if groupby is None:
+        return "all cells"
+    return f"{groupby} {group}" if group.replace(".", "").isdecimal() else group
 
 
 def statement(row: pd.Series, result: SubsetResult) -> str:
