@@ -54,7 +54,7 @@ SECTIONS: dict[str, tuple[Section, ...]] = {
                 CORTEX,
                 "grids_cortex", read.grids_table_1, figures=("grids_cortex_effects.png",)),
         Section("grids_table_2", "Table 2: highly expressed genes",
-                "The same for the most expressed genes of two cell types, 8 each here, 100 in the paper."
+                "The same for the most expressed genes of two cell types, 25 each here, 100 in the paper."
                 " Next to it what the sets of GRIDS do in the cells they were searched on: both types"
                 " are small (96 and 39 such cells), and the search fits them.",
                 "SNARE-seq mouse cortex, CGE (with the VIP neurons) and microglia",
