@@ -198,3 +198,25 @@ def test_a_group_without_cells_of_a_condition_is_left_out(model, explain, said):
             explain("gene_0001", "cell_type", ["type_0"], 2, contrast=("x", "y"), condition_key="only")  # fmt: skip
     finally:
         del model.adata["atac"].obs["only"]
+
+
+@pytest.mark.parametrize("name", ["MULTIVI", "PEAKVI", "SCVI"])
+def test_models_of_scvi_tools(fitted, name):
+    """A set that acts in one batch and not in the other, in other models, with part of the change."""
+    model = fitted(name)
+    target = {"latent": [0]} if name != "MULTIVI" else None
+    data = model.adata
+    store = data["atac"] if name == "MULTIVI" else data
+    target = list(data["rna"].var_names[:2]) if target is None else target
+    try:
+        lv.explain.subset_perturbation(
+            model, target, "batch", contrast=("batch_0", "batch_1"), n_features=2, strength=0.5, **QUIET
+        )  # fmt: skip
+        sets = lv.get.subset_sets(data)
+        assert (sets["group"] == "batch_0").all()
+        assert sets[["delta", "delta_against", "difference", "difference_low", "difference_high"]].notna().all(axis=None)  # fmt: skip
+        relative = sets["rel_delta"] - sets["rel_delta_against"] if name == "MULTIVI" else sets["delta"] - sets["delta_against"]  # fmt: skip
+        np.testing.assert_allclose(sets["difference"], relative, atol=1e-6)
+    finally:
+        for slot in ("uns", "varm"):
+            getattr(store, slot).pop(KEY, None)

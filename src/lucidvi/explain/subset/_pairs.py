@@ -189,7 +189,7 @@ def prepare(
         "against": cells[1] if len(cells) == 2 else None,
         "observed": function.observed(held_out, population.kind, column),
         "allowed": allowed, "required": required, "openness": openness, "seed": seed, "units": units_of(units[held_out]),
-        "donors": None if given.donors is None else given.donors,
+        "donors": given.donors,
     }  # fmt: skip
 
 
