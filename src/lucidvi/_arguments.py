@@ -94,7 +94,8 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (Sequence, Iterable):
         return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     if origin is tuple and Ellipsis not in args:
-        return isinstance(value, tuple | list) and len(value) == len(args) and all(map(_fits, value, args))  # fmt: skip
+        fits = lambda part, hint: _is_name(part) if hint is str else _fits(part, hint)
+        return isinstance(value, tuple | list) and len(value) == len(args) and all(map(fits, value, args))  # fmt: skip
     if inspect.isclass(hint) and hint.__module__.startswith("matplotlib"):
         return isinstance(value, hint)
     return True

@@ -13,7 +13,9 @@ def plain_chromosome(chrom: str) -> str:
 def same_chromosome(chrom: pd.Series, other: str) -> np.ndarray:
     """Return which chromosomes are the same as another, with or without ``chr``."""
     codes, names = pd.factorize(chrom.astype(str))
-    return np.array([plain_chromosome(name) == plain_chromosome(other) for name in names])[codes]
+    return np.array(
+        [plain_chromosome(name) == plain_chromosome(other) for name in names], dtype=bool
+    )[codes]
 
 
 def shared_codes(a: pd.Series, b: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import ttest_1samp, ttest_ind
 
 import lucidvi as lv
 from lucidvi.explain.subset._contrast import by_donor, difference
@@ -112,9 +112,61 @@ def test_differences_without_enough_donors_are_over_cells():
     assert found[1] < found[0] < found[2] < 0
     two = tuple(by_donor(side, np.arange(400) % 2, True) for side in sides)
     assert difference(sides, two, True, np.random.default_rng(1)) == found
+    assert found[3] == "cells"
     assert list(two[0]["n_cells"]) == [200, 200]
     absolute = difference(sides, None, False, np.random.default_rng(1))
     assert absolute[0] == pytest.approx((sides[0]["after"] - sides[0]["before"] - sides[1]["after"] + sides[1]["before"]).mean())  # fmt: skip
+
+
+def test_donors_that_differ_between_conditions_are_compared_by_welch():
+    rng = np.random.default_rng(0)
+    sides = tuple(pd.DataFrame({"before": b, "after": 0.5 * b}) for b in rng.gamma(4, 1, (2, 40)))
+    donors = tuple(
+        pd.DataFrame({"change": values}, index=[f"{side}{i}" for i in range(len(values))])
+        for side, values in (("a", [-0.5, -0.6, -0.4]), ("b", [-0.1, 0.0, -0.2, np.nan, 0.1]))
+    )
+    value, low, high, over = difference(sides, donors, True, rng)
+    test = ttest_ind([-0.5, -0.6, -0.4], [-0.1, 0.0, -0.2, 0.1], equal_var=False)
+    assert (value, over) == (pytest.approx(-0.45), "donors")
+    assert (low, high) == pytest.approx(tuple(test.confidence_interval()))
+    # a donor that is predicted to express nothing has no relative change
+    nothing = by_donor(pd.DataFrame({"before": [0.0, 0.0, 1.0], "after": [0.01, 0.0, 0.5]}), np.array(["x", "x", "y"]), True)  # fmt: skip
+    assert np.isnan(nothing.loc["x", "change"]) and nothing.loc["y", "change"] == -0.5
+
+
+def test_targets_that_share_a_set_are_not_kept_as_they_are(model, explain):
+    genes = ["gene_0001", "gene_0002"]
+    explain(genes, "cell_type", ["type_1"], 3, shared="targets", beta=100.0)
+    mild = lv.get.subset_sets(model.adata)["rel_delta_search"].to_numpy()
+    explain(genes, "cell_type", ["type_1"], 3, shared="targets", beta=0.0)
+    free = lv.get.subset_sets(model.adata)["rel_delta_search"].to_numpy()
+    assert mild.mean() < 0.3 * free.mean() < 0
+
+
+def test_what_one_target_forbids_is_not_in_a_shared_set(model, explain):
+    genes = ["gene_0001", "gene_0002"]
+    for options in ({"min_distance": 50_000}, {"promoter": "exclude"}):
+        _, members = explain(genes, n_features=4, shared="targets", beta=0.0, n_null=20, **options)
+        near = 50_000 if "min_distance" in options else 1_001
+        assert members["distance"].abs().dropna().ge(near).all()
+    with pytest.raises(ValueError, match="promoter='require' asks for a peak at the start of one"):
+        explain(genes, n_features=2, shared="targets", promoter="require")
+
+
+def test_sets_are_evaluated_again_in_the_cells_they_were_reported_on(model, explain):
+    explain("gene_0001", "cell_type", ["type_1", "type_2"], 2, contrast=("treated", "control"), condition_key="condition", donor_key="batch")  # fmt: skip
+    delta = lv.get.subset_sets(model.adata)["delta"].to_numpy()
+    lv.explain.set_interactions(model, progress=False)
+    lv.explain.cross_effect(model, relative=False)
+    try:
+        again = lv.get.set_interactions(model.adata, table="sets")["effect"]
+        np.testing.assert_allclose(again, delta, rtol=1e-5)
+        table = model.adata["atac"].uns["cross_effect"]["effects"]
+        own = table[table["group"] == table["in_group"]]["effect"]
+        np.testing.assert_allclose(own, delta, rtol=1e-5)
+    finally:
+        for key in ("set_interactions", "cross_effect"):
+            model.adata["atac"].uns.pop(key, None)
 
 
 @pytest.mark.parametrize("shared", ["targets", "groups"])

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import mudata as md
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -151,20 +152,34 @@ def test_counts_of_other_models(fitted, explain, mean_only):
             getattr(model.adata, slot).pop(KEY, None)
 
 
+def test_measured_interactions_do_not_depend_on_the_strength(trained, explain):
+    peaks = trained.get_cis_links(genes=[GENE])["peak"].tolist()[:3]
+    found = []
+    for strength in (1.0, 0.5):
+        explain(trained, GENE, n_features=3, feature_mask=peaks, strength=strength)
+        lv.explain.set_interactions(trained, progress=False)
+        table = lv.get.set_interactions(trained.adata)
+        key = [tuple(sorted(pair)) for pair in zip(table["feature_1"], table["feature_2"], strict=True)]  # fmt: skip
+        found.append(pd.Series(table["interaction"].to_numpy(), key).sort_index())
+    pd.testing.assert_series_equal(*found, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"strength": 0.0}, ValueError, "strength=0.0 must be above 0 and at most 1"),
         ({"strength": 2}, ValueError, "strength=2 must be"),
         ({"strength": "half"}, TypeError, "strength='half'"),
-        ({"replacement": "type_9"}, ValueError, "Group of replacement= 'type_9' is unknown"),
+        ({"replacement": "type_9"}, ValueError, "Replacement group 'type_9' is unknown"),
         ({"replacement": -1.0}, ValueError, "replacement=-1.0 must be at least 0"),
-        ({"replacement": {"peak": 1.0}}, ValueError, "Feature of replacement= 'peak' is unknown"),
+        ({"replacement": {"peak": 1.0}}, ValueError, "Replacement feature 'peak' is unknown"),
+        ({"replacement": 5}, ValueError, "reads peaks as open"),
         ({"replacement": np.ones(3)}, ValueError, "replacement has shape"),
         ({"replacement": np.full(300, np.inf)}, ValueError, "finite values"),
         ({"replacement": np.full(300, "a")}, TypeError, "no numbers"),
     ],
 )
-def test_bad_input(explain, options, error, message):
+def test_bad_input(trained, explain, options, error, message):
+    trained.adata["atac"].X.data[:] = 1.0
     with pytest.raises(error, match=message):
         explain(n_features=2, **options)

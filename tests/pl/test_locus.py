@@ -134,6 +134,16 @@ def test_tracks_and_exons(mdata):
     assert n_spans - before == 4  # an exon, a site on this chromosome, and a link of each gene
     with pytest.raises(KeyError, match=r"tracks\['ChIP'\] lacks the column"):
         lv.pl.locus(mdata, "Mobp", tracks={"ChIP": sites[["chrom"]]})
+    empty = lv.pl.locus(mdata, "Mobp", groups="Oligo", tracks={"none": sites.iloc[:0]})
+    assert [t.get_text() for t in empty.get_yticklabels()][-1] == "none"
+    with pytest.raises(TypeError, match="tracks is of type DataFrame"):
+        lv.pl.locus(mdata, "Mobp", tracks=sites)
+    with pytest.raises(ValueError, match="'start' of tracks.*no numbers"):
+        lv.pl.locus(mdata, "Mobp", tracks={"ChIP": sites.assign(start="x")})
+    with pytest.raises(ValueError, match="groups names no group"):
+        lv.pl.locus(mdata, "Mobp", groups=[])
+    with pytest.raises(ValueError, match="window=-1 is too small"):
+        lv.pl.locus(mdata, "Mobp", window=-1)
     with pytest.raises(KeyError, match="exons lacks the column"):
         lv.pl.locus(mdata, "Mobp", exons=sites)
 

@@ -101,7 +101,7 @@ class Cut(ABC):
         value = self(h, own)[:, column]
         return value, torch.zeros_like(value)
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False) -> CellLoss | None:  # fmt: skip
+    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False, spared: Sequence[int] = ()) -> CellLoss | None:  # fmt: skip
         """Return a faster form of the objective of the subset search, or one through the cis term alone, if there is one; see :class:`Population`."""
         return None
 

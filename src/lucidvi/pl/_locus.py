@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from mudata import MuData
+from pandas.api.types import is_numeric_dtype
 
 from lucidvi._arguments import checked
 from lucidvi._genomics import gene_coordinates
 from lucidvi._intervals import same_chromosome
 from lucidvi._keys import Key
-from lucidvi._validation import check_names, require_columns
+from lucidvi._validation import check_integer, check_names, require_columns
 from lucidvi.adapters._base import listed
 from lucidvi.get._links import links as read_links
 from lucidvi.get._stored import Names
@@ -141,8 +142,15 @@ def locus(
         >>> lv.pl.locus(mdata, "gene_0001", groups=["type_0", "type_1"])
     """
     result = read_subsets(data, key, modality)
+    if tracks is not None and not isinstance(tracks, Mapping):
+        raise TypeError(f"tracks is of type {type(tracks).__name__}. Pass a dict of tables by name.")  # fmt: skip
+    if window is not None:
+        check_integer(window, 0, "window")
     for name, table in (tracks or {}).items():
         require_columns(table, ["chrom", "start", "end"], f"tracks[{name!r}]")
+        for column in ("start", "end"):
+            if not is_numeric_dtype(table[column]):
+                raise ValueError(f"Column {column!r} of tracks[{name!r}] holds no numbers. Give positions in base pairs.")  # fmt: skip
     if exons is not None:
         require_columns(exons, ["chrom", "start", "end", "gene"], "exons")
     if coordinates is not None and not isinstance(coordinates, pd.DataFrame):
@@ -181,7 +189,7 @@ def locus(
         end = arcs
         if panel is axes[0]:
             marks = [(VERMILION, "arc: as thick as its effect alone"), (GREY, "other links")][: 1 + (linked is not None)]  # fmt: skip
-            handles = panel.get_legend_handles_labels()[0] + [Line2D([], [], color=c, label=text) for c, text in marks if chosen[group]]  # fmt: skip
+            handles = panel.get_legend_handles_labels()[0] + [Line2D([], [], color=c, label=text) for c, text in marks if any(chosen.values())]  # fmt: skip
             panel.legend(
                 handles=handles,
                 frameon=False,
@@ -219,6 +227,8 @@ def _panels(result: SubsetResult, target: str | None, groups: Names) -> tuple[st
         first = result.pairs(target, None, "first")
         return gene, {group: True for name, group in first if name == gene}
     wanted = [str(g) for g in listed(groups)]
+    if not wanted:
+        raise ValueError("groups names no group. Name at least one, or pass groups=None for all with a set.")  # fmt: skip
     known = pd.Index([*with_set, *sorted(set(known_groups(result).values()) - set(with_set))])
     check_names(wanted, known, "Group")
     return gene, {group: group in with_set for group in wanted}
@@ -278,7 +288,10 @@ def _draw(
         if "rel_delta_against" in row and np.isfinite(row["rel_delta_against"]):
             title += f", and by {percent(abs(float(row['rel_delta_against'])))} in {result.params.get('against', 'the other cells')}"  # fmt: skip
     else:
-        title = f"{population(group, result.groupby)}: the same peaks, where no set was searched"
+        name = population(group, result.groupby)
+        title = f"{name}: the same peaks, where no set was searched"
+        if group == str(result.params.get("against", "")) and "rel_delta_against" in row:
+            title = f"{name}: {result.verb} the same peaks changes {result.quantity} by {percent(float(row['rel_delta_against']), signed=True)}"  # fmt: skip
     ax.set_title(title, loc="left", fontsize="medium")
     ax.set_xlim(view.low / 1e6, view.high / 1e6)
     what = "Cells with\nthe peak open (%)" if cuts is None else "Cuts per bin\nand 1,000 cells"

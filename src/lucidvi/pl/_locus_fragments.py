@@ -37,7 +37,11 @@ def fragment_coverage(path: str | Path, chrom: str, low: float, high: float, gro
     sizes = pd.Series(dict(group_of_cell)).value_counts()
     out = {str(group): np.zeros(N_BINS) for group in sizes.index}
     width = (high - low) / N_BINS
-    with pysam.TabixFile(str(path)) as file:
+    try:
+        file = pysam.TabixFile(str(path))
+    except OSError as error:
+        raise ValueError(f"{path} or its index cannot be read ({error}). Make both again, with bgzip and tabix -p bed.") from error  # fmt: skip
+    with file:
         name = _as_in_file(chrom, file.contigs)
         seen = 0
         for line in file.fetch(name, int(low), int(high)):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.stats import ttest_1samp, ttest_ind
 
 from lucidvi._validation import check_names
 from lucidvi.adapters._base import listed
@@ -13,6 +13,9 @@ from lucidvi.algorithms._set_statistics import resampled_means
 
 MIN_UNITS = 3
 """Batches or donors from which a t interval over them is of use; with fewer it is taken over cells."""
+
+
+_NOTHING = 1e-9  # a prediction of nothing, which no change can be divided by
 
 
 class Contrast:
@@ -52,12 +55,14 @@ class Contrast:
         return _at(own & (self._conditions == self.first)), _at(own & (self._conditions == self.against))  # fmt: skip
 
 
-def check_contrast(contrast: tuple[str, str] | None, condition_key: str | None, groupby: str | None, effect: float | None, shared: str | None) -> None:  # fmt: skip
+def check_contrast(contrast: tuple[str, str] | None, condition_key: str | None, groupby: str | None, effect: float | None, shared: str | None, promoter: str) -> None:  # fmt: skip
     """Require arguments that belong together."""
     if contrast is None and condition_key is not None:
         raise ValueError(f"condition_key={condition_key!r} is of use with contrast only. Pass the two conditions, as contrast=('treated', 'control').")  # fmt: skip
     if contrast is not None and condition_key is None and groupby is None:
         raise ValueError(f"contrast={tuple(contrast)!r} names two groups. Pass their column as groupby, or as condition_key for conditions within groups.")  # fmt: skip
+    if shared == "targets" and promoter == "require":
+        raise ValueError("promoter='require' asks for a peak at the start of one gene, and shared='targets' finds a set of several. Leave one of them out.")  # fmt: skip
     for name, value in (("contrast", contrast), ("shared", shared)):
         if effect is not None and value is not None:
             raise ValueError(f"effect= finds the smallest set of one target in one group; {name} cannot be combined with it. Ask for n_features instead.")  # fmt: skip
@@ -73,30 +78,38 @@ def by_donor(cells: pd.DataFrame, donors: np.ndarray, relative: bool) -> pd.Data
     table = means.mean()
     table.insert(0, "n_cells", means.size())
     delta = table["after"] - table["before"]
-    table["change"] = delta / table["before"].clip(lower=1e-12) if relative else delta
+    table["change"] = (
+        delta / table["before"].where(table["before"] > _NOTHING) if relative else delta
+    )
     return table.rename_axis("donor")
 
 
 def difference(
     cells: tuple[pd.DataFrame, pd.DataFrame], donors: tuple[pd.DataFrame, pd.DataFrame] | None,
     relative: bool, rng: np.random.Generator,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Return the change in some cells less that in others, and an interval of 95 %.
+) -> tuple[float, float, float, str]:  # fmt: skip
+    """Return the change in some cells less that in others, an interval of 95 %, and what the interval is over.
 
     Parameters
     ----------
     cells
         ``before`` and ``after`` of every cell on both sides.
     donors
-        Tables of :func:`by_donor`; differences are then taken within donors, and their mean has a t interval, if at least three
-        donors have cells on both sides. Else cells are drawn with replacement.
+        Tables of :func:`by_donor`. If at least three donors have cells on both sides, differences are taken within donors, and their
+        mean has a t interval; else means of donors are compared, by Welch's, if each side has at least three. Else cells are drawn
+        with replacement.
     relative
         Divide changes by the mean before.
     """
     if donors is not None:
         paired = (donors[0]["change"] - donors[1]["change"]).dropna().to_numpy()
         if len(paired) >= MIN_UNITS:
-            return t_interval(paired)
+            test = ttest_1samp(paired, 0)
+            return float(paired.mean()), *test.confidence_interval(), "paired donors"
+        sides = [table["change"].dropna().to_numpy() for table in donors]
+        if min(map(len, sides)) >= MIN_UNITS:
+            test = ttest_ind(*sides, equal_var=False)
+            return float(sides[0].mean() - sides[1].mean()), *test.confidence_interval(), "donors"
     own, drawn = [], []
     for side in cells:
         values = side[["before", "after"]].to_numpy()
@@ -105,10 +118,4 @@ def difference(
         own.append(change[0])
         drawn.append(change[1:])
     low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    return float(own[0] - own[1]), float(low), float(high)
-
-
-def t_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of independent values and its interval of 95 %."""
-    reach = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+    return float(own[0] - own[1]), float(low), float(high), "cells"

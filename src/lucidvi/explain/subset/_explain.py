@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from lucidvi.algorithms._set_statistics import matched_random_sets
 from lucidvi.algorithms._subset_problem import Replacement
 from lucidvi.explain.subset._contrast import by_donor, difference
-from lucidvi.explain.subset._found import found_set
+from lucidvi.explain.subset._found import allowed_features, found_set
 from lucidvi.explain.subset._pairs import Pair
 from lucidvi.explain.subset._population import Population
 from lucidvi.explain.subset._report import Evaluator
@@ -34,19 +34,20 @@ def explain_bundles(
 
 def _explain(population: Population, tasks: Sequence[Task], settings: Mapping[str, Any], replacement: Replacement) -> list[tuple[Pair, Tables]]:  # fmt: skip
     features, reached = found_set(population, tasks, settings, replacement)
-    return [(t["pair"], _report(population, t, settings, replacement, features, reached)) for t in tasks]  # fmt: skip
+    allowed = allowed_features(tasks)
+    return [(t["pair"], _report(population, t, settings, replacement, features, reached, allowed)) for t in tasks]  # fmt: skip
 
 
 def _report(
     population: Population, task: Task, settings: Mapping[str, Any], replacement: Replacement,
-    features: list[int], is_reached: bool,
+    features: list[int], is_reached: bool, allowed: np.ndarray,
 ) -> Tables:  # fmt: skip
     """Tables of one pair, given its set."""
     sign = 1.0 if settings["direction"] == "down" else -1.0
     reached = {} if settings["effect"] is None else {"reached": is_reached}
     column = task["column"]
     rng = np.random.default_rng(task["seed"])
-    null = matched_random_sets(features, task["openness"], task["allowed"], settings["n_null"], rng)
+    null = matched_random_sets(features, task["openness"], allowed, settings["n_null"], rng)
     held_out = Evaluator(population, task["test_cells"], column, replacement, task["observed"])
     report = held_out.report(features, null, sign, task["units"], task["seed"])
     searched = Evaluator(population, task["search_cells"], column, replacement)
@@ -99,11 +100,11 @@ def _against(population: Population, task: Task, replacement: Replacement, featu
         other = by_donor(others, donors.iloc[at].to_numpy(object), relative)
         both = (table, other)
     rng = np.random.default_rng(task["seed"])
-    value, low, high = difference((cells, others), both, relative, rng)
+    value, low, high, over = difference((cells, others), both, relative, rng)
     delta = float((others["after"] - others["before"]).mean())
     found = {
         "n_test_cells_against": len(at), "expression_before_against": evaluator.before, "delta_against": delta,
-        "rel_delta_against": evaluator.relative(delta), "difference": value, "difference_low": low, "difference_high": high,
+        "rel_delta_against": evaluator.relative(delta), "difference": value, "difference_low": low, "difference_high": high, "difference_over": over,
     }  # fmt: skip
     if both is None:
         return found, None

@@ -14,12 +14,18 @@ from lucidvi.explain.subset._population import Part, Population
 _OPTIONS = ("method", "start", "n_candidates", "max_sweeps", "n_restarts", "beam_size")
 
 
+def allowed_features(tasks: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Return the features that may be in the set of some tasks: allowed by one of them, forbidden by none."""
+    allowed, forbidden = (reduce(np.logical_or, [task[k] for task in tasks]) for k in ("allowed", "forbidden"))  # fmt: skip
+    return allowed & ~forbidden
+
+
 def found_set(population: Population, tasks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], replacement: Replacement) -> tuple[list[int], bool]:  # fmt: skip
     """Return the set of some tasks by contribution, and whether it reaches the effect that was asked for, if one was."""
     sign = 1.0 if settings["direction"] == "down" else -1.0
     options = {k: settings[k] for k in _OPTIONS} | {"seed": tasks[0]["seed"]}
     size, effect = settings["n_features"], settings["effect"]
-    allowed = reduce(np.logical_or, [task["allowed"] for task in tasks])
+    allowed = allowed_features(tasks)
     parts = [Part(task["search_cells"], task["column"]) for task in tasks]
     parts += [Part(task["against"][0], task["column"], keep=True) for task in tasks if task["against"]]  # fmt: skip
 

@@ -160,7 +160,7 @@ def prepare(
     allowed = eligible & _changeable(x, replacement) & (openness >= settings["min_openness"])
     if window is not None:
         allowed &= where.within(target, window)
-    required = None
+    required, forbidden = None, np.zeros(len(allowed), dtype=bool)
     if settings["promoter"] != "include" or settings["min_distance"]:
         near = where.within(target, PROMOTER)
         if settings["promoter"] == "require":
@@ -171,9 +171,10 @@ def prepare(
                     f"{group!r}. Leave the gene out, or pass promoter='include'."
                 )
         elif settings["promoter"] == "exclude":
-            allowed &= ~near
+            forbidden |= near
         if settings["min_distance"]:
-            allowed &= ~where.within(target, settings["min_distance"] - 1)
+            forbidden |= where.within(target, settings["min_distance"] - 1)
+        allowed &= ~forbidden
     kind = function.input.kind
     least = settings["n_features"] if settings["effect"] is None else 1
     if allowed.sum() < least:
@@ -188,7 +189,7 @@ def prepare(
         "pair": pair, "column": column, "search_cells": training, "test_cells": held_out,
         "against": cells[1] if len(cells) == 2 else None,
         "observed": function.observed(held_out, population.kind, column),
-        "allowed": allowed, "required": required, "openness": openness, "seed": seed, "units": units_of(units[held_out]),
+        "allowed": allowed, "forbidden": forbidden, "required": required, "openness": openness, "seed": seed, "units": units_of(units[held_out]),
         "donors": given.donors,
     }  # fmt: skip
 

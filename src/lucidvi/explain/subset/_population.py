@@ -138,10 +138,13 @@ class Population:
         lowered are averaged, and those of the parts that are kept are, too; the sum of both is the loss.
         """
         losses, weights, n_cells = [], [], sum(len(part.cells) for part in parts)
+        spared = sorted({part.column for part in parts})  # no target pays for the change of another
         for part in parts:
             h = self.cut.affine.apply(self.x[part.cells])
-            loss = self.cut.search_loss(h, self.own(part.cells), part.column, sign, beta, through, part.keep)  # fmt: skip
-            losses.append(loss or self._loss(part.cells, part.column, sign, beta, h, part.keep))
+            loss = self.cut.search_loss(h, self.own(part.cells), part.column, sign, beta, through, part.keep, spared)  # fmt: skip
+            losses.append(
+                loss or self._loss(part.cells, part.column, sign, beta, h, part.keep, spared)
+            )
             alike = sum(other.keep == part.keep for other in parts)
             weights.append(n_cells / len(part.cells) / alike)
         cells = np.concatenate([part.cells for part in parts])
@@ -178,7 +181,7 @@ class Population:
             unchanged = torch.cat([parts(h[i : i + n], rows[i : i + n])[0] for i in range(0, len(h), n)])  # fmt: skip
         return problem
 
-    def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor, keep: bool) -> CellLoss:  # fmt: skip
+    def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor, keep: bool, spared: Sequence[int] = ()) -> CellLoss:  # fmt: skip
         """Return the output, or with ``keep`` the size of its change, plus the squared change of all others, each divided by its size."""
         outputs, n = self.outputs(cells), self.max_rows
         rows = torch.arange(len(cells), device=h.device)
@@ -187,7 +190,7 @@ class Population:
         size = unchanged.mean(0) if self.relative else unchanged.std(0, correction=0)
         size = size.clamp_min(_FLOORS.get(self.kind, _FLOOR))
         other = beta / len(size) / size**2
-        other[column] = 0.0
+        other[[column, *spared]] = 0.0
 
         def loss(part: Tensor, rows: Tensor) -> Tensor:
             y = outputs(part, rows)

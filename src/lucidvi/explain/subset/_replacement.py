@@ -30,7 +30,7 @@ def replacement_of(
     if new is None:
         value = 0.0 if direction == "down" else 1.0
     elif isinstance(new, str):
-        check_names([new], pd.Index(labels.dropna().unique()), "Group of replacement=")
+        check_names([new], pd.Index(labels.dropna().unique()), "Replacement group")
         cells = np.intersect1d(members(labels, new), function.train_cells)
         if not len(cells):
             raise ValueError(f"replacement={new!r}: none of the cells of that group trained the model. Name another group.")  # fmt: skip
@@ -44,6 +44,12 @@ def replacement_of(
         value = pd.Series(_by_feature(new, store.var_names), store.var_names).reindex(function.features).to_numpy()  # fmt: skip
     wanted = np.broadcast_to(np.asarray(value, np.float32), len(function.features))
     known = np.nan_to_num(wanted)
+    if (
+        function.input.kind == "peaks"
+        and known.max(initial=0) > 1
+        and (population.x.data == 1).all()
+    ):
+        raise ValueError(f"replacement holds {known.max():g}, but this model reads peaks as open (1) or closed (0). Pass values from 0 to 1.")  # fmt: skip
     result = Replacement(value if np.ndim(value) == 0 else known, strength, log)
     read = np.log1p(log * known) if log else known
     clipped = scale.clipped(torch.tensor(read, device=function.device)).cpu().numpy()
@@ -55,7 +61,7 @@ def _by_feature(new: Any, names: pd.Index) -> np.ndarray:
     if isinstance(new, Mapping | pd.Series):
         table = pd.Series(new, dtype=object)
         check_unique(table.index, "replacement's")
-        check_names(table.index, names, "Feature of replacement=")
+        check_names(table.index, names, "Replacement feature")
         new = table.reindex(names).to_numpy()
     try:
         values = np.asarray(new, dtype=np.float32)

@@ -18,6 +18,7 @@ from lucidvi.algorithms._interactions import (
     relation,
 )
 from lucidvi.algorithms._set_statistics import resampled_means
+from lucidvi.algorithms._subset_problem import Replacement
 from lucidvi.explain._cells import members, source_of_chance
 from lucidvi.explain._results import numbered
 from lucidvi.explain.subset._pairs import units_of
@@ -77,8 +78,8 @@ def set_interactions(
     ``.uns[key_added]["pairs"]``
         One row per two members, ``feature_1`` and ``feature_2``: ``effect_1``, ``effect_2`` and ``effect`` of masking either and both;
         ``interaction_linear``: ``effect - effect_1 - effect_2``; ``interaction_model``: on the log scale, in cells with both. ``interaction``,
-        ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over batches
-        where there are at least three; NaN where fewer than 4 cells have both, either one, or none of the two, or nothing was
+        ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over donors
+        or batches where there are at least three; NaN where fewer than 4 cells have both, either one, or none of the two, or nothing was
         measured. ``relation``: ``"redundant"`` or ``"synergistic"`` where the interval lies on one side of 0, ``"independent"`` where it
         lies within 0.25 of 0, else ``"undecided"``. ``distance``: base pairs between the middles of peaks; NaN on different chromosomes.
     ``.uns[key_added]["sets"]``
@@ -118,8 +119,12 @@ def set_interactions(
         observed = function.observed(cells, population.kind, one.column)
         evaluator = Evaluator(population, cells, one.column, stored.replacement, observed)
         rng = source_of_chance(seed, one.gene, one.group)
-        units = units_of(np.asarray(function.batch_of_cells())[cells])
-        found = _of_set(evaluator, one.features, units, rng)
+        units = units_of(stored.units[cells])
+        whole = Replacement(0.0 if params["direction"] == "down" else 1.0)
+        is_whole = stored.replacement.strength == 1 and "replacement" not in one.members
+        # what is measured compares cells with a peak and without: a peak that is closed in part is not the same
+        base = evaluator if is_whole else Evaluator(population, cells, one.column, whole, observed)
+        found = _of_set(evaluator, base, one.features, units, rng)
         found["pairs"]["distance"] = _distances(one.members)
         for name in _TABLES:
             names = {"gene": one.gene, "group": one.group}
@@ -131,7 +136,7 @@ def set_interactions(
     return stored.place.returned
 
 
-def _of_set(evaluator: Evaluator, at: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> dict[str, dict]:  # fmt: skip
+def _of_set(evaluator: Evaluator, base: Evaluator, at: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> dict[str, dict]:  # fmt: skip
     """Numbers of one set, by table; members by their position."""
     n = len(at)
     pairs = np.array(list(combinations(range(n), 2)), dtype=np.int64).reshape(-1, 2)
@@ -146,7 +151,10 @@ def _of_set(evaluator: Evaluator, at: np.ndarray, units: np.ndarray | None, rng:
     is_on, is_changed = x != 0, evaluator.problem.replacement.change(x, at) != 0
     measured = Measured(*(np.full(len(pairs), np.nan),) * 3, np.nan, np.nan, np.nan)
     if evaluator.observed is not None and len(pairs):
-        measured = measured_interactions(np.expm1(evaluator.observed), values[:, 2 * n + 1 :], is_on, pairs, units, rng)  # fmt: skip
+        neither = values[:, 2 * n + 1 :]
+        if base is not evaluator:
+            neither = np.stack([base.predicted(at[pair].tolist()) for pair in pairs], 1)
+        measured = measured_interactions(np.expm1(evaluator.observed), neither, is_on, pairs, units, rng)  # fmt: skip
     nan = np.full(len(pairs), np.nan)
     of_pairs, of_set, low, high = nan, np.nan, np.nan, np.nan
     if evaluator.population.relative and before.mean() > 0:

@@ -35,6 +35,9 @@ class StoredSets:
     function: Adapter
     params: dict
     labels: pd.Series
+    """Group of each cell; missing for those that no set was reported on."""
+    units: np.ndarray
+    """Donor or batch of each cell."""
     place: Place
     population: Population
     replacement: Replacement
@@ -51,6 +54,13 @@ def open_sets(
     params = result["params"]
     labels = labels_of_cells(function, params.get("groupby"))
     check_origin(result, key, function, labels)
+    donors = None
+    if "condition_key" in params:  # sets act in the cells of one condition
+        conditions = labels_of_cells(function, _column(params["condition_key"]), "condition_key")
+        labels = labels.where(conditions == params["contrast"])
+    if "donor_key" in params:
+        donors = labels_of_cells(function, _column(params["donor_key"]), "donor_key")
+        labels = labels.where(donors.notna())
     place = Place(function, key_added, made_by, labels, copy=copy)
     population = Population(function, str(params["output"]))
     table = result["features"].sort_values("rank", kind="stable")
@@ -65,4 +75,10 @@ def open_sets(
         StoredSet(gene, group, members, population.features.get_indexer(members["feature"]), int(population.targets.get_loc(gene)))
         for (gene, group), members in table.groupby(["gene", "group"], sort=False, observed=True)
     ]  # fmt: skip
-    return StoredSets(function, params, labels, place, population, replacement, sets)
+    units = np.asarray(function.batch_of_cells()) if donors is None else donors.to_numpy(object)
+    return StoredSets(function, params, labels, units, place, population, replacement, sets)
+
+
+def _column(stored: str) -> str:
+    """Return the column of a stored grouping, which is followed by a digest."""
+    return str(stored).rsplit(", ", 1)[0]

@@ -208,8 +208,9 @@ def subset_perturbation(
 
         * with ``contrast``: ``expression_before_against``, ``delta_against``, ``rel_delta_against`` and ``n_test_cells_against`` in the cells of
           ``B``; ``difference`` of the relative changes (of ``delta``, where the output can be negative), negative where the set acts in
-          ``A``, with its interval ``difference_low`` and ``difference_high``: the mean of the differences within donors, by a t
-          distribution, with ``donor_key`` and at least three donors in both; else by a bootstrap over cells.
+          ``A``, with its interval ``difference_low`` and ``difference_high``, and what that is over, ``difference_over``: with ``donor_key``
+          ``"paired donors"`` (mean of the differences within donors, every donor counting alike) if at least three have cells of both, or
+          ``"donors"`` (means of donors, by Welch's t) if each side has at least three; else ``"cells"``, by a bootstrap.
 
         Other targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent
         dimensions, ``rel_delta`` of ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; what is measured is
@@ -262,7 +263,7 @@ def subset_perturbation(
         "shared": shared,
     }  # fmt: skip
     check_settings(settings)
-    check_contrast(contrast, condition_key, groupby, effect, shared)
+    check_contrast(contrast, condition_key, groupby, effect, shared, promoter)
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="peaks")
     kind, chosen = function.parse(target)
     population = Population(function, kind)

@@ -239,7 +239,7 @@ class GRIDSCut(Cut):
     def _mixed(self, fold: Tensor, values: Callable[[FoldedSurrogate, Tensor], Tensor]) -> Tensor:
         return by_fold(fold, len(self._folds), lambda k, rows: values(self._folds[k], rows))
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False) -> CellLoss:  # fmt: skip
+    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False, spared: Sequence[int] = ()) -> CellLoss:  # fmt: skip
         """Return the objective, with the squared change of all other genes as a quadratic form.
 
         The latent change of all genes is a form in the last hidden layer, and the cis change touches few genes. Through the
@@ -252,7 +252,7 @@ class GRIDSCut(Cut):
             unchanged = self._mixed(fold, lambda f, rows: f.expression(h[rows], batch[rows]))
         scale = unchanged.mean(0).clamp_min(_SCALE_FLOOR)
         other = beta / len(scale) / scale**2
-        other[column] = 0.0
+        other[[column, *spared]] = 0.0
         grams = [f.out_weight.T @ (other[:, None] * f.out_weight) for f in self._folds]
 
         def target(f: FoldedSurrogate, hidden: Tensor, part: Tensor, rows: Tensor) -> Tensor:
