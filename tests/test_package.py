@@ -90,6 +90,7 @@ def test_storage_keys(simulate):
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(scvi.settings, "verbosity", logging.WARNING)
+    scvi.settings.seed = 0  # a training that stops early says so
     warnings.filterwarnings("ignore", ".* sets are not reliable")  # models of two epochs
     module = importlib.import_module(name)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

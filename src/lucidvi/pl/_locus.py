@@ -20,9 +20,8 @@ from lucidvi._genomics import gene_coordinates
 from lucidvi._intervals import same_chromosome
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_names, require_columns
-from lucidvi.adapters._base import listed
 from lucidvi.get._links import links as read_links
-from lucidvi.get._stored import Names
+from lucidvi.get._stored import Names, listed
 from lucidvi.pl._locus_data import (
     GenePlace,
     gene_place,

@@ -79,7 +79,7 @@ def set_interactions(
         >>> mdata = lv.datasets.decoy_enhancers(n_cells=1500, n_genes=12, n_peaks=800)
         >>> lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
         >>> model = lv.model.GRIDS(mdata)
-        >>> model.train(max_epochs=40, enable_progress_bar=False)
+        >>> model.train(max_epochs=25, enable_progress_bar=False)
         >>> lv.explain.subset_perturbation(model, "gene_0001", n_features=4, window=100_000, progress=False)
         >>> lv.explain.set_interactions(model, progress=False)
         >>> lv.pl.set_interactions(mdata)
