@@ -112,7 +112,7 @@ def test_names_that_are_none(model, name, values):
 
 @pytest.mark.parametrize("name", ["attributions", "gene_panel"])
 def test_words_that_are_kept(model, name):
-    word = {"attributions": "all", "gene_panel": "rest"}[name]
+    word = {"attributions": "all", "gene_panel": "each"}[name]
     data = model.adata
     data.obs["given"] = data.obs["labels"].cat.rename_categories({"label_0": word})
     with pytest.raises(ValueError, match=f"reference='{word}'"):

@@ -32,9 +32,10 @@ class NeuralKMeans:
         """
         mu = self.centroids.to(z)
         score = self.beta * (2 * z @ mu.T - mu.square().sum(1))  # -beta * distance, up to |z|**2
-        other = score[:, None, :].expand(-1, len(mu), -1)
-        own = torch.eye(len(mu), dtype=torch.bool, device=z.device)
-        return score - other.masked_fill(own, float("-inf")).logsumexp(-1)
+        none = torch.full_like(score[:, :1], -torch.inf)
+        before = torch.cat([none, score[:, :-1].logcumsumexp(1)], 1)
+        after = torch.cat([none, score[:, 1:].flip(1).logcumsumexp(1)], 1).flip(1)
+        return score - torch.logaddexp(before, after)
 
     def predict(self, z: Tensor) -> Tensor:
         """Nearest centroid of each point."""

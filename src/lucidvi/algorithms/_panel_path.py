@@ -9,6 +9,7 @@ from torch import Tensor
 from lucidvi.algorithms._panel_problem import PanelProblem, largest_penalty
 
 _ROUNDING = 1e-6  # a rate is a mean in single precision
+_TOLERANCE = 1e-3  # of a step of the path: the next one starts from it
 
 
 def minimize(
@@ -181,7 +182,13 @@ def solve_path(
     path = Path(theta, torch.full_like(theta, len(penalties), dtype=torch.long), len(penalties))
     for step, share in enumerate(penalties.tolist()):
         theta, _ = minimize(
-            problem, theta, share * top, active=active, max_iter=max_iter, lipschitz=lipschitz
+            problem,
+            theta,
+            share * top,
+            active=active,
+            max_iter=max_iter,
+            lipschitz=lipschitz,
+            tolerance=_TOLERANCE,
         )
         newly = (theta != 0) & (path.entry == len(penalties))
         path.entry = torch.where(newly, torch.full_like(path.entry, step), path.entry)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -74,7 +75,8 @@ class PanelProblem:
         else:
             rows = torch.nonzero(active[self.owner]).flatten()
             owner, h = self.owner[rows], self.h[rows]
-        m = self.kmeans.logits(self.readout(h + move[owner], rows))
+        moved = h + (move if len(move) == 1 else move[owner])
+        m = self.kmeans.logits(self.readout(moved, rows))
         target = self.target[owner]
         mine = torch.where(target < 0, self.source[owner], target)[:, None]
         chosen = m.gather(1, mine).flatten()
@@ -84,13 +86,36 @@ class PanelProblem:
     def hinge(self, theta: Tensor, active: Tensor) -> Tensor:
         """Mean hinge loss of every problem, 0 for those not active, shape ``(n_problems,)``."""
         margin, owner = self.margins(theta, active)
+        return self._mean(self._rounded(margin), owner)
+
+    def toward(self, targets: Tensor, directions: Tensor) -> Tensor:
+        """How fast the hinge loss falls as each feature begins to move towards each of some groups.
+
+        Parameters
+        ----------
+        targets
+            Groups to reach, shape ``(n_targets,)``.
+        directions
+            Change of each feature by a unit of its parameter on the way to each group, shape ``(n_targets, n_features)``.
+
+        Returns
+        -------
+        Shape ``(n_targets, n_features)``; 0 where the loss would rise. All cells count as one problem.
+        """
+        h = self.h.detach().requires_grad_(True)
+        m = self.kmeans.logits(self.readout(h, slice(None)))
+        slopes = []
+        for target in targets.tolist():
+            others = torch.arange(m.shape[1], device=m.device) != target
+            loss = self._rounded(m[:, others].max(1).values - m[:, target]).mean()
+            slopes.append(torch.autograd.grad(loss, h, retain_graph=True)[0].sum(0))
+        return (-directions * (torch.stack(slopes) @ self.weight.T)).clamp_min(0.0)
+
+    def _rounded(self, margin: Tensor) -> Tensor:
+        """Hinge of margins, its corner rounded."""
         short = (self.alpha + margin).relu()
-        rounded = torch.where(
-            short < self.smoothing,
-            0.5 * short.square() / self.smoothing,
-            short - 0.5 * self.smoothing,
-        )
-        return self._mean(rounded, owner)
+        low = 0.5 * short.square() / self.smoothing
+        return torch.where(short < self.smoothing, low, short - 0.5 * self.smoothing)
 
     def flip_rate(self, theta: Tensor) -> Tensor:
         """Share of each problem's cells that are in the target group when perturbed."""
@@ -101,8 +126,12 @@ class PanelProblem:
         return self._mean((margin < 0).to(theta), owner)
 
     def _mean(self, values: Tensor, owner: Tensor) -> Tensor:
-        size = torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
-        return values.new_zeros(len(self.source)).index_add(0, owner, values) / size
+        return values.new_zeros(len(self.source)).index_add(0, owner, values) / self._size
+
+    @cached_property
+    def _size(self) -> Tensor:
+        """Number of cells of each problem."""
+        return torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
 
     def prox(self, theta: Tensor, threshold: Tensor) -> Tensor:
         """Soft threshold, then the bounds: exact zeros."""

@@ -16,14 +16,16 @@ from tqdm.auto import tqdm
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
-from lucidvi._validation import check_integer, check_names, check_number
+from lucidvi._validation import check_integer, check_number
 from lucidvi.adapters import adapter
-from lucidvi.adapters._base import listed
 from lucidvi.algorithms._panel_path import Path, solve_path
 from lucidvi.algorithms._panel_problem import PanelProblem
-from lucidvi.explain._cells import chosen_groups, labels_of_cells, source_of_chance
+from lucidvi.explain._cells import labels_of_cells, source_of_chance
 from lucidvi.explain._results import Place, placed
-from lucidvi.explain.panel._problem import PanelOptions, check_reference, choose_pairs, prepare
+from lucidvi.explain.panel._differences import differences
+from lucidvi.explain.panel._genes import usable_genes
+from lucidvi.explain.panel._groups import labels_of_panel, pairs_of_groups, pairs_within, with_cells
+from lucidvi.explain.panel._problem import MIN_CELLS, PanelOptions, prepare
 from lucidvi.explain.panel._tables import SolvedPanel, solved, tables
 
 _LABEL = {"gate": "ACE, gate", "free": "ACE, free"}
@@ -35,19 +37,25 @@ def gene_panel(
     groupby: str,
     *,
     groups: str | Sequence[str] | None = None,
-    reference: str = "rest",
+    within: str | None = None,
+    donor_key: str | None = None,
+    reference: str = "each",
+    merge: Literal["best", "mean"] = "best",
     modality: str | None = None,
     n_genes: int | None = None,
     flip_rate: float = 0.95,
     perturbation: Literal["gate", "free"] = "gate",
+    penalty: Literal["adaptive", "equal"] | None = None,
     max_change: float = 2.0,
+    alpha: float = 1.0,
+    beta: float | None = None,
     bounds: Literal["observed"] | tuple[float, float] | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     per_cell: bool = False,
-    n_cells: int = 200,
+    n_cells: int = 100,
     n_steps: int = 25,
-    n_null: int = 20,
+    n_null: int = 10,
     n_bootstrap: int = 0,
     adata: AnnData | MuData | None = None,
     dataloader: Iterable[dict[str, Tensor]] | None = None,
@@ -75,8 +83,19 @@ def gene_panel(
         Column of ``obs`` with the groups.
     groups
         Groups to explain; all by default.
+    within
+        Column of ``obs`` with cell types, where groups are conditions: a panel for each type that has cells of the group
+        and of the reference, and turns the former into the latter. Groups of the result are called
+        ``"<type>: <group>"``. With more than two conditions, name one as ``reference``.
+    donor_key
+        Column of ``obs`` with donors. All cells of three donors in ten, drawn at random, are then reported on instead of
+        those that did not train the model.
     reference
-        ``"rest"``: any other group will do; or the group to reach.
+        What a group is turned into. ``"rest"``: any other group, whichever is nearest. ``"each"``: the same, and genes
+        that separate the group from any single other one move up in the ranking. Or the name of a group.
+    merge
+        How genes are ranked with ``reference="each"``. ``"best"``: by the better of two ranks, along the path to any
+        other group and among the first steps to each of the others. ``"mean"``: by the mean of both scores.
     modality
         Modality of a MuData, or layer, whose features are changed; by default genes.
     n_genes
@@ -87,14 +106,23 @@ def gene_panel(
         ``"gate"``: each gene moves by a share, up to ``max_change``, of the way from the group's mean to the
         reference's, so that perturbed cells stay among directions of the data. ``"free"``: any change, the paper's
         formula; its exact solution tends to one gene that changes by an impossible amount.
+    penalty
+        ``"adaptive"``: a gene costs less the more of its difference between the groups other genes do not explain
+        (linear discriminant analysis), so that genes which only follow others enter late. ``"equal"``: all genes cost
+        the same, as in the paper. By default adaptive for gates shared by a group, else equal.
     max_change
-        Upper limit of that share.
+        Upper limit of a gate: 1 takes a gene to the reference's mean, 2 as far again beyond it.
+    alpha
+        Margin of the hinge loss: by how much the logit of the wanted group has to be ahead before a cell counts as moved.
+    beta
+        Stiffness of the assignment to groups, ``p ~ exp(-beta * squared distance)``; by default twice the inverse of the
+        mean squared distance to the nearest centroid.
     bounds
         Limits of the changed values: a pair in units of the registered data, such as ``(0, 1)`` for images, or
         ``"observed"`` for each gene's range in the training cells. They hold for the group's mean, with ``per_cell``
         for every cell.
     include, exclude
-        The only genes to be used, and genes not to be used.
+        The only genes to be used, and genes not to be used: names, or patterns such as ``"MT-*"`` and ``"RP[SL]*"``.
     per_cell
         Find a change of its own for each cell rather than one for the group, as for images. No part of the cells is then
         held out, and genes are ranked by the mean size of their change.
@@ -125,10 +153,12 @@ def gene_panel(
     ``None``, or the copy. Written into the object, or into the modality that the model reads:
 
     ``uns[key_added]``
-        In the layout of :func:`scanpy.tl.rank_genes_groups`, so that all its plots and
-        :func:`scanpy.get.rank_genes_groups_df` work with ``key=``: ``params``, and records ``names``, ``scores`` (1 for
-        the first gene, falling with the step of entry), ``logfoldchanges``, ``pvals`` and ``pvals_adj`` (``NaN``). Besides:
-        ``signs``; ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
+        In the layout of :func:`scanpy.tl.rank_genes_groups`, so that all its plots, filters and
+        :func:`scanpy.get.rank_genes_groups_df` work with ``key=``: ``params``, and records ``names``, ``scores`` (falling
+        with the rank), ``logfoldchanges``, ``pvals`` and ``pvals_adj``, and tables ``pts`` and ``pts_rest``, of each gene
+        alone as scanpy's t-test has them on log-normalised data (no fold changes where data are negative). Besides:
+        ``signs``; with ``reference="each"``, ``against``: the other group that a gene separates best;
+        ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
         ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``, a record like the others;
         ``skipped``, where groups are too small for a panel: ``group`` and ``reason``.
     ``obs[groupby]``
@@ -167,29 +197,53 @@ def gene_panel(
     if perturbation not in _LABEL:
         raise ValueError(f"perturbation={perturbation!r} is unknown. Allowed: 'gate', 'free'.")
     check_number(flip_rate, "flip_rate", above=0, most=1)
-    check_number(max_change, "max_change", above=0)
+    for number, name in ((max_change, "max_change"), (alpha, "alpha"), (beta, "beta")):
+        if number is not None:
+            check_number(number, name, above=0)
+    if merge not in ("best", "mean"):
+        raise ValueError(f"merge={merge!r} is unknown. Allowed: 'best', 'mean'.")
+    if penalty not in (None, "adaptive", "equal"):
+        raise ValueError(f"penalty={penalty!r} is unknown. Allowed: 'adaptive', 'equal'.")
     _check_bounds(bounds)
     if per_cell and n_bootstrap:
         raise ValueError(f"n_bootstrap={n_bootstrap} and per_cell=True exclude each other: resampling cells changes nothing.")  # fmt: skip
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="genes")
     names = function.features
-    usable = names.isin(_usable(names, include, exclude, n_genes))
-    labels = labels_of_cells(function, groupby)
-    check_reference(labels, reference, groupby)
+    usable = usable_genes(names, include, exclude)
+    if n_genes is not None:
+        check_integer(n_genes, 1, "n_genes")
+        if n_genes > usable.sum():
+            raise ValueError(f"n_genes={n_genes} is more than the {usable.sum()} genes there are.")
+    labels = labels_of_panel(function, groupby, within)
+    if within:
+        asked = pairs_within(function, groups, reference, groupby, within)
+    else:
+        asked = pairs_of_groups(labels, groups, reference, groupby)
+    donors = None
+    if donor_key is not None:
+        donors = labels_of_cells(function, donor_key, "donor_key").rename(donor_key)
+    each = reference == "each" and not per_cell and not within
     place = Place(function, key_added, "gene_panel", labels, copy=copy)
     data, store = place.data, place.store
-    wanted = chosen_groups(labels, groups)
-    given = prepare(function, labels, groupby, seed)
-    pairs = choose_pairs(given, wanted, reference, groupby)
+    given = prepare(function, labels, groupby, seed, beta, donors)
+    pairs, skipped = with_cells(asked, given.groups, given.skipped, groupby, MIN_CELLS)
     allowed = usable & (given.weight.abs().sum(1) > 0).cpu().numpy()
-    options = PanelOptions(perturbation, max_change, allowed, bounds, per_cell)
+    adaptive = perturbation == "gate" and not per_cell if penalty is None else penalty == "adaptive"
+    options = PanelOptions(perturbation, max_change, allowed, bounds, per_cell, adaptive, alpha)
+    tests = differences(function, labels, given.groups)
     penalties = torch.logspace(0, -3, n_steps + 1)[1:]
     found: list[SolvedPanel] = []
     columns = _groups_for_scanpy(data, store, groupby, key_added)
+    if within:
+        of_types = labels.reindex(store.obs_names).astype("category")
+        columns = {f"{key_added}_{groupby}": of_types}
     params = {
-        "groupby": next(iter(columns), groupby), "reference": reference, "method": _LABEL[perturbation],
+        "groupby": next(iter(columns), groupby), "method": _LABEL[perturbation],
+        "reference": pairs[0][1] if len({other for _, other in pairs}) == 1 else "rest",
         "use_raw": False, "layer": None, "corr_method": "none", "model": function.model_name,
-        "flip_rate": flip_rate, "per_cell": per_cell, "column": groupby,
+        "flip_rate": flip_rate, "per_cell": per_cell, "column": groupby, "within": within or "",
+        "donor_key": donor_key or "", "merge": merge if each else "",
+        "penalty": "adaptive" if adaptive else "equal", "alpha": alpha, "beta": given.kmeans.beta,
     }  # fmt: skip
     with tqdm(total=len(pairs) * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
         try:  # one group after the other: the panel of a group does not depend on those asked for beside it
@@ -211,12 +265,12 @@ def gene_panel(
                     again = {pair[0]: rng.choice(given.train[pair[0]], len(given.train[pair[0]]))}
                     entry = path_of(given.problem([pair], again, n_cells, options)).entry[0]
                     frequency += (entry < n_steps).cpu().numpy() / n_bootstrap
-                found.append(solved(given, pair, learned, reported, path, frequency, allowed, n_null, rng))  # fmt: skip
+                found.append(solved(given, pair, learned, reported, path, frequency, options, merge if each else None, n_null, rng))  # fmt: skip
         finally:  # groups that are done are kept when the rest is interrupted
             if found:
-                result = {"params": params} | tables(given, found, bootstrap=n_bootstrap > 0)
-                if len(given.skipped):
-                    result["skipped"] = given.skipped
+                result = {"params": params} | tables(given, found, tests, bootstrap=n_bootstrap > 0)
+                if len(skipped):
+                    result["skipped"] = skipped
                 layers = {}
                 if per_cell:
                     cells = np.concatenate(
@@ -241,22 +295,6 @@ def _check_bounds(bounds: Any) -> None:
         raise ValueError(
             f"bounds={bounds!r} must be 'observed' or a pair such as (0, 1), lower limit first."
         )
-
-
-def _usable(names: pd.Index, include: Sequence[str] | None, exclude: Sequence[str], n_genes: int | None) -> list[str]:  # fmt: skip
-    """Return the genes that may be in a panel, checked."""
-    left_out = listed(exclude)
-    wanted = list(names) if include is None else listed(include)
-    check_names(left_out, names, "Gene (exclude)")
-    check_names(wanted, names, "Gene (include)")
-    usable = [g for g in wanted if g not in set(left_out)]
-    if not usable:
-        raise ValueError("include and exclude leave no gene to be used. Include others, or exclude fewer.")  # fmt: skip
-    if n_genes is not None:
-        check_integer(n_genes, 1, "n_genes")
-        if n_genes > len(usable):
-            raise ValueError(f"n_genes={n_genes} is more than the {len(usable)} genes there are.")
-    return usable
 
 
 def _groups_for_scanpy(data: AnnData | MuData, store: AnnData, groupby: str, key: str) -> dict[str, Any]:  # fmt: skip

@@ -18,8 +18,8 @@ from lucidvi._validation import check_integer, check_names
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.adapters._base import CHUNK, listed
 from lucidvi.algorithms._knockoff_filter import knockoff_test
-from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import Place, check_origin, read
+from lucidvi.explain.panel._groups import labels_of_panel
 
 _MIN_CELLS = 20  # of a group and of its reference
 
@@ -152,15 +152,18 @@ def panel_confidence(
     known = list(panel["names"].dtype.names)
     wanted = known if groups is None else listed(groups)
     check_names(wanted, pd.Index(known), f"Group of uns[{key!r}]")
-    groupby, reference = (str(panel["params"][k]) for k in ("column", "reference"))
-    groups_of_cells = labels_of_cells(function, groupby)
+    groupby = str(panel["params"]["column"])
+    references = dict(zip(known, panel["panels"]["reference"].astype(str), strict=True))
+    groups_of_cells = labels_of_panel(function, groupby, str(panel["params"]["within"]))
     check_origin(panel, key, function, groups_of_cells)
     place = Place(function, key, "gene_panel", copy=copy, fresh=False)
     labels = groups_of_cells.to_numpy()
     # one source of chance per stored group, so that results do not depend on which are asked for
     sources = dict(zip(known, np.random.default_rng(seed).spawn(len(known)), strict=True))
-    cells = {group: _cells(labels, group, reference, n_cells, sources[group]) for group in wanted}
-    small = _too_small(cells, labels, reference, groupby)
+    cells = {
+        group: _cells(labels, group, references[group], n_cells, sources[group]) for group in wanted
+    }
+    small = _too_small(cells, labels, references, groupby)
     wanted = [group for group in wanted if group not in small]
     batch = function.batch_of_cells() if within_batch else np.zeros(len(labels))
     found = {}
@@ -172,7 +175,7 @@ def panel_confidence(
             y = _within((labels[rows] == group).astype(np.float64)[:, None], batch[rows])[:, 0]
             if np.abs(y).max() < 1e-9:
                 raise ValueError(
-                    f"No batch has cells of {group!r} and of its reference, {reference!r}: within batches there is nothing to "
+                    f"No batch has cells of {group!r} and of its reference, {references[group]!r}: within batches there is nothing to "
                     "compare. Pass within_batch=False, and bear in mind that batches then count as differences."
                 )
             varying = np.ptp(x, axis=0) > 1e-6
@@ -209,12 +212,12 @@ def _cells(
     return np.sort(np.concatenate(parts))
 
 
-def _too_small(cells: dict[str, np.ndarray], labels: np.ndarray, reference: str, groupby: str) -> list[str]:  # fmt: skip
+def _too_small(cells: dict[str, np.ndarray], labels: np.ndarray, references: dict[str, str], groupby: str) -> list[str]:  # fmt: skip
     """Return groups that cannot be tested for lack of cells, with a warning; an error if none can."""
     small: dict[str, str] = {}
     for group, rows in cells.items():
         own = int((labels[rows] == group).sum())
-        for name, n in ((group, own), (reference, len(rows) - own)):
+        for name, n in ((group, own), (references[group], len(rows) - own)):
             if n < _MIN_CELLS:
                 small.setdefault(group, f"{name!r} ({n})")
     if small:

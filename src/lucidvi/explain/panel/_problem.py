@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from lucidvi._logging import warn
-from lucidvi._validation import near
 from lucidvi.adapters import Adapter, Cut
+from lucidvi.algorithms._conditional_means import conditional_means
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans, default_beta
 from lucidvi.algorithms._panel_problem import PanelProblem
 from lucidvi.explain._cells import chosen_groups, members, source_of_chance
 
-_MIN_CELLS = 6  # of a group: some to learn from and some to report on
+MIN_CELLS = 6  # of a group: some to learn from and some to report on
 _MAX_CENTROID_CELLS = 5000  # of a group, for means and centroids
+_MAX_COVARIANCE_CELLS = 1000
+_LEAST_PART = 0.01  # so that no feature is beyond reach
 _CHUNK = 1024  # cells whose features are held dense at a time
 
 
@@ -30,6 +32,9 @@ class PanelOptions:
     """Features that may change, shape ``(n_features,)``."""
     bounds: str | tuple[float, float] | None = None
     per_cell: bool = False
+    adaptive: bool = True
+    """Whether a feature costs less the more of its difference others do not explain."""
+    alpha: float = 1.0
 
 
 @dataclass
@@ -45,6 +50,8 @@ class PanelInput:
     std: Tensor
     observed: tuple[Tensor, Tensor]
     """Least and largest value of each feature among the training cells."""
+    conditional: Tensor
+    """What :func:`conditional_means` returns of the groups, in units of ``std``."""
     kmeans: NeuralKMeans
     size: np.ndarray
     train: dict[str, np.ndarray]
@@ -74,9 +81,14 @@ class PanelInput:
         target = [-1 if pairs[i][1] == "rest" else self.groups.index(pairs[i][1]) for i in of]
         owners, sources, targets = (torch.tensor(v, device=h.device) for v in (owner, source, target))  # fmt: skip
         direction, low, high, far = self._range(start, away, options)
+        if (
+            options.adaptive
+        ):  # the L1 norm of parameters in other units is a penalty for each feature
+            unit = torch.stack([self.own_part(g, r) for g, r in pairs])[of]
+            direction, low, high, far = direction * unit, low / unit, high / unit, far / unit
         return PanelProblem(
             h, self.weight * self.std[:, None], owners, sources, targets,
-            direction, low, high, far, rest, self.kmeans,
+            direction, low, high, far, rest, self.kmeans, options.alpha,
         )  # fmt: skip
 
     @property
@@ -135,41 +147,48 @@ class PanelInput:
 
     def reference_mean(self, group: str, reference: str) -> Tensor:
         """Mean of the reference, or of all other groups weighted by their cells."""
+        return self._of_reference(self.mean, group, reference)
+
+    def own_part(self, group: str, reference: str) -> Tensor:
+        """How much of each feature's difference others do not explain, from .01 to 1.01."""
+        own = self.conditional[self.groups.index(group)]
+        part = (own - self._of_reference(self.conditional, group, reference)).abs()
+        return part / part.max().clamp_min(1e-12) + _LEAST_PART
+
+    def toward_each(self, group: str, problem: PanelProblem, options: PanelOptions) -> tuple[np.ndarray, list[str]]:  # fmt: skip
+        """Return how each feature separates a group from each other one, shape ``(n_others, n_features)``, and these.
+
+        The best feature of the nearest group has the value 1, the best of others less, by the root of their distance.
+        """
+        others = [name for name in self.groups if name != group]
+        here, at = self.groups.index(group), [self.groups.index(name) for name in others]
+        directions = (self.mean[at] - self.mean[here]) / self.std
+        if options.adaptive:
+            directions = directions * torch.stack([self.own_part(group, name) for name in others])
+        directions = directions * torch.from_numpy(options.allowed).to(directions)
+        fall = problem.toward(torch.tensor(at, device=directions.device), directions)
+        far = (self.kmeans.centroids[at] - self.kmeans.centroids[here]).norm(dim=1).clamp_min(1e-12)
+        near = (far.min() / far).sqrt()
+        return (
+            near[:, None] * fall / fall.amax(1, keepdim=True).clamp_min(1e-12)
+        ).cpu().numpy(), others
+
+    def _of_reference(self, values: Tensor, group: str, reference: str) -> Tensor:
         if reference != "rest":
-            return self.mean[self.groups.index(reference)]
+            return values[self.groups.index(reference)]
         others = [i for i, name in enumerate(self.groups) if name != group]
-        weight = torch.from_numpy(self.size[others] / self.size[others].sum()).to(self.mean)
-        return weight @ self.mean[others]
+        weight = torch.from_numpy(self.size[others] / self.size[others].sum()).to(values)
+        return weight @ values[others]
 
 
-def check_reference(labels: pd.Series, reference: str, groupby: str) -> None:
-    """Require a group, or ``"rest"`` where no group is called so."""
-    known = chosen_groups(labels, None)
-    if reference == "rest" and "rest" in known:
-        raise ValueError(
-            f"reference='rest' means all other groups, but a group of {groupby!r} is called 'rest', too. Rename that group."
-        )
-    if reference != "rest" and reference not in known:
-        raise ValueError(
-            f"reference={reference!r} is neither 'rest' nor a group of {groupby!r}. {near(reference, known)}"
-        )
-
-
-def choose_pairs(given: PanelInput, wanted: list[str], reference: str, groupby: str) -> list[tuple[str, str]]:  # fmt: skip
-    """Return pairs of a group and what it is compared with, of those that have enough cells."""
-    wanted = [group for group in wanted if group != reference]
-    if not wanted:
-        raise ValueError(f"groups={reference!r} is the reference, too. Name another group, or another reference.")  # fmt: skip
-    pairs = [(group, reference) for group in wanted if group in given.groups]
-    if not pairs or (reference != "rest" and reference not in given.groups):
-        shown = ", ".join(f"{row.group!r} ({row.n_cells})" for row in given.skipped.itertuples())
-        raise ValueError(
-            f"Groups of {groupby!r} with fewer than {_MIN_CELLS} cells have no panel: {shown}. Merge them with others."
-        )
-    return pairs
-
-
-def prepare(function: Adapter, labels: pd.Series, groupby: str, seed: int | None) -> PanelInput:
+def prepare(
+    function: Adapter,
+    labels: pd.Series,
+    groupby: str,
+    seed: int | None,
+    beta: float | None = None,
+    donors: pd.Series | None = None,
+) -> PanelInput:
     """Find the groups, given as a label for each cell, in the latent space of the model."""
     cut = function.cut("latent")
     if cut.affine_weight is None:
@@ -178,19 +197,19 @@ def prepare(function: Adapter, labels: pd.Series, groupby: str, seed: int | None
     if len(groups) < 2:
         raise ValueError(f"groupby={groupby!r} has a single group, {groups[0]!r}. A panel needs at least two.")  # fmt: skip
     count = labels.value_counts()
-    small = [group for group in groups if count[group] < _MIN_CELLS]
-    skipped = pd.DataFrame({"group": small, "reason": f"fewer than {_MIN_CELLS} cells", "n_cells": count[small].to_numpy()})  # fmt: skip
+    small = [group for group in groups if count[group] < MIN_CELLS]
+    skipped = pd.DataFrame({"group": small, "reason": f"fewer than {MIN_CELLS} cells", "n_cells": count[small].to_numpy()})  # fmt: skip
     if small:
         warn(
             "Groups with fewer than %d cells are left out, and so are their cells: %s.",
-            _MIN_CELLS, ", ".join(f"{name!r} ({count[name]})" for name in small),
+            MIN_CELLS, ", ".join(f"{name!r} ({count[name]})" for name in small),
         )  # fmt: skip
         groups = [group for group in groups if group not in small]
     if len(groups) < 2:
         raise ValueError(
-            f"groupby={groupby!r} has {len(groups)} groups of at least {_MIN_CELLS} cells. A panel needs at least two."
+            f"groupby={groupby!r} has {len(groups)} groups of at least {MIN_CELLS} cells. A panel needs at least two."
         )
-    train, held_out = _split(function, labels, groups, seed)
+    train, held_out = _split(function, labels, groups, seed, donors)
     cells = [train[group][:_MAX_CENTROID_CELLS] for group in groups]
     found = [_moments(function, cut, np.sort(part)) for part in cells]
     share = torch.tensor([len(part) for part in cells], dtype=torch.float64)
@@ -202,16 +221,54 @@ def prepare(function: Adapter, labels: pd.Series, groupby: str, seed: int | None
     std = torch.where(std > 1e-6, std, 1.0).float().to(function.device)
     z = [m[4] for m in found]
     centers = torch.stack([part.mean(0) for part in z])
-    kmeans = NeuralKMeans(centers, float(default_beta(torch.cat(z), centers)))
+    kmeans = NeuralKMeans(centers, beta or float(default_beta(torch.cat(z), centers)))
+    mean = mean.float().to(function.device)
+    conditional = _conditional(function, train, mean / std, std, source_of_chance(seed, "covariance"))  # fmt: skip
     return PanelInput(
-        function, cut, groups, mean.float().to(function.device), std,
-        (least.min(0).values, most.max(0).values), kmeans, count[groups].to_numpy(), train, held_out, skipped,
+        function, cut, groups, mean, std, (least.min(0).values, most.max(0).values), conditional, kmeans,
+        count[groups].to_numpy(), train, held_out, skipped,
     )  # fmt: skip
 
 
-def _split(function: Adapter, labels: pd.Series, groups: list[str], seed: int | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
-    """Cells of each group to learn from and to report on: those that trained the model, and the others."""
+def _conditional(
+    function: Adapter,
+    train: dict[str, np.ndarray],
+    mean: Tensor,
+    std: Tensor,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Conditional means of the groups, from some of their cells."""
+    rows = np.concatenate(list(train.values()))
+    group = np.repeat(np.arange(len(train)), [len(cells) for cells in train.values()])
+    if len(rows) > _MAX_COVARIANCE_CELLS:
+        some = np.sort(rng.choice(len(rows), _MAX_COVARIANCE_CELLS, replace=False))
+        rows, group = rows[some], group[some]
+    center, scale = mean.cpu().numpy(), std.cpu().numpy()
+    parts = []
+    for i in range(0, len(rows), _CHUNK):
+        x = function.values(function.minibatch(rows[i : i + _CHUNK])).cpu().numpy()
+        parts.append(x / scale - center[group[i : i + _CHUNK]])
+    return torch.from_numpy(conditional_means(np.concatenate(parts), center)).to(mean)
+
+
+def _split(
+    function: Adapter,
+    labels: pd.Series,
+    groups: list[str],
+    seed: int | None,
+    donors: pd.Series | None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Cells of each group to learn from and to report on: those that trained the model, and the others.
+
+    With donors, all cells of three donors in ten are reported on instead.
+    """
     held = np.isin(np.arange(len(labels)), function.held_out_cells)
+    if donors is not None:
+        known = donors.dropna().unique()
+        if len(known) < 2:
+            raise ValueError(f"donor_key={donors.name!r} has {len(known)} donor. Panels that hold out donors need two.")  # fmt: skip
+        some = source_of_chance(seed, "donors").permutation(np.sort(known))[: -(-3 * len(known) // 10)]  # fmt: skip
+        held = donors.isin(some).to_numpy()
     train, held_out, cut_at_random = {}, {}, []
     for group in groups:
         cells = source_of_chance(seed, group).permutation(members(labels, group))
@@ -223,10 +280,10 @@ def _split(function: Adapter, labels: pd.Series, groups: list[str], seed: int | 
         train[group], held_out[group] = first, second
     if cut_at_random:
         warn(
-            "The model's training left fewer than 3 cells of %s aside, or used fewer than 3: their panels are reported on "
+            "%s fewer than 3 cells of %s aside, or used fewer than 3: their panels are reported on "
             "a random 30 %% of their cells instead, so flip rates may be flattering.",
-            ", ".join(cut_at_random),
-        )
+            "The model's training left" if donors is None else "Holding out donors left", ", ".join(cut_at_random),
+        )  # fmt: skip
     return train, held_out
 
 

@@ -7,9 +7,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lucidvi._validation import is_storable
 from lucidvi.algorithms._panel_path import Path
 from lucidvi.algorithms._panel_problem import PanelProblem, initial_gradient
-from lucidvi.explain.panel._problem import PanelInput
+from lucidvi.explain.panel._differences import Differences
+from lucidvi.explain.panel._problem import PanelInput, PanelOptions
 
 
 @dataclass
@@ -26,6 +28,8 @@ class SolvedPanel:
     path: pd.DataFrame
     frequency: np.ndarray
     """Share of the repetitions on resampled cells in which each feature entered."""
+    against: np.ndarray | None
+    """Group that each feature separates best from the panel's, where there are several references."""
 
     @property
     def delta(self) -> np.ndarray:
@@ -35,14 +39,46 @@ class SolvedPanel:
 
 def solved(
     given: PanelInput, pair: tuple[str, str], learned: PanelProblem, reported: PanelProblem, path: Path, frequency: np.ndarray,
-    allowed: np.ndarray, n_null: int, rng: np.random.Generator,
+    options: PanelOptions, merge: str | None, n_null: int, rng: np.random.Generator,
 ) -> SolvedPanel:  # fmt: skip
     """Return what is stored of a group, from the solution of its problem."""
     change = (path.theta * learned.direction).cpu().numpy()
-    row = _row(learned, reported, path, pair, allowed, n_null, rng)
-    return SolvedPanel(
-        pair, scores(learned, path), change, row, _path_table(path, pair[0]), frequency
-    )
+    row = _row(learned, reported, path, pair, options.allowed, n_null, rng)
+    score, against = scores(learned, path), None
+    if merge:
+        each, others = given.toward_each(pair[0], learned, options)
+        score, against = merged(score, each, merge), np.array(others, dtype=object)[each.argmax(0)]
+    return SolvedPanel(pair, score, change, row, _path_table(path, pair[0]), frequency, against)
+
+
+def merged(path: np.ndarray, each: np.ndarray, merge: str) -> np.ndarray:
+    """Join the scores of a path to any other group with those of the first steps to each other group.
+
+    Parameters
+    ----------
+    path
+        Scores of the path, shape ``(n_features,)``.
+    each
+        Scores for each other group, shape ``(n_others, n_features)``.
+    merge
+        ``"best"``: a feature has the best rank that it has in one of two lists, that of the path and that of its best
+        score over the other groups. ``"mean"``: the sum of the path's score and the mean over the groups, each scaled
+        to a maximum of 1.
+    """
+    usable = (path > 0) | (each > 0).any(0)
+    if merge == "mean":
+        mean = each.mean(0)
+        return np.where(usable, path / max(path.max(), 1e-12) + mean / max(mean.max(), 1e-12), 0.0)
+    first, second = _ranks(path), _ranks(each.max(0))
+    position = np.minimum(2 * first, 2 * second + 1)  # the path first
+    return np.where(usable, 1 - _ranks(-position.astype(np.float64)) / len(path), 0.0)
+
+
+def _ranks(score: np.ndarray) -> np.ndarray:
+    """Rank of each feature, 0 for the highest score."""
+    rank = np.empty(len(score), dtype=np.int64)
+    rank[np.argsort(-score, kind="stable")] = np.arange(len(score))
+    return rank
 
 
 def scores(problem: PanelProblem, path: Path) -> np.ndarray:
@@ -65,30 +101,39 @@ def scores(problem: PanelProblem, path: Path) -> np.ndarray:
     return torch.where(usable, 1 - position / (path.n_steps + 1), 0.0).cpu().numpy()[0]
 
 
-def tables(given: PanelInput, found: list[SolvedPanel], *, bootstrap: bool) -> dict[str, object]:
+def tables(given: PanelInput, found: list[SolvedPanel], tests: Differences, *, bootstrap: bool) -> dict[str, object]:  # fmt: skip
     """Return ranked columns as scanpy keeps them, and a table each of panels and of paths."""
     names = given.function.features.to_numpy().astype(str)
     kinds = {"names": "O", "scores": "f4", "logfoldchanges": "f4", "signs": "i1", "pvals": "f8", "pvals_adj": "f8"}  # fmt: skip
+    if found[0].against is not None:
+        kinds["against"] = "O"
     if bootstrap:
         kinds["selection_frequency"] = "f8"
     columns: dict[str, list[np.ndarray]] = {k: [] for k in kinds}
+    shares: dict[str, dict[str, np.ndarray]] = {"pts": {}, "pts_rest": {}}
     for panel in found:
         ranked = np.argsort(-panel.score, kind="stable")
         own = given.mean[given.groups.index(panel.pair[0])]
         excess = (own - given.reference_mean(*panel.pair)).cpu().numpy()
         sign = np.where(panel.delta != 0, -np.sign(panel.delta), np.sign(excess))
-        unknown = np.full(len(names), np.nan)
+        test = tests.of(*panel.pair)
         values = {
-            "names": names, "scores": panel.score, "logfoldchanges": excess / np.log(2), "signs": sign,
-            "pvals": unknown, "pvals_adj": unknown, "selection_frequency": panel.frequency,
-        }  # fmt: skip
+            "names": names, "scores": panel.score, "signs": sign, "against": panel.against,
+            "selection_frequency": panel.frequency,
+        } | {k: test[k].to_numpy() for k in ("logfoldchanges", "pvals", "pvals_adj")}  # fmt: skip
         for key in kinds:
-            columns[key].append(values[key][ranked].astype(kinds[key]))
+            columns[key].append(np.asarray(values[key])[ranked].astype(kinds[key]))
+        for key, part in shares.items():
+            part[panel.pair[0]] = test[key].to_numpy()
     groups = [panel.pair[0] for panel in found]
     ranked_columns = {
         key: np.rec.fromarrays(parts, dtype=[(group, kinds[key]) for group in groups])
         for key, parts in columns.items()
     }
+    if all(
+        is_storable(group) and "/" not in group for group in groups
+    ):  # columns of a table, as scanpy has them
+        ranked_columns |= {key: pd.DataFrame(part, index=names) for key, part in shares.items()}
     return ranked_columns | {
         "panels": pd.DataFrame([panel.row for panel in found]),
         "path": pd.concat([panel.path for panel in found], ignore_index=True),
