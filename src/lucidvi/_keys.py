@@ -36,6 +36,9 @@ class Key:
     GENE_PANEL: Final = "gene_panel"
     """``uns`` and ``varm``: gene panels in the layout of scanpy's ``rank_genes_groups``."""
 
+    JOINT_PANEL: Final = "joint_panel"
+    """``uns`` and ``var``: one gene panel for all groups: genes, scores by size, confusion; whether a gene is in it."""
+
     CROSS_EFFECT: Final = "cross_effect"
     """``uns`` of the explained modality: effects of sets in all groups."""
 

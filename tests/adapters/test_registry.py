@@ -26,6 +26,7 @@ FUNCTIONS = {
     "links": lambda m: lv.explain.links(m),
     "set_interactions": lambda m: lv.explain.set_interactions(m),
     "gene_panel": lambda m: lv.explain.gene_panel(m, "labels"),
+    "joint_panel": lambda m: lv.explain.joint_panel(m, "labels"),
     "panel_confidence": lambda m: lv.explain.panel_confidence(m),
     "attributions": lambda m: lv.explain.attributions(m, "latent"),
     "attribution_confidence": lambda m: lv.explain.attribution_confidence(m),

@@ -17,8 +17,10 @@ GROUPED = {
     "attributions": lambda m, g, **k: E.attributions(m, "gene_1", groupby=g, n_cells=30, n_draws=3, n_references=6, progress=False, **k),
     "faithfulness": lambda m, g, **k: E.faithfulness(m, "gene_1", groupby=g, n_cells=10, n_draws=2, n_references=4, n_null=2, n_models=1, n_bootstrap=2, progress=False, **k),
     "gene_panel": lambda m, g, **k: E.gene_panel(m, g, n_steps=3, n_cells=20, n_null=2, progress=False, **k),
+    "joint_panel": lambda m, g, **k: E.joint_panel(m, g, 8, n_cells=60, progress=False, **k),
     "subset_perturbation": lambda m, g, **k: E.subset_perturbation(m, "gene_1", g, n_features=2, n_null=2, progress=False, **k),
 }  # fmt: skip
+ALONE = [name for name in GROUPED if name != "joint_panel"]  # one result for each group
 ALL = GROUPED | {
     "loadings": lambda m, g, **k: E.loadings(m, n_cells=20, **k),
 }
@@ -55,7 +57,7 @@ def clean(model):
     obs = data.obs.copy()
     yield
     data.obs = obs
-    for store in (data.uns, data.varm, data.layers):
+    for store in (data.uns, data.varm, data.layers, data.var):
         for key in [k for k in store if k and not k.startswith("_scvi")]:
             del store[key]
 
@@ -72,7 +74,7 @@ def test_columns_of_groups(model, name, kind, tmp_path):
     pd.testing.assert_series_equal(data.obs["given"], before)
     expected = sorted({str(v) for v in column.dropna()})
     entry = data.uns["result"]
-    table = {"attributions": "columns", "faithfulness": "summary", "gene_panel": "panels"}.get(name, "sets")  # fmt: skip
+    table = {"attributions": "columns", "faithfulness": "summary", "gene_panel": "panels", "joint_panel": "genes"}.get(name, "sets")  # fmt: skip
     assert sorted(set(entry[table]["group"])) == expected
     part = ad.AnnData(
         obs=data.obs[[]], var=data.var[[]], uns={"result": entry}, varm=dict(data.varm)
@@ -82,7 +84,7 @@ def test_columns_of_groups(model, name, kind, tmp_path):
     assert sorted(set(again[table]["group"].astype(str))) == expected
 
 
-@pytest.mark.parametrize("name", GROUPED)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_group_does_not_depend_on_the_others(model, name):
     data = model.adata
     last = sorted(data.obs["labels"].unique())[-1]

@@ -111,6 +111,15 @@ def graph(adata, key="sivae_neighbors"):
     adata.uns[key] = {"connectivities_key": key, "distances_key": f"{key}_distances", "params": {}}
 
 
+def joint_panel(adata, key="joint_panel"):
+    genes = pd.DataFrame(
+        {"gene": FEATURES[:4], "group": GROUPS, "sign": 1, "gain": 0.1, "origin": "chosen"}
+    )
+    scores = pd.DataFrame({"n_genes": [4], "classifier": "random forest", "accuracy": 0.9})
+    confusion = pd.DataFrame({"group": GROUPS, "predicted": GROUPS[::-1], "n_cells": 3})
+    adata.uns[key] = {"params": {}, "genes": genes, "scores": scores, "confusion": confusion}
+
+
 def make_adata():
     rng = np.random.default_rng(2)
     adata = ad.AnnData(rng.random((8, len(FEATURES))).astype(np.float32))
@@ -127,6 +136,7 @@ def make_adata():
         cross_effect,
         faithfulness,
         graph,
+        joint_panel,
     ):
         store(adata)
     return adata

@@ -19,6 +19,7 @@ READERS = {
     "cross_effect": ("cross_effect", "cross_effect"),
     "gene_panel": ("gene_panel", "gene_panel"),
     "panels": ("gene_panel", "gene_panel"),
+    "joint_panel": ("joint_panel", "joint_panel"),
     "loadings": ("loadings", "loadings"),
     "attributions": ("attributions", "attributions"),
     "faithfulness": ("faithfulness", "faithfulness"),

@@ -6,6 +6,7 @@ from lucidvi.explain.attribution._attribution_confidence import attribution_conf
 from lucidvi.explain.attribution._attributions import attributions
 from lucidvi.explain.attribution._faithfulness import faithfulness
 from lucidvi.explain.panel._gene_panel import gene_panel
+from lucidvi.explain.panel._joint_panel import joint_panel
 from lucidvi.explain.panel._panel_confidence import panel_confidence
 from lucidvi.explain.subset._cross_effect import cross_effect
 from lucidvi.explain.subset._links import links
@@ -19,6 +20,7 @@ __all__ = [
     "faithfulness",
     "feature_graph",
     "gene_panel",
+    "joint_panel",
     "links",
     "loadings",
     "panel_confidence",

@@ -6,6 +6,7 @@ from lucidvi.get._faithfulness import faithfulness
 from lucidvi.get._faithfulness_curves import faithfulness_curves
 from lucidvi.get._feature_graph import feature_graph
 from lucidvi.get._gene_panel import gene_panel
+from lucidvi.get._joint_panel import joint_panel
 from lucidvi.get._links import links
 from lucidvi.get._loadings import loadings
 from lucidvi.get._panels import panels
@@ -21,6 +22,7 @@ __all__ = [
     "faithfulness_curves",
     "feature_graph",
     "gene_panel",
+    "joint_panel",
     "links",
     "loadings",
     "panels",

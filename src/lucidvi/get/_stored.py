@@ -47,6 +47,9 @@ SET_INTERACTIONS = Kind(
 GENE_PANEL = Kind(
     "lucidvi.explain.gene_panel", "uns", frozenset({"params", "names", "signs", "panels"})
 )
+JOINT_PANEL = Kind(
+    "lucidvi.explain.joint_panel", "uns", frozenset({"params", "genes", "confusion"})
+)
 ATTRIBUTIONS = Kind("lucidvi.explain.attributions", "uns", frozenset({"params", "columns"}))
 CROSS_EFFECT = Kind("lucidvi.explain.cross_effect", "uns", frozenset({"params", "effects"}))
 FAITHFULNESS = Kind("lucidvi.explain.faithfulness", "uns", frozenset({"curves", "summary"}))

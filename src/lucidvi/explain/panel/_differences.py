@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
+from torch import Tensor
 
 from lucidvi.adapters import Adapter
 from lucidvi.explain._cells import members
@@ -64,7 +65,6 @@ class Differences:
 
 def differences(function: Adapter, labels: pd.Series, groups: list[str]) -> Differences:
     """Add up the values of all cells of some groups, in chunks."""
-    counts = bool(function.input.scale.log) and not function.input.scale.label
     shape = (len(groups), len(function.features))
     total, square, positive = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     size, signed = np.zeros(len(groups), dtype=int), False
@@ -72,13 +72,18 @@ def differences(function: Adapter, labels: pd.Series, groups: list[str]) -> Diff
         cells = members(labels, group)
         size[g] = len(cells)
         for i in range(0, len(cells), _CHUNK):
-            x = function.values(function.minibatch(cells[i : i + _CHUNK])).cpu().double()
-            if counts:
-                data = function.input.scale.back(x)
-                depth = data.sum(1, keepdim=True).clamp_min(1e-12)
-                x = (data * (_TARGET_SUM / depth)).log1p()
+            x = log_normalised(function, function.values(function.minibatch(cells[i : i + _CHUNK])).cpu())  # fmt: skip
             total[g] += x.sum(0).numpy()
             square[g] += x.square().sum(0).numpy()
             positive[g] += (x > 0).sum(0).numpy()
             signed = signed or bool((x < 0).any())
     return Differences(groups, size, total, square, positive, signed)
+
+
+def log_normalised(function: Adapter, values: Tensor) -> Tensor:
+    """Return ``log1p`` of counts scaled to 10,000 a cell, ``float64``; values that do not come from counts as they are."""
+    values, scale = values.double(), function.input.scale
+    if not scale.log or scale.label:
+        return values
+    data = scale.back(values)
+    return (data * (_TARGET_SUM / data.sum(1, keepdim=True).clamp_min(1e-12))).log1p()
