@@ -14,6 +14,7 @@ from common.jsd_specificity import jsd_specificity
 import lucidvi as lv
 
 EMBEDDED = ("ACE", "SmoothGrad", "GradientShap", "GCE", "GRS")  # depend on the embedding
+PAPER = {"reference": "rest", "penalty": "equal"}  # panels as in the paper, but for the gate
 TESTS = {"t-test": "t-test", "wilcoxon": "wilcoxon", "logistic regression": "logreg"}
 
 
@@ -93,7 +94,7 @@ def rankings(model: lv.model.ACE, groupby: str, seed: int, n_genes: int) -> tupl
     labels = adata.obs[groupby].astype(str).to_numpy()
     out = {}
     tick = time.perf_counter()
-    lv.explain.gene_panel(model, groupby, n_genes=n_genes, progress=False, seed=seed)
+    lv.explain.gene_panel(model, groupby, n_genes=n_genes, progress=False, seed=seed, **PAPER)
     seconds = time.perf_counter() - tick
     records = adata.uns["gene_panel"]["names"]
     out["ACE"] = {g: list(records[g]) for g in records.dtype.names}

@@ -55,10 +55,15 @@ def test_markers_are_chosen_and_copies_are_not(model):
     )
     scores = lv.get.joint_panel(adata, table="scores")
     last = scores[scores["n_genes"] == 6]
-    assert (last["accuracy"] > 0.9).all() and set(scores["classifier"]) == {
-        "random forest",
-        "nearest neighbours",
-    }
+    assert (
+        (last["accuracy"] > 0.8).all()
+        and last["accuracy"].max() > 0.9
+        and set(scores["classifier"])
+        == {
+            "random forest",
+            "nearest neighbours",
+        }
+    )
     confusion = lv.get.joint_panel(adata, table="confusion")
     table = confusion.pivot(index="group", columns="predicted", values="n_cells")
     assert table.to_numpy().sum() == len(model.adata) - len(model.train_indices)

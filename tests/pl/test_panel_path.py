@@ -47,6 +47,11 @@ def test_one_group(adata):
     assert "B" in labels and "T" not in labels
 
 
+def test_title_within_types(adata):
+    adata.uns["gene_panel"]["params"]["within"] = "cell_type"
+    assert lv.pl.panel_path(adata).get_title(loc="left") == "Panels within cell_type"
+
+
 def test_bad_input(adata):
     with pytest.raises(ValueError, match="Group 'NK' is unknown"):
         lv.pl.panel_path(adata, groups=["NK"])

@@ -12,9 +12,11 @@ from lucidvi.metrics._link_recovery import link_recovery
 from lucidvi.metrics._panel_auroc import panel_auroc
 from lucidvi.metrics._panel_overlap import panel_overlap
 from lucidvi.metrics._panel_redundancy import panel_redundancy
+from lucidvi.metrics._panel_stability import panel_stability
 from lucidvi.metrics._planted_recovery import planted_recovery
 from lucidvi.metrics._polarization import polarization
 from lucidvi.metrics._predictability import predictability
+from lucidvi.metrics._rankings_of import rankings
 from lucidvi.metrics._separation import separation
 from lucidvi.metrics._set_enrichment import set_enrichment
 from lucidvi.metrics._set_hits import set_hits
@@ -30,9 +32,11 @@ __all__ = [
     "panel_auroc",
     "panel_overlap",
     "panel_redundancy",
+    "panel_stability",
     "planted_recovery",
     "polarization",
     "predictability",
+    "rankings",
     "separation",
     "set_enrichment",
     "set_hits",

@@ -31,7 +31,7 @@ def panel_dotplot(
     show: bool | None = None,
     **kwargs,
 ) -> "DotPlot | None":
-    """Draw the first genes of each panel, those enriched in the group (+) apart from the depleted ones (-).
+    """Draw the first genes of each group, those enriched in the group (+) apart from the depleted ones (-).
 
     Dots are drawn by :class:`scanpy.pl.DotPlot`: their size is the share of cells that express a gene, their color the
     difference between a group's mean and that of all cells, in the gene's standard deviations (:cite:p:`Lu2021`).
@@ -43,7 +43,7 @@ def panel_dotplot(
     groups
         One or several groups; all by default.
     n_genes
-        Largest number of genes per panel; the first ones by rank are drawn.
+        Largest number of genes for each group; the first ones by rank are drawn.
     layer
         Layer with the expression, best log-normalised; ``None`` is ``.X``.
     key
@@ -86,8 +86,8 @@ def panel_dotplot(
     stored = find(data, key, GENE_PANEL, modality)
     check_layer(stored.adata, layer)
     adata, column = stored.adata, str(stored.value["params"]["groupby"])
-    table = gene_panel(data, key, groups, modality=modality)
-    table = table[table["rank"] <= n_genes]
+    table = gene_panel(data, key, groups, n_genes, modality=modality)
+    table = table[table["in_panel"] | (table["scores"] > 0)]
     blocks: dict[str, list[str]] = {}
     for group, panel in table.groupby("group", sort=False):
         for sign, mark in ((1, "+"), (-1, "−")):

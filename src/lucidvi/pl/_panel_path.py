@@ -88,10 +88,9 @@ def panel_path(
         title=column, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
     )
     despine(ax)
-    reference = params["reference"]
-    ax.set_title(
-        f"Panels against {'the rest' if reference == 'rest' else reference}",
-        loc="left",
-        fontsize="medium",
-    )
+    others = {"rest": "Panels against the rest"}
+    title = others.get(str(params["reference"]), f"Panels against {params['reference']}")
+    if within := params.get("within"):
+        title = f"Panels within {within}"
+    ax.set_title(title, loc="left", fontsize="medium")
     return finish(ax, show)

@@ -1,0 +1,163 @@
+"""Rankings of genes by the methods that people would use instead."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from lucidvi._arguments import checked
+from lucidvi._validation import check_integer, check_obs_key, near
+from lucidvi.metrics._rankings import cell_groups
+
+_SCANPY = {"t-test": "t-test", "wilcoxon": "wilcoxon", "logreg": "logreg"}
+_LEAST_CELLS = 3  # of a group
+
+
+@checked
+def rankings(
+    adata: AnnData,
+    groupby: str,
+    methods: str | Sequence[str] = ("t-test", "wilcoxon", "lasso"),
+    *,
+    layer: str | None = None,
+    n_genes: int | None = None,
+    seed: int | None = 0,
+) -> dict[str, pd.DataFrame]:
+    """Rank the genes of each group by simple methods, to hold a panel against.
+
+    Parameters
+    ----------
+    adata
+        Log-normalised expression.
+    groupby
+        Column of ``obs`` with the groups.
+    methods
+        One or several of these; each compares a group with all other cells.
+
+        * ``"t-test"``, ``"wilcoxon"``, ``"logreg"``: :func:`scanpy.tl.rank_genes_groups`, genes that are highest in the
+          group first. With ``" (absolute)"`` behind the name, by the absolute score, so that genes which are low in the
+          group count, too.
+        * ``"lasso"``: absolute coefficients of a multinomial logistic regression with an L1 penalty on standardised genes,
+          fitted by scikit-learn. The strongest simple method where genes follow one another.
+        * ``"discriminant"``: absolute direction of linear discriminant analysis with a shrunk covariance, the best over
+          the other groups.
+        * ``"cosg"``: cosine similarity with the group :cite:p:`Dai2022`, by the package of that name.
+    layer
+        Layer with the values; by default ``.X``.
+    n_genes
+        Number of genes for each group; all by default.
+    seed
+        Seed of the lasso's solver.
+
+    Returns
+    -------
+    A table for each method, genes best first, one column for each group: what :func:`panel_overlap` takes, and each
+    table what :func:`panel_auroc`, :func:`panel_redundancy` and :func:`panel_stability` take.
+
+    Raises
+    ------
+    KeyError
+        If the column or the layer is not there.
+    ValueError
+        If a method is unknown, or there are not two groups of at least 3 cells.
+    ImportError
+        If the package of a method is not installed.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.ace_simulation(n_cells=200)
+    >>> found = lv.metrics.rankings(adata, "group", ["t-test (absolute)", "lasso"], n_genes=10)
+    >>> found["lasso"].shape
+    (10, 5)
+    """
+    known = [name + end for name in _SCANPY for end in ("", " (absolute)")] + list(_OTHERS)
+    wanted = [methods] if isinstance(methods, str) else [str(name) for name in methods]
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"Method {name!r} is unknown. {near(name, known)} Allowed: {', '.join(known)}.")  # fmt: skip
+    if n_genes is not None:
+        check_integer(n_genes, 1, "n_genes")
+    check_obs_key(adata.obs, groupby, "groupby")
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"layer={layer!r} is not in .layers. There are: {[name for name, _ in adata.layers.items() if name]}.")  # fmt: skip
+    labels = cell_groups(adata.obs[groupby].to_numpy(), adata.n_obs)
+    sizes = pd.Series(labels, dtype=object).value_counts()
+    if len(sizes) < 2 or sizes.min() < _LEAST_CELLS:
+        raise ValueError(
+            f"groupby={groupby!r} needs at least two groups of {_LEAST_CELLS} cells, got {sizes.to_dict()}. Merge or drop groups."
+        )
+    x = adata.X if layer is None else adata.layers[layer]
+    data = AnnData(x, obs=pd.DataFrame({"group": pd.Categorical(labels)}, index=adata.obs_names), var=adata.var[[]])  # fmt: skip
+    found = {}
+    for name in wanted:
+        plain = name.removesuffix(" (absolute)")
+        scores = _scanpy(data, plain) if plain in _SCANPY else _OTHERS[name](data, seed)
+        scores = scores.abs() if plain != name else scores
+        found[name] = pd.DataFrame({
+            group: scores.index[np.argsort(-scores[group].to_numpy(), kind="stable")][:n_genes] for group in scores
+        })  # fmt: skip
+    return found
+
+
+def _scanpy(data: AnnData, method: str) -> pd.DataFrame:
+    """Scores of scanpy, genes x groups."""
+    import scanpy as sc
+
+    copy = data.copy()
+    sc.tl.rank_genes_groups(copy, "group", method=method)
+    result = copy.uns["rank_genes_groups"]
+    columns = {g: pd.Series(result["scores"][g], result["names"][g]) for g in result["names"].dtype.names}  # fmt: skip
+    return pd.DataFrame(columns).reindex(data.var_names).fillna(0.0)
+
+
+def _dense(data: AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised values, and the group of each cell by number."""
+    values: Any = data.X
+    x = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64)
+    spread = x.std(0)
+    return (x - x.mean(0)) / np.where(spread > 0, spread, 1.0), data.obs["group"].cat.codes.to_numpy()  # fmt: skip
+
+
+def _lasso(data: AnnData, seed: int | None) -> pd.DataFrame:
+    from sklearn.linear_model import LogisticRegression
+
+    x, code = _dense(data)
+    model = LogisticRegression(l1_ratio=1.0, C=0.02, solver="saga", max_iter=300, tol=1e-3, random_state=seed)  # fmt: skip
+    groups = list(data.obs["group"].cat.categories)
+    weights = model.fit(x, code).coef_
+    weights = np.concatenate([weights, weights]) if len(groups) == 2 else weights
+    return pd.DataFrame(np.abs(weights).T, data.var_names, groups)
+
+
+def _discriminant(data: AnnData, seed: int | None) -> pd.DataFrame:
+    from lucidvi.algorithms._conditional_means import conditional_means
+
+    x, code = _dense(data)
+    groups = list(data.obs["group"].cat.categories)
+    mean = np.stack([x[code == g].mean(0) for g in range(len(groups))])
+    found = conditional_means(x - mean[code], mean)
+    best = []
+    for g in range(len(groups)):
+        away = np.abs(np.delete(found, g, 0) - found[g])
+        best.append((away / np.maximum(away.max(1, keepdims=True), 1e-12)).max(0))
+    return pd.DataFrame(np.stack(best, 1), data.var_names, groups)
+
+
+def _cosg(data: AnnData, seed: int | None) -> pd.DataFrame:
+    try:
+        import cosg
+    except ImportError as error:
+        raise ImportError("Method 'cosg' needs the package cosg: pip install cosg.") from error
+    copy = data.copy()
+    cosg.cosg(copy, key_added="cosg", groupby="group", n_genes_user=data.n_vars, use_raw=False)
+    result = copy.uns["cosg"]
+    columns = {g: pd.Series(result["scores"][g], result["names"][g]) for g in result["names"].dtype.names}  # fmt: skip
+    return pd.DataFrame(columns).reindex(data.var_names).fillna(-np.inf)
+
+
+_OTHERS: dict[str, Callable[[AnnData, int | None], pd.DataFrame]] = {
+    "lasso": _lasso, "discriminant": _discriminant, "cosg": _cosg,
+}  # fmt: skip
