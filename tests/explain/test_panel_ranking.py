@@ -223,6 +223,7 @@ def test_both_directions_and_types_without_a_reference(vae):
         vae, "condition", within="kind", adata=adata, progress=False, copy=True
     )
     assert found.uns["gene_panel"]["names"].dtype.names == ("A: ctrl", "A: stim")
+    assert list(found.uns["gene_panel"]["skipped"]["group"]) == ["B: ctrl"]
 
 
 @pytest.mark.parametrize(

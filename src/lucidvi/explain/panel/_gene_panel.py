@@ -26,7 +26,13 @@ from lucidvi.explain.panel._differences import differences
 from lucidvi.explain.panel._genes import usable_genes
 from lucidvi.explain.panel._groups import labels_of_panel, pairs_of_groups, pairs_within, with_cells
 from lucidvi.explain.panel._problem import MIN_CELLS, PanelOptions, prepare
-from lucidvi.explain.panel._tables import SolvedPanel, solved, tables
+from lucidvi.explain.panel._tables import (
+    SolvedPanel,
+    first_features,
+    scores_and_others,
+    solved,
+    tables,
+)
 
 _LABEL = {"gate": "ACE, gate", "free": "ACE, free"}
 
@@ -133,7 +139,8 @@ def gene_panel(
     n_null
         Random panels of the same size with the same changes of randomly drawn genes, for comparison.
     n_bootstrap
-        Repetitions on resampled cells, for the selection frequency of each gene.
+        Repetitions on resampled cells, for the selection frequency of each gene: how often it was among the first genes,
+        as many as entered the path.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
@@ -157,7 +164,8 @@ def gene_panel(
         :func:`scanpy.get.rank_genes_groups_df` work with ``key=``: ``params``, and records ``names``, ``scores`` (falling
         with the rank), ``logfoldchanges``, ``pvals`` and ``pvals_adj``, and tables ``pts`` and ``pts_rest``, of each gene
         alone as scanpy's t-test has them on log-normalised data (no fold changes where data are negative). Besides:
-        ``signs``; with ``reference="each"``, ``against``: the other group that a gene separates best;
+        ``signs``; with ``reference="each"``, ``against``: the other group that a gene separates best, and that the sign of
+        a gene outside the path refers to;
         ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
         ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``, a record like the others;
         ``skipped``, where groups are too small for a panel: ``group`` and ``reason``.
@@ -222,7 +230,7 @@ def gene_panel(
     donors = None
     if donor_key is not None:
         donors = labels_of_cells(function, donor_key, "donor_key").rename(donor_key)
-    each = reference == "each" and not per_cell and not within
+    merged = merge if reference == "each" and not per_cell and not within else None
     place = Place(function, key_added, "gene_panel", labels, copy=copy)
     data, store = place.data, place.store
     given = prepare(function, labels, groupby, seed, beta, donors)
@@ -242,7 +250,7 @@ def gene_panel(
         "reference": pairs[0][1] if len({other for _, other in pairs}) == 1 else "rest",
         "use_raw": False, "layer": None, "corr_method": "none", "model": function.model_name,
         "flip_rate": flip_rate, "per_cell": per_cell, "column": groupby, "within": within or "",
-        "donor_key": donor_key or "", "merge": merge if each else "",
+        "donor_key": donor_key or "", "merge": merged or "",
         "penalty": "adaptive" if adaptive else "equal", "alpha": alpha, "beta": given.kmeans.beta,
     }  # fmt: skip
     with tqdm(total=len(pairs) * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
@@ -263,9 +271,11 @@ def gene_panel(
                 path, frequency = path_of(learned), np.zeros(len(names))
                 for _ in range(n_bootstrap):
                     again = {pair[0]: rng.choice(given.train[pair[0]], len(given.train[pair[0]]))}
-                    entry = path_of(given.problem([pair], again, n_cells, options)).entry[0]
-                    frequency += (entry < n_steps).cpu().numpy() / n_bootstrap
-                found.append(solved(given, pair, learned, reported, path, frequency, options, merge if each else None, n_null, rng))  # fmt: skip
+                    problem = given.problem([pair], again, n_cells, options)
+                    other = path_of(problem)
+                    score, _ = scores_and_others(given, pair, problem, other, options, merged)
+                    frequency += first_features(score, other) / n_bootstrap
+                found.append(solved(given, pair, learned, reported, path, frequency, options, merged, n_null, rng))  # fmt: skip
         finally:  # groups that are done are kept when the rest is interrupted
             if found:
                 result = {"params": params} | tables(given, found, tests, bootstrap=n_bootstrap > 0)

@@ -47,7 +47,7 @@ def pairs_of_groups(labels: pd.Series, groups: Groups, reference: str, groupby: 
 
 
 def pairs_within(function: Adapter, groups: Groups, reference: str, groupby: str, within: str) -> Pairs:  # fmt: skip
-    """Return pairs of a group and the reference within each cell type that has both."""
+    """Return pairs of a group and the reference within each cell type that has cells of the group."""
     labels, types = labels_of_cells(function, groupby), labels_of_cells(function, within, "within")
     known = chosen_groups(labels, None)
     if reference in ("rest", "each") and len(known) != 2:
@@ -57,17 +57,17 @@ def pairs_within(function: Adapter, groups: Groups, reference: str, groupby: str
     if reference not in ("rest", "each"):
         check_names([reference], pd.Index(known), "Group (reference)")
     present = {(t, g) for t, g in zip(types, labels, strict=True) if pd.notna(t) and pd.notna(g)}
+    both = False
     pairs = []
     for group in chosen_groups(labels, groups):
         target = (
             next(g for g in known if g != group) if reference in ("rest", "each") else reference
         )
-        if group != target:
-            pairs += [
-                (f"{one}: {group}", f"{one}: {target}") for one in chosen_groups(types, None)
-                if {(one, group), (one, target)} <= present
-            ]  # fmt: skip
-    if not pairs:
+        for one in chosen_groups(types, None) if group != target else ():
+            if (one, group) in present:
+                pairs.append((f"{one}: {group}", f"{one}: {target}"))
+                both |= (one, target) in present
+    if not both:
         raise ValueError(f"No cell type of {within!r} has cells of {groups or known!r} and of the reference {reference!r}.")  # fmt: skip
     return pairs
 

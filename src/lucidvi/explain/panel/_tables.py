@@ -44,11 +44,24 @@ def solved(
     """Return what is stored of a group, from the solution of its problem."""
     change = (path.theta * learned.direction).cpu().numpy()
     row = _row(learned, reported, path, pair, options.allowed, n_null, rng)
-    score, against = scores(learned, path), None
-    if merge:
-        each, others = given.toward_each(pair[0], learned, options)
-        score, against = merged(score, each, merge), np.array(others, dtype=object)[each.argmax(0)]
+    score, against = scores_and_others(given, pair, learned, path, options, merge)
     return SolvedPanel(pair, score, change, row, _path_table(path, pair[0]), frequency, against)
+
+
+def scores_and_others(
+    given: PanelInput, pair: tuple[str, str], learned: PanelProblem, path: Path, options: PanelOptions, merge: str | None
+) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
+    """Return the score of each feature, and with several references the group that it separates best."""
+    score = scores(learned, path)
+    if not merge:
+        return score, None
+    each, others = given.toward_each(pair[0], learned, options)
+    return merged(score, each, merge), np.array(others, dtype=object)[each.argmax(0)]
+
+
+def first_features(score: np.ndarray, path: Path) -> np.ndarray:
+    """Return a mask of the features that come first by score, as many as entered the path."""
+    return _ranks(score) < int((path.entry < path.n_steps).sum())
 
 
 def merged(path: np.ndarray, each: np.ndarray, merge: str) -> np.ndarray:
@@ -113,9 +126,7 @@ def tables(given: PanelInput, found: list[SolvedPanel], tests: Differences, *, b
     shares: dict[str, dict[str, np.ndarray]] = {"pts": {}, "pts_rest": {}}
     for panel in found:
         ranked = np.argsort(-panel.score, kind="stable")
-        own = given.mean[given.groups.index(panel.pair[0])]
-        excess = (own - given.reference_mean(*panel.pair)).cpu().numpy()
-        sign = np.where(panel.delta != 0, -np.sign(panel.delta), np.sign(excess))
+        sign = np.where(panel.delta != 0, -np.sign(panel.delta), np.sign(_excess(given, panel)))
         test = tests.of(*panel.pair)
         values = {
             "names": names, "scores": panel.score, "signs": sign, "against": panel.against,
@@ -138,6 +149,15 @@ def tables(given: PanelInput, found: list[SolvedPanel], tests: Differences, *, b
         "panels": pd.DataFrame([panel.row for panel in found]),
         "path": pd.concat([panel.path for panel in found], ignore_index=True),
     }
+
+
+def _excess(given: PanelInput, panel: SolvedPanel) -> np.ndarray:
+    """How far the group's mean lies above that of the reference, or of the group that a feature separates best."""
+    own = given.mean[given.groups.index(panel.pair[0])]
+    if panel.against is None:
+        return (own - given.reference_mean(*panel.pair)).cpu().numpy()
+    other = [given.groups.index(name) for name in panel.against]
+    return (own - given.mean[other, torch.arange(len(other))]).cpu().numpy()
 
 
 def _row(
