@@ -53,8 +53,8 @@ def rankings(
 
     Returns
     -------
-    A table for each method, genes best first, one column for each group: what :func:`panel_overlap` takes, and each
-    table what :func:`panel_auroc`, :func:`panel_redundancy` and :func:`panel_stability` take.
+    A table for each method, genes best first, one column for each group: what :func:`~lucidvi.metrics.panel_overlap` takes, and each
+    table what :func:`~lucidvi.metrics.panel_auroc`, :func:`~lucidvi.metrics.panel_redundancy` and :func:`~lucidvi.metrics.panel_stability` take.
 
     Raises
     ------
