@@ -3,8 +3,8 @@
 simulation: causal genes of the group among the first 10, ten simulations each, clean and complex. pbmc: AUROC of a support
 vector machine and redundancy of the first 5 and 18 genes, five seeds. halves: agreement of the first 20 genes between
 halves of PBMC3k's cells (the model is trained once for each half), beyond chance. joint: accuracy in held-out cells of
-joint panels of 20, 50 and 100 genes, PBMC3k and eight donors of Kang et al. cost: CPU time over scanpy's Wilcoxon, same run.
-Run with ``python benchmarks/panel_truth.py [simulation pbmc halves joint cost] [--seeds 0 1 2 3 4]``; COSG takes part where
+joint panels of 20, 50 and 100 genes, PBMC3k and eight donors of Kang et al. cost: CPU time over scanpy's Wilcoxon, same run. scale: 20 groups, 2,000 genes, up to 100,000 cells.
+Run with ``python benchmarks/panel_truth.py [simulation pbmc halves joint cost scale] [--seeds 0 1 2 3 4]``; COSG takes part where
 its package is installed.
 """
 
@@ -22,6 +22,7 @@ import torch
 from _cortex import data_file
 from _panel_rankings import attributions, ranked
 from _report import finish
+from _sparse import peak_rss_gb, simulate
 from ace_panels import QUIET, pbmc3k, train
 from common.jsd_specificity import jsd_specificity
 from sklearn.ensemble import RandomForestClassifier
@@ -199,6 +200,20 @@ def cost() -> dict[str, float]:
     return {name: round(s, 2) for name, s in seconds.items()}
 
 
+def scale() -> list[dict[str, float]]:
+    """CPU seconds and peak memory of panels of 20 random groups, 2,000 genes, by number of cells."""
+    rows = []
+    for n_cells in (25_000, 100_000):
+        adata = simulate(n_cells, 2_000)
+        adata.obs["group"] = [f"g{i}" for i in np.random.default_rng(0).integers(0, 20, n_cells)]
+        model = train(adata, "group", 0, 1)
+        tick = time.process_time()
+        lv.explain.gene_panel(model, "group", progress=False)
+        rows.append({"cells": n_cells, "seconds": round(time.process_time() - tick, 1), "GB": round(peak_rss_gb(), 2)})  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     """Run the parts asked for."""
     result: dict = {"benchmark": "panel_truth", "seeds": args.seeds}
@@ -249,6 +264,12 @@ def main() -> None:
         print("CPU seconds", seconds)
         result["seconds"] = seconds
         goals["panel / Wilcoxon"] = (seconds["panel"] / seconds["Wilcoxon"], "<=", 5.0)
+    if "scale" in args.parts:
+        rows = scale()
+        result["scale"] = rows
+        goals["GB with 100,000 cells"] = (rows[-1]["GB"], "<=", 4.0)
+        growth = np.log(rows[1]["seconds"] / rows[0]["seconds"]) / np.log(4)
+        print(f"seconds grow with cells to the power of {growth:.2f}")
     goals = {k: (round(float(v), 4), *rest) for k, (v, *rest) in goals.items()}
     finish(result, goals, save=True)
 
