@@ -109,7 +109,7 @@ MUTANTS: dict[str, tuple[str, list[tuple[str, str]]]] = {  # module: its test fi
     ]),
     "_conditional_means": ("test_conditional_means.py", [
         ("max(share, _LEAST)", "1.0"),
-        ("(1 - share) / n", "(1 - share)"),
+        ("(n / (1 - share))", "n"),
         ("share * size * n / (1 - share)", "share * n / (1 - share)"),
         ("np.square(square).sum() / n - total", "np.square(square).sum() / n"),
         ("spread = total / d - size**2", "spread = total / d"),

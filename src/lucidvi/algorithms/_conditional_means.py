@@ -25,33 +25,33 @@ def conditional_means(residual: np.ndarray, mean: np.ndarray) -> np.ndarray:
     -------
     Shape ``(n_groups, n_features)``.
     """
-    share, size = shrinkage(residual)
+    n, d = residual.shape
+    product = residual @ residual.T if n < d else residual.T @ residual  # the smaller one
+    share, size = shrinkage(residual, product)
     share = max(share, _LEAST)
     if size <= 0:  # nothing varies within groups
         return mean
-    n, d = residual.shape
+    if share >= 1:
+        return mean / size
+    # the covariance is (1 - share) / n times that of `product` plus a multiple of the identity matrix
+    ridge = share * size * n / (1 - share)
+    product.flat[:: len(product) + 1] += ridge
     if n < d:
-        ridge = share * size * n / (1 - share) if share < 1 else np.inf
-        if np.isinf(ridge):
-            return mean / size
-        gram = residual @ residual.T
-        gram.flat[:: n + 1] += ridge
-        inner = np.linalg.solve(gram, residual @ mean.T)
+        inner = np.linalg.solve(product, residual @ mean.T)
         return (mean - (residual.T @ inner).T) / (share * size)
-    covariance = (1 - share) / n * (residual.T @ residual)
-    covariance.flat[:: d + 1] += share * size
-    return np.linalg.solve(covariance, mean.T).T
+    return np.linalg.solve(product, mean.T).T * (n / (1 - share))
 
 
-def shrinkage(residual: np.ndarray) -> tuple[float, float]:
-    """Return how far to shrink a covariance matrix, from 0 to 1, and the mean variance, from centred values."""
+def shrinkage(residual: np.ndarray, product: np.ndarray) -> tuple[float, float]:
+    """Return how far to shrink a covariance matrix, from 0 to 1, and the mean variance.
+
+    Given are centred values and their product with themselves, over features or over cells.
+    """
     n, d = residual.shape
     square = np.einsum("ij,ij->i", residual, residual).astype(np.float64)
     size = square.sum() / (n * d)
-    product = residual @ residual.T if n < d else residual.T @ residual
-    total = (
-        float(np.square(product, dtype=np.float64).sum()) / n**2
-    )  # squared norm of the covariance matrix
+    # squared norm of the covariance matrix
+    total = float(np.square(product, dtype=np.float64).sum()) / n**2
     spread = total / d - size**2
     noise = min((np.square(square).sum() / n - total) / (d * n), spread)
     return (float(noise / spread) if spread > 0 else 1.0), float(size)

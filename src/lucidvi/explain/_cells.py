@@ -36,6 +36,11 @@ def labels_of_cells(adapter: Adapter, groupby: str | None, argument: str = "grou
     return as_text(column, argument, groupby)
 
 
+def donors_of_cells(adapter: Adapter, donor_key: str | None) -> pd.Series | None:
+    """Return the donor of every cell, named after the column; ``None`` without a column."""
+    return None if donor_key is None else labels_of_cells(adapter, donor_key, "donor_key").rename(donor_key)  # fmt: skip
+
+
 def chosen_groups(labels: pd.Series, groups: Groups) -> list[str]:
     """Return the groups to explain: those named, or all in alphabetical order."""
     known = pd.Index(sorted(labels.dropna().unique()))

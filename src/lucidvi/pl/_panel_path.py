@@ -88,9 +88,8 @@ def panel_path(
         title=column, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
     )
     despine(ax)
-    others = {"rest": "Panels against the rest"}
-    title = others.get(str(params["reference"]), f"Panels against {params['reference']}")
-    if within := params.get("within"):
-        title = f"Panels within {within}"
+    reference = "the rest" if params["reference"] == "rest" else params["reference"]
+    within = params.get("within")
+    title = f"Panels within {within}" if within else f"Panels against {reference}"
     ax.set_title(title, loc="left", fontsize="medium")
     return finish(ax, show)

@@ -8,9 +8,9 @@ from scipy.stats import false_discovery_control, ttest_ind_from_stats
 from torch import Tensor
 
 from lucidvi.adapters import Adapter
+from lucidvi.adapters._base import CHUNK
 from lucidvi.explain._cells import members
 
-_CHUNK = 1024  # cells whose features are held dense at a time
 _TARGET_SUM = 1e4  # counts of a cell after normalisation
 _TINY = 1e-9  # as in scanpy, so that no expression has a finite fold change
 
@@ -71,8 +71,8 @@ def differences(function: Adapter, labels: pd.Series, groups: list[str]) -> Diff
     for g, group in enumerate(groups):
         cells = members(labels, group)
         size[g] = len(cells)
-        for i in range(0, len(cells), _CHUNK):
-            x = log_normalised(function, function.values(function.minibatch(cells[i : i + _CHUNK])).cpu())  # fmt: skip
+        for i in range(0, len(cells), CHUNK):
+            x = log_normalised(function, function.values(function.minibatch(cells[i : i + CHUNK])).cpu())  # fmt: skip
             total[g] += x.sum(0).numpy()
             square[g] += x.square().sum(0).numpy()
             positive[g] += (x > 0).sum(0).numpy()

@@ -20,7 +20,7 @@ from lucidvi._validation import check_integer, check_number
 from lucidvi.adapters import adapter
 from lucidvi.algorithms._panel_path import Path, solve_path
 from lucidvi.algorithms._panel_problem import PanelProblem
-from lucidvi.explain._cells import labels_of_cells, source_of_chance
+from lucidvi.explain._cells import donors_of_cells, source_of_chance
 from lucidvi.explain._results import Place, placed
 from lucidvi.explain.panel._differences import differences
 from lucidvi.explain.panel._genes import usable_genes
@@ -227,9 +227,7 @@ def gene_panel(
         asked = pairs_within(function, groups, reference, groupby, within)
     else:
         asked = pairs_of_groups(labels, groups, reference, groupby)
-    donors = None
-    if donor_key is not None:
-        donors = labels_of_cells(function, donor_key, "donor_key").rename(donor_key)
+    donors = donors_of_cells(function, donor_key)
     merged = merge if reference == "each" and not per_cell and not within else None
     place = Place(function, key_added, "gene_panel", labels, copy=copy)
     data, store = place.data, place.store
@@ -241,10 +239,10 @@ def gene_panel(
     tests = differences(function, labels, given.groups)
     penalties = torch.logspace(0, -3, n_steps + 1)[1:]
     found: list[SolvedPanel] = []
-    columns = _groups_for_scanpy(data, store, groupby, key_added)
     if within:
-        of_types = labels.reindex(store.obs_names).astype("category")
-        columns = {f"{key_added}_{groupby}": of_types}
+        columns: dict[str, Any] = {f"{key_added}_{groupby}": labels.reindex(store.obs_names).astype("category")}  # fmt: skip
+    else:
+        columns = _groups_for_scanpy(data, store, groupby, key_added)
     params = {
         "groupby": next(iter(columns), groupby), "method": _LABEL[perturbation],
         "reference": pairs[0][1] if len({other for _, other in pairs}) == 1 else "rest",

@@ -17,14 +17,14 @@ from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_number
 from lucidvi.adapters import adapter
+from lucidvi.adapters._base import CHUNK
 from lucidvi.algorithms._forward_selection import forward_selection
-from lucidvi.explain._cells import chosen_groups, labels_of_cells
+from lucidvi.explain._cells import chosen_groups, donors_of_cells, labels_of_cells
 from lucidvi.explain._results import Place, placed
 from lucidvi.explain.panel._differences import log_normalised
 from lucidvi.explain.panel._genes import named_genes, usable_genes
 from lucidvi.explain.panel._problem import PanelInput, prepare
 
-_CHUNK = 1024  # cells whose features are read at a time
 _LEAST_CELLS = 50  # of a group
 
 
@@ -157,13 +157,10 @@ def joint_panel(
             f"n_genes={n_genes} is too few for n_per_group={n_per_group} of {n_groups} groups and {len(demanded['force'])} "
             f"forced genes. Pass at least {max(n_groups * n_per_group, len(demanded['force']))}, or a smaller n_per_group."
         )
-    donors = None
-    if donor_key is not None:
-        donors = labels_of_cells(function, donor_key, "donor_key").rename(donor_key)
     place = Place(function, key_added, "joint_panel", labels, copy=copy)
-    known = prepare(function, labels, groupby, seed, donors=donors)
+    known = prepare(function, labels, groupby, seed, donors=donors_of_cells(function, donor_key))
     with tqdm(total=3, disable=not progress, desc="joint panel") as bar:
-        cells, group, x, mean = _cells(known, known.train, n_cells)
+        group, x, probability, mean = _cells(known, known.train, n_cells)
         spread = np.maximum(x.std(0), 1e-6)
         usable &= _expressed(mean, min_expression, max_expression) & (spread > 1e-6)
         first = [*demanded["given"], *np.setdiff1d(demanded["force"], demanded["given"])]
@@ -173,12 +170,13 @@ def joint_panel(
                 f"{usable.sum()} genes vary and may be chosen, fewer than the {n_free} of the budget. Allow more, or lower n_genes."
             )
         bar.update(1)
+        member = group[:, None] == np.arange(len(known.groups))
         steps = forward_selection(
-            x / spread, _responses(known, cells, group), n_free, allowed=usable, start=[int(i) for i in first],
+            x / spread, np.concatenate([member, probability], 1, dtype=np.float32), n_free, allowed=usable, start=[int(i) for i in first],
             least=n_per_group, group=np.tile(np.arange(len(known.groups)), 2),
         )  # fmt: skip
         bar.update(1)
-        _, truth, tried, _ = _cells(known, known.held_out, n_cells)
+        truth, tried, _, _ = _cells(known, known.held_out, n_cells)
         columns = [step.feature for step in steps]
         scores, confusion = _tried(x, group, tried, truth, columns, len(demanded["given"]), known.groups)  # fmt: skip
         bar.update(1)
@@ -206,28 +204,25 @@ def joint_panel(
 
 
 def _cells(known: PanelInput, cells: dict[str, np.ndarray], n_cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Position, group, log-normalised values and mean of the data of some cells; of all cells of small groups."""
+    """Group, log-normalised values, probability of each group, and mean of the data of some cells.
+
+    They are a share of each group; small groups are there with more cells.
+    """
+    function = known.function
     share = n_cells / max(sum(len(part) for part in cells.values()), 1)
     rows = [part[: max(_LEAST_CELLS, int(share * len(part)))] for part in cells.values()]
     at, group = np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(part) for part in rows])
-    values, total = [], np.zeros(len(known.function.features))
-    for i in range(0, len(at), _CHUNK):
-        x = known.function.values(known.function.minibatch(at[i : i + _CHUNK])).cpu()
-        total += known.function.input.scale.back(x.double()).sum(0).numpy()
-        values.append(log_normalised(known.function, x).float().numpy())
-    return at, group, np.concatenate(values), total / len(at)
-
-
-def _responses(known: PanelInput, cells: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Membership in each group, and its probability by the model's embedding, shape ``(n_cells, 2 * n_groups)``."""
-    probability = []
-    for i in range(0, len(cells), _CHUNK):
-        tensors = known.function.minibatch(cells[i : i + _CHUNK])
+    values, probability, total = [], [], np.zeros(len(function.features))
+    for i in range(0, len(at), CHUNK):
+        tensors = function.minibatch(at[i : i + CHUNK])
+        x = function.values(tensors)
         with torch.no_grad():
-            z = known.function.evaluate(known.function.values(tensors), tensors, "latent")
-            probability.append(known.kmeans.logits(z).sigmoid().cpu().numpy())
-    member = group[:, None] == np.arange(len(known.groups))
-    return np.concatenate([member, np.concatenate(probability)], 1, dtype=np.float32)
+            z = function.evaluate(x, tensors, "latent")
+        probability.append(known.kmeans.logits(z).sigmoid().cpu().numpy())
+        x = x.cpu()
+        total += function.input.scale.back(x.double()).sum(0).numpy()
+        values.append(log_normalised(function, x).float().numpy())
+    return group, np.concatenate(values), np.concatenate(probability), total / len(at)
 
 
 def _expressed(mean: np.ndarray, low: float | None, high: float | None) -> np.ndarray:

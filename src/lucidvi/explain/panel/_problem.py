@@ -81,9 +81,8 @@ class PanelInput:
         target = [-1 if pairs[i][1] == "rest" else self.groups.index(pairs[i][1]) for i in of]
         owners, sources, targets = (torch.tensor(v, device=h.device) for v in (owner, source, target))  # fmt: skip
         direction, low, high, far = self._range(start, away, options)
-        if (
-            options.adaptive
-        ):  # the L1 norm of parameters in other units is a penalty for each feature
+        if options.adaptive:
+            # the L1 norm of parameters in other units is a penalty for each feature
             unit = torch.stack([self.own_part(g, r) for g, r in pairs])[of]
             direction, low, high, far = direction * unit, low / unit, high / unit, far / unit
         return PanelProblem(
