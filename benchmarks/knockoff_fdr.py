@@ -2,16 +2,19 @@
 
 The label of each cell is drawn from a logistic model of 30 genes, so that every other gene tells nothing given these.
 Genes are (gaussian) normal with factors and correlated blocks; (counts) negative binomial over the same latent
-correlations, with library sizes, log-normalised; (real) those of PBMC3k, random cells and genes at a time. Claim: at 5, 10
-and 20 % the mean share of false discoveries over 100 simulations is at most nominal plus two standard errors. For
-comparison Wilcoxon's test of one gene at a time, and the holdout test of a predictor's genes. Run with
-``python benchmarks/knockoff_fdr.py [gaussian] [counts] [real] [--quick] [--threads N]``; each part takes three to four
-minutes of one core, and ``real`` needs the data folder.
+correlations, with library sizes, log-normalised; (real) those of PBMC3k, random cells and genes at a time; (batch) counts of
+three batches that shift genes and the label, compared within batches; (depth) counts whose library size varies threefold and
+drives the label, too; (sparse) counts of 1,000 genes, 10 of which are true. Claim: at 5, 10 and 20 % the mean share of false
+discoveries over 100 simulations is at most nominal plus two standard errors. For comparison Wilcoxon's test of one gene at a
+time, and the holdout test of a predictor's genes. Run with ``python benchmarks/knockoff_fdr.py [gaussian] [counts] [real]
+[batch] [depth] [sparse] [--quick] [--threads N]``; each part takes three to four minutes of one core (sparse fifteen), and
+``real`` needs the data folder.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,15 +48,20 @@ def correlated(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
     return x + rng.standard_normal((n, 10)) @ loading.T
 
 
-def log_counts(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
-    """Negative binomial counts of dispersion 0.3, scaled to the median library size, log1p; genes in at least 2 % of cells."""
-    library = rng.lognormal(0, 0.35, (n, 1))
-    rate = library * np.exp(rng.normal(0.5, 1.2, p) + correlated(n, p, rng))
+def log_counts(n: int, p: int, rng: np.random.Generator, *, shift: np.ndarray | float = 0.0, spread: float = 0.35) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Negative binomial counts of dispersion 0.3, scaled to the median library size, log1p; genes in at least 2 % of cells.
+
+    Returns the values and the logarithm of each cell's counts.
+    """
+    library = rng.lognormal(0, spread, (n, 1))
+    rate = library * np.exp(rng.normal(0.5, 1.2, p) + shift + correlated(n, p, rng))
     counts = rng.poisson(rate * rng.gamma(1 / 0.3, 0.3, (n, p)))
-    total = counts.sum(1, keepdims=True)
-    return np.log1p(counts / total * np.median(total))[:, (counts > 0).mean(0) >= 0.02]
+    total = counts.sum(1, keepdims=True).clip(1)
+    x = np.log1p(counts / total * np.median(total))[:, (counts > 0).mean(0) >= 0.02]
+    return x, np.log(total[:, 0])
 
 
+@lru_cache(1)
 def pbmc3k() -> Callable[[int, int, np.random.Generator], np.ndarray]:
     """Draws cells and genes of PBMC3k, log-normalised; genes in at least 3 % of cells."""
     import anndata as ad
@@ -71,10 +79,35 @@ def pbmc3k() -> Callable[[int, int, np.random.Generator], np.ndarray]:
     return draw
 
 
-def label(x: np.ndarray, true: np.ndarray, effect: float, rng: np.random.Generator) -> np.ndarray:
-    """Two groups of about the same size, from a logistic model of the standardised true genes."""
+def simulated(
+    kind: str, sizes: dict, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values and label as they are tested (within batches), and the true genes."""
+    n, p = sizes["n"], sizes["p"]
+    batch, push = np.zeros(n, dtype=int), np.zeros(n)
+    if kind == "batch":
+        batch = rng.integers(3, size=n)
+        push = np.array([-1.0, 0.0, 1.0])[batch]
+        x, _ = log_counts(n, p, rng, shift=rng.normal(0, 0.5, (3, p))[batch])
+    elif kind == "depth":
+        x, depth = log_counts(n, p, rng, spread=1.1)
+        push = (depth - depth.mean()) / depth.std()
+    elif kind in ("counts", "sparse"):
+        x, _ = log_counts(n, p, rng)
+    else:
+        x = {"gaussian": correlated}.get(kind, pbmc3k())(n, p, rng)
+    true = rng.choice(x.shape[1], sizes["true"], replace=False)
+    y = label(x, true, sizes["effect"], rng, push).astype(float)
+    for one in np.unique(batch) if kind == "batch" else []:
+        x[batch == one] -= x[batch == one].mean(0)
+        y[batch == one] -= y[batch == one].mean()
+    return x, y, true
+
+
+def label(x: np.ndarray, true: np.ndarray, effect: float, rng: np.random.Generator, push: np.ndarray | float = 0.0) -> np.ndarray:  # fmt: skip
+    """Two groups of about the same size, from a logistic model of the standardised true genes, and of ``push``."""
     z = x[:, true]
-    score = (z - z.mean(0)) / z.std(0) @ rng.choice([-effect, effect], len(true))
+    score = (z - z.mean(0)) / z.std(0) @ rng.choice([-effect, effect], len(true)) + push
     return rng.random(len(x)) < expit(score - np.median(score))
 
 
@@ -117,19 +150,17 @@ def by_holdout(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.nda
 
 def simulate(kind: str, n_simulations: int, sizes: dict, n_draws: int) -> tuple[pd.DataFrame, dict]:
     """Share of false discoveries and power of each method in each simulation, and seconds by method."""
-    draw = {"gaussian": correlated, "counts": log_counts}.get(kind) or pbmc3k()
     rows, seconds = [], dict.fromkeys(("knockoffs", "holdout", "wilcoxon"), 0.0)
     for seed in range(n_simulations):
         rng = np.random.default_rng(seed)
-        x = draw(sizes["n"], sizes["p"], rng)
-        true = rng.choice(x.shape[1], sizes["true"], replace=False)
-        y = label(x, true, sizes["effect"], rng)
+        x, y, true = simulated(kind, sizes, rng)
+        on = y > 0  # also where y is the deviation from the mean of a batch
         ticks = [time.perf_counter()]
         q = by_knockoffs(x, y, n_draws, rng)
         ticks.append(time.perf_counter())
-        q["holdout test"] = by_holdout(x, y, rng)
+        q["holdout test"] = by_holdout(x, on, rng)
         ticks.append(time.perf_counter())
-        q["Wilcoxon"] = false_discovery_control(mannwhitneyu(x[y], x[~y]).pvalue)
+        q["Wilcoxon"] = false_discovery_control(mannwhitneyu(x[on], x[~on]).pvalue)
         ticks.append(time.perf_counter())
         for name, taken in zip(seconds, np.diff(ticks), strict=True):
             seconds[name] += taken / n_simulations
@@ -170,6 +201,9 @@ def main() -> None:
         "gaussian": {"n": 800, "p": 300, "true": 30, "effect": 0.8},
         "counts": {"n": 800, "p": 300, "true": 30, "effect": 0.6},
         "real": {"n": 1000, "p": 300, "true": 30, "effect": 0.4},
+        "batch": {"n": 800, "p": 300, "true": 30, "effect": 0.6},
+        "depth": {"n": 800, "p": 300, "true": 30, "effect": 0.6},
+        "sparse": {"n": 800, "p": 1000, "true": 10, "effect": 1.0},
     }
     n_simulations, n_draws = (4, 2) if args.quick else (100, 3)
     result: dict = {"benchmark": "knockoff_fdr", "simulations": n_simulations, "draws": n_draws}

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+import scvi
 
 import lucidvi as lv
+from lucidvi.metrics._rankings_by_model import pseudobulk
 
 METHODS = ["t-test", "t-test (absolute)", "wilcoxon", "wilcoxon (absolute)", "logreg", "logreg (absolute)", "lasso", "discriminant"]  # fmt: skip
 
@@ -63,11 +65,80 @@ def test_followers_come_after_what_they_follow(adata):
 
 def test_two_groups(adata):
     part = adata[adata.obs["kind"] != "c"].copy()
-    found = lv.metrics.rankings(
-        part, "kind", ["t-test (absolute)", "lasso", "discriminant"], n_genes=2
-    )
-    for table in found.values():
-        assert list(table) == ["a", "b"] and set(table["a"]) == {"g0", "g1"}
+    found = lv.metrics.rankings(part, "kind", METHODS)
+    for name, table in found.items():
+        assert list(table) == ["a", "b"], name
+        if "absolute" in name or name in ("lasso", "discriminant"):
+            assert set(table["a"][:2]) == {"g0", "g1"} == set(table["b"][:2]), name
+        else:
+            assert set(table["a"][:2]) == {"g0", "g1"} == set(table["b"][-2:]), name
+
+
+@pytest.fixture(scope="module")
+def counts(adata):
+    """The same as counts, on four donors."""
+    rng = np.random.default_rng(1)
+    cells = ad.AnnData(rng.poisson(np.expm1(adata.X.toarray() / 2)).astype(np.float32), adata.obs.copy(), adata.var.copy())  # fmt: skip
+    cells.layers["counts"] = cells.X.copy()
+    sc.pp.log1p(cells)
+    cells.obs["donor"] = rng.choice(["d1", "d2", "d3", "d4"], cells.n_obs)
+    cells.obsm["y"] = np.stack([cells.obs["kind"] == g for g in "abc"], 1).astype(np.float32)
+    return cells
+
+
+def trained(cls, cells, n_epochs, **setup):
+    cls.setup_anndata(cells, layer="counts", **setup)
+    model = cls(cells)
+    model.train(n_epochs, enable_progress_bar=False, logger=None, accelerator="cpu", train_size=0.7)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("method", "cls", "setup"),
+    [
+        ("scvi (absolute)", scvi.model.SCVI, {}),
+        ("drvi", scvi.external.DRVI, {}),
+        ("vivs", scvi.external.VIVS, {"y_obsm_key": "y"}),
+    ],
+)
+def test_methods_of_scvi_tools(counts, method, cls, setup):
+    scvi.settings.seed = 0
+    model = trained(cls, counts, 40, **setup)
+    table = lv.metrics.rankings(counts, "kind", method, model=model)[method]
+    assert list(table) == ["a", "b", "c"] and set(table["a"]) == set(counts.var_names)
+    marked = {"a": {"g0", "g3", "g4"}, "b": {"g1"}, "c": {"g2"}}
+    found = sum(bool(marked[g] & set(table[g][:3])) for g in table)
+    assert found >= 2, table.head(3)
+
+
+def test_pseudobulks_are_sums_of_donors(counts):
+    sums = pseudobulk(ad.AnnData(counts.layers["counts"], var=counts.var), counts.obs["kind"].to_numpy(), counts.obs["donor"].to_numpy())  # fmt: skip
+    assert sums.shape == (12, 15)
+    inside = (counts.obs["kind"] == "b") & (counts.obs["donor"] == "d3")
+    assert (sums.loc[("b", "d3")].to_numpy() == counts.layers["counts"][inside.to_numpy()].sum(0)).all()  # fmt: skip
+
+
+def test_deseq2_on_donors(counts):
+    pytest.importorskip("pydeseq2")
+    found = lv.metrics.rankings(counts, "kind", "deseq2 (absolute)", donor_key="donor", counts_layer="counts")  # fmt: skip
+    table = found["deseq2 (absolute)"]
+    assert "g0" in set(table["a"][:3]) and "g1" in set(table["b"][:3])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"methods": "scvi"}, "needs model="),
+        ({"methods": "vivs", "model": object()}, "scvi.external.VIVS"),
+        ({"methods": "deseq2"}, "donor_key"),
+        ({"methods": "deseq2", "donor_key": "lost"}, "lost"),
+        ({"methods": "deseq2", "donor_key": "donor", "counts_layer": "lost"}, "lost"),
+        ({"methods": "deseq2", "donor_key": "donor"}, "counts_layer|pydeseq2"),
+    ],
+)
+def test_methods_name_what_they_lack(counts, options, said):
+    with pytest.raises((ValueError, KeyError, ImportError), match=said):
+        lv.metrics.rankings(counts, "kind", **options)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from anndata import AnnData
 from lucidvi._arguments import checked
 from lucidvi._validation import check_integer, check_obs_key, near
 from lucidvi.metrics._rankings import cell_groups
+from lucidvi.metrics._rankings_by_model import METHODS, by_model, check_model, deseq2
 
 _SCANPY = {"t-test": "t-test", "wilcoxon": "wilcoxon", "logreg": "logreg"}
+_ABSOLUTE = " (absolute)"
 _LEAST_CELLS = 3  # of a group
 
 
@@ -22,6 +24,9 @@ def rankings(
     methods: str | Sequence[str] = ("t-test", "wilcoxon", "lasso"),
     *,
     layer: str | None = None,
+    model: Any = None,
+    donor_key: str | None = None,
+    counts_layer: str | None = None,
     n_genes: int | None = None,
     seed: int | None = 0,
 ) -> dict[str, pd.DataFrame]:
@@ -44,8 +49,20 @@ def rankings(
         * ``"discriminant"``: absolute direction of linear discriminant analysis with a shrunk covariance, the best over
           the other groups.
         * ``"cosg"``: cosine similarity with the group :cite:p:`Dai2022`, by the package of that name.
+        * ``"deseq2"``: Wald statistic of DESeq2 on pseudobulks, the sums of counts of each group and donor, by pydeseq2.
+          Needs ``donor_key`` and ``counts_layer``. Signed, or ``" (absolute)"``.
+        * ``"scvi"``: Bayes factor of the model's own ``differential_expression``. Signed, or ``" (absolute)"``.
+        * ``"drvi"``: effects of that direction of a :class:`scvi.external.DRVI` which tells the group best.
+        * ``"vivs"``: how much worse a :class:`scvi.external.VIVS` predicts the group once the gene is redrawn. Its responses
+          have to be indicators of the groups, in alphabetical order.
     layer
         Layer with the values; by default ``.X``.
+    model
+        Trained model for ``"scvi"``, ``"drvi"`` and ``"vivs"``, of the same cells and genes.
+    donor_key
+        Column of ``obs`` with donors, for ``"deseq2"``.
+    counts_layer
+        Layer with counts, for ``"deseq2"``; by default ``.X``.
     n_genes
         Number of genes for each group; all by default.
     seed
@@ -61,7 +78,7 @@ def rankings(
     KeyError
         If the column or the layer is not there.
     ValueError
-        If a method is unknown, or there are not two groups of at least 3 cells.
+        If a method is unknown or lacks its model, counts or donors, or there are not two groups of at least 3 cells.
     ImportError
         If the package of a method is not installed.
 
@@ -73,28 +90,46 @@ def rankings(
     >>> found["lasso"].shape
     (10, 5)
     """
-    known = [name + end for name in _SCANPY for end in ("", " (absolute)")] + list(_OTHERS)
+    signed = [*_SCANPY, "deseq2", "scvi"]
+    known = [*(name + end for name in signed for end in ("", _ABSOLUTE)), *_OTHERS, "drvi", "vivs"]  # fmt: skip
     wanted = [methods] if isinstance(methods, str) else [str(name) for name in methods]
     for name in wanted:
         if name not in known:
             raise ValueError(f"Method {name!r} is unknown. {near(name, known)} Allowed: {', '.join(known)}.")  # fmt: skip
+        if name in METHODS or name.startswith("scvi"):
+            check_model(name.removesuffix(_ABSOLUTE), model)
+        if name.startswith("deseq2") and donor_key is None:
+            raise ValueError(f"Method {name!r} adds up the counts of each donor. Name their column as `donor_key`.")  # fmt: skip
     if n_genes is not None:
         check_integer(n_genes, 1, "n_genes")
     check_obs_key(adata.obs, groupby, "groupby")
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"layer={layer!r} is not in .layers. There are: {[name for name, _ in adata.layers.items() if name]}.")  # fmt: skip
+    for one, what in ((layer, "layer"), (counts_layer, "counts_layer")):
+        if one is not None and one not in adata.layers:
+            raise KeyError(f"{what}={one!r} is not in .layers. There are: {[name for name, _ in adata.layers.items() if name]}.")  # fmt: skip
     labels = cell_groups(adata.obs[groupby].to_numpy(), adata.n_obs)
     sizes = pd.Series(labels, dtype=object).value_counts()
     if len(sizes) < 2 or sizes.min() < _LEAST_CELLS:
         raise ValueError(
             f"groupby={groupby!r} needs at least two groups of {_LEAST_CELLS} cells, got {sizes.to_dict()}. Merge or drop groups."
         )
+    donors = np.array([])
+    if donor_key is not None:
+        check_obs_key(adata.obs, donor_key, "donor_key")
+        donors = cell_groups(adata.obs[donor_key].to_numpy(), adata.n_obs)
     x = adata.X if layer is None else adata.layers[layer]
     data = AnnData(x, obs=pd.DataFrame({"group": pd.Categorical(labels)}, index=adata.obs_names), var=adata.var[[]])  # fmt: skip
     found = {}
     for name in wanted:
-        plain = name.removesuffix(" (absolute)")
-        scores = _scanpy(data, plain) if plain in _SCANPY else _OTHERS[name](data, seed)
+        plain = name.removesuffix(_ABSOLUTE)
+        if plain in _SCANPY:
+            scores = _scanpy(data, plain)
+        elif plain in METHODS:
+            scores = by_model(plain, model, adata, groupby, labels)
+        elif plain == "deseq2":
+            counts = adata.X if counts_layer is None else adata.layers[counts_layer]
+            scores = deseq2(AnnData(counts, var=data.var), labels, donors)
+        else:
+            scores = _OTHERS[name](data, seed)
         scores = scores.abs() if plain != name else scores
         found[name] = pd.DataFrame({
             group: scores.index[np.argsort(-scores[group].to_numpy(), kind="stable")][:n_genes] for group in scores
@@ -110,7 +145,10 @@ def _scanpy(data: AnnData, method: str) -> pd.DataFrame:
     sc.tl.rank_genes_groups(copy, "group", method=method)
     result = copy.uns["rank_genes_groups"]
     columns = {g: pd.Series(result["scores"][g], result["names"][g]) for g in result["names"].dtype.names}  # fmt: skip
-    return pd.DataFrame(columns).reindex(data.var_names).fillna(0.0)
+    groups = list(data.obs["group"].cat.categories)
+    for group in set(groups) - set(columns):  # logistic regression of two groups has one direction
+        columns[group] = -next(iter(columns.values()))
+    return pd.DataFrame(columns)[groups].reindex(data.var_names).fillna(0.0)
 
 
 def _dense(data: AnnData) -> tuple[np.ndarray, np.ndarray]:
