@@ -146,8 +146,10 @@ def _scanpy(data: AnnData, method: str) -> pd.DataFrame:
     result = copy.uns["rank_genes_groups"]
     columns = {g: pd.Series(result["scores"][g], result["names"][g]) for g in result["names"].dtype.names}  # fmt: skip
     groups = list(data.obs["group"].cat.categories)
-    for group in set(groups) - set(columns):  # logistic regression of two groups has one direction
-        columns[group] = -next(iter(columns.values()))
+    if len(columns) < len(
+        groups
+    ):  # of two groups, scanpy calls the coefficients of the second those of the first
+        columns = {groups[0]: -columns[groups[0]], groups[1]: columns[groups[0]]}
     return pd.DataFrame(columns)[groups].reindex(data.var_names).fillna(0.0)
 
 
