@@ -5,13 +5,19 @@ vector machine and redundancy of the first 5 and 18 genes, five seeds. halves: a
 halves of PBMC3k's cells (the model is trained once for each half), beyond chance. joint: accuracy in held-out cells of
 joint panels of 20, 50 and 100 genes, PBMC3k and eight donors of Kang et al. cost: CPU time over scanpy's Wilcoxon, same run. scale: 20 groups, 2,000 genes, up to 100,000 cells.
 Run with ``python benchmarks/panel_truth.py [simulation pbmc halves joint cost scale] [--seeds 0 1 2 3 4]``; COSG takes part where
-its package is installed.
+its package is installed. ``--rivals PYTHON`` adds NS-Forest and spapros to joint, run by the python of an environment that
+has them (``_rival_panels.py``).
 """
 
 import argparse
 import importlib.util
+import json
+import os
+import subprocess
+import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -37,6 +43,8 @@ PANELS = {
     "panel, as before": {"reference": "rest", "penalty": "equal"},
 }  # fmt: skip
 GRADIENTS = ["SmoothGrad", "GradientShap"]
+SIZES = (20, 50, 100)  # of joint panels
+RIVALS = {"NS-Forest": ("nsforest", 100_000), "spapros": ("spapros", 5_000)}  # method, most cells
 
 
 def simple(adata: ad.AnnData, groupby: str, methods: list[str]) -> dict[str, dict[str, list[str]]]:
@@ -144,8 +152,33 @@ def kang() -> tuple[ad.AnnData, str]:
     return adata, "cell_type"
 
 
-def joint(seeds: list[int]) -> pd.DataFrame:
-    """Accuracy in cells that neither trained the model nor chose the genes."""
+def rival_panels(part: ad.AnnData, groupby: str, seed: int, python: str) -> dict[str, dict[int, list[str]]]:  # fmt: skip
+    """Panels of NS-Forest, its groups by turns, and of spapros, chosen by another python.
+
+    spapros takes minutes for thousands of cells and gets at most 5,000 random cells (Kang et al. have 8,600 to train on).
+    """
+    script, chosen = str(Path(__file__).with_name("_rival_panels.py")), {}
+    quiet = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
+    for name, (method, most) in RIVALS.items():
+        at = np.random.default_rng(seed).permutation(part.n_obs)[:most]
+        some = part[np.sort(at)]
+        obs = pd.DataFrame({"group": some.obs[groupby].astype(str)})
+        with tempfile.TemporaryDirectory() as folder:
+            cells, genes = Path(folder) / "cells.h5ad", Path(folder) / "genes.json"
+            ad.AnnData(some.X.copy(), obs=obs, var=some.var[[]]).write_h5ad(cells)
+            call = [python, "-I", "-W", "ignore", script, method, str(cells), str(genes), *map(str, SIZES)]  # fmt: skip
+            subprocess.run(call, check=True, env=quiet)
+            found = json.loads(genes.read_text())
+        print(f"{name}: {found['seconds']} s for {some.n_obs} cells", flush=True)
+        if "ranking" in found:
+            chosen[name] = {n: turns(found["ranking"], n) for n in SIZES}
+        else:
+            chosen[name] = {n: found["panels"][str(n)] for n in SIZES}
+    return chosen
+
+
+def joint(seeds: list[int], rivals: str | None = None) -> pd.DataFrame:
+    """Accuracy in cells that neither trained the model nor chose the genes; ``rivals`` is another python."""
     rows = []
     for data in ("PBMC3k", "Kang"):
         for seed in seeds:
@@ -163,10 +196,12 @@ def joint(seeds: list[int]) -> pd.DataFrame:
             y, x = adata.obs[groupby].astype(str).to_numpy(), adata.X.toarray()
             part = adata[known].copy()
             found = simple(part, groupby, ["wilcoxon", "t-test", "logreg", "lasso", *COSG]) | panels(model, groupby, {"panel": {}})  # fmt: skip
-            chosen = {name: {n: turns(r, n) for n in (20, 50, 100)} for name, r in found.items()}
+            chosen = {name: {n: turns(r, n) for n in SIZES} for name, r in found.items()}
+            if rivals is not None:
+                chosen |= rival_panels(part, groupby, seed, rivals)
             done = lv.explain.joint_panel(model, groupby, 100, copy=True, progress=False)
             genes = list(lv.get.joint_panel(done)["gene"])
-            chosen["joint panel"] = {n: genes[:n] for n in (20, 50, 100)}
+            chosen["joint panel"] = {n: genes[:n] for n in SIZES}
             some = np.random.default_rng(seed).choice(known, min(3000, len(known)), replace=False)
             for name, by_size in chosen.items():
                 for n, panel in by_size.items():
@@ -176,7 +211,8 @@ def joint(seeds: list[int]) -> pd.DataFrame:
                         called = classifier.fit(x[some][:, at], y[some]).predict(x[held_out][:, at])
                         row[what] = np.mean(called == y[held_out])
                     rows.append(row)
-            print(data, seed, pd.DataFrame(rows[-3:]).round(4).to_dict("records"), flush=True)
+            last = rows[-len(SIZES) * (1 if rivals is None else 1 + len(RIVALS)) :]
+            print(data, seed, pd.DataFrame(last).round(4).to_dict("records"), flush=True)
     return pd.DataFrame(rows)
 
 
@@ -222,7 +258,7 @@ def main() -> None:
         "simulation": (lambda: simulation(range(2 * len(args.seeds))), ["method", "data"], "causal"),
         "pbmc": (lambda: pbmc(args.seeds), ["method", "size"], ["auroc", "redundancy"]),
         "halves": (lambda: halves(args.seeds), ["method"], "stability"),
-        "joint": (lambda: joint(args.seeds[:3]), ["data", "genes", "method"], ["forest", "neighbours"]),
+        "joint": (lambda: joint(args.seeds[:3], args.rivals), ["data", "genes", "method"], ["forest", "neighbours"]),
     }  # fmt: skip
     for part, (run, by, columns) in parts.items():
         if part not in args.parts:
@@ -280,6 +316,7 @@ if __name__ == "__main__":
         "parts", nargs="*", default=["simulation", "pbmc", "halves", "joint", "cost"]
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--rivals", metavar="PYTHON", help="python that has nsforest and spapros")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

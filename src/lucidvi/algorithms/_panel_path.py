@@ -68,12 +68,8 @@ def minimize(
     for _ in range(max_iter):
         if not active.any():
             break
-        at = point.detach().requires_grad_(True)
-        smooth = problem.hinge(at, active)
-        (gradient,) = torch.autograd.grad(smooth.sum(), at)
-        new, loss = _backtrack(
-            problem, point, smooth.detach(), gradient, penalty, lipschitz, active
-        )
+        smooth, gradient = problem.hinge_and_gradient(point, active)
+        new, loss = _backtrack(problem, point, smooth, gradient, penalty, lipschitz, active)
         reached = loss + penalty * new.abs().sum(1)
         better = active & (reached <= value)
         gain = torch.where(better, value - reached, torch.zeros_like(value))

@@ -45,12 +45,13 @@ def _drvi(model: Any, adata: AnnData, groupby: str, labels: np.ndarray) -> pd.Da
     """Effects of the direction of the latent space that tells the group best, by the area under its ROC curve."""
     from sklearn.metrics import roc_auc_score
 
-    latent = AnnData(model.get_latent_representation(adata))
+    z = model.get_latent_representation(adata)
+    latent = AnnData(z)
     model.set_latent_dimension_stats(latent, adata)
     effect = model.calculate_interpretability_scores(latent, "OOD", inplace=False)
     scores = {}
     for group in np.unique(labels):
-        area = np.array([roc_auc_score(labels == group, latent.X[:, k]) for k in range(latent.n_vars)])  # fmt: skip
+        area = np.array([roc_auc_score(labels == group, z[:, k]) for k in range(z.shape[1])])  # fmt: skip
         best = int(np.abs(area - 0.5).argmax())
         side = "positive" if area[best] > 0.5 else "negative"
         scores[group] = np.asarray(effect[f"OOD_combined_{side}"])[best]

@@ -25,10 +25,11 @@ from lucidvi.explain._results import Place, placed
 from lucidvi.explain.panel._differences import differences
 from lucidvi.explain.panel._genes import usable_genes
 from lucidvi.explain.panel._groups import labels_of_panel, pairs_of_groups, pairs_within, with_cells
+from lucidvi.explain.panel._halves import Halves
 from lucidvi.explain.panel._problem import MIN_CELLS, PanelOptions, prepare
 from lucidvi.explain.panel._tables import (
     SolvedPanel,
-    first_features,
+    repetition,
     scores_and_others,
     solved,
     tables,
@@ -139,8 +140,8 @@ def gene_panel(
     n_null
         Random panels of the same size with the same changes of randomly drawn genes, for comparison.
     n_bootstrap
-        Repetitions on resampled cells, for the selection frequency of each gene: how often it was among the first genes,
-        as many as entered the path.
+        Repetitions on half of the training cells (of the donors, with ``donor_key``), two by two without a cell in common,
+        for the selection frequency of each gene and the stability of each panel. The model is not trained again.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
@@ -167,7 +168,10 @@ def gene_panel(
         ``signs``; with ``reference="each"``, ``against``: the other group that a gene separates best, and that the sign of
         a gene outside the path refers to;
         ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
-        ``path``, one row per group and step; with ``n_bootstrap``, ``selection_frequency``, a record like the others;
+        ``path``, one row per group and step. With ``n_bootstrap``, ``selection_frequency``, a record like the others: how
+        often a gene was among the first, as many as entered the path; and ``panels["stability"]``, Kuncheva's index of
+        these genes in two halves, 1 for the same and 0 for agreement by chance (``NaN`` where a half would have fewer than 3
+        cells of the group);
         ``skipped``, where groups are too small for a panel: ``group`` and ``reason``.
     ``obs[groupby]``
         Of a MuData whose modality lacks it: the groups, for scanpy's plots. Where the groups are no text, but numbers or
@@ -251,6 +255,14 @@ def gene_panel(
         "donor_key": donor_key or "", "merge": merged or "",
         "penalty": "adaptive" if adaptive else "equal", "alpha": alpha, "beta": given.kmeans.beta,
     }  # fmt: skip
+    halves = Halves(given, seed, beta, donors)
+
+    def path_of(problem: PanelProblem, reported: PanelProblem) -> Path:
+        steps = solve_path(problem, reported, penalties, flip_rate=flip_rate, n_features=n_genes)
+        *_, last = steps
+        bar.update(1)
+        return last
+
     with tqdm(total=len(pairs) * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
         try:  # one group after the other: the panel of a group does not depend on those asked for beside it
             for pair in pairs:
@@ -260,20 +272,21 @@ def gene_panel(
                 )
                 learned = reported if per_cell else given.problem([pair], given.train, n_cells, options)  # fmt: skip
 
-                def path_of(problem: PanelProblem, reported: PanelProblem = reported) -> Path:
-                    steps = solve_path(problem, reported, penalties, flip_rate=flip_rate, n_features=n_genes)  # fmt: skip
-                    *_, last = steps
-                    bar.update(1)
-                    return last
-
-                path, frequency = path_of(learned), np.zeros(len(names))
-                for _ in range(n_bootstrap):
-                    again = {pair[0]: rng.choice(given.train[pair[0]], len(given.train[pair[0]]))}
-                    problem = given.problem([pair], again, n_cells, options)
-                    other = path_of(problem)
-                    score, _ = scores_and_others(given, pair, problem, other, options, merged)
-                    frequency += first_features(score, other) / n_bootstrap
-                found.append(solved(given, pair, learned, reported, path, frequency, options, merged, n_null, rng))  # fmt: skip
+                path = path_of(learned, reported)
+                repeated = []
+                for i in range(n_bootstrap):
+                    half = halves.half(i)
+                    problem = half.problem([pair], half.train, n_cells, options)
+                    other = path_of(problem, half.problem([pair], given.held_out, 500, options))
+                    score, _ = scores_and_others(half, pair, problem, other, options, merged)
+                    repeated.append(score)
+                again = repetition(
+                    path,
+                    repeated,
+                    [halves.divides(pair[0], i) for i in range(n_bootstrap)],
+                    allowed,
+                )
+                found.append(solved(given, pair, learned, reported, path, again, options, merged, n_null, rng))  # fmt: skip
         finally:  # groups that are done are kept when the rest is interrupted
             if found:
                 result = {"params": params} | tables(given, found, tests, bootstrap=n_bootstrap > 0)

@@ -45,6 +45,12 @@ class PanelInput:
     cut: Cut
     groups: list[str]
     """All groups, in the order of the centroids."""
+    size: np.ndarray
+    train: dict[str, np.ndarray]
+    """Cells of each group to learn from, in random order."""
+    held_out: dict[str, np.ndarray]
+    skipped: pd.DataFrame
+    """Groups without a panel, and why: ``group``, ``reason``."""
     mean: Tensor
     """Mean of the values, by group, shape ``(n_groups, n_features)``."""
     std: Tensor
@@ -53,11 +59,6 @@ class PanelInput:
     conditional: Tensor
     """What :func:`conditional_means` returns of the groups, in units of ``std``."""
     kmeans: NeuralKMeans
-    size: np.ndarray
-    train: dict[str, np.ndarray]
-    held_out: dict[str, np.ndarray]
-    skipped: pd.DataFrame
-    """Groups without a panel, and why: ``group``, ``reason``."""
 
     def problem(
         self, pairs: list[tuple[str, str]], cells: dict[str, np.ndarray], n_cells: int, options: PanelOptions
@@ -209,6 +210,16 @@ def prepare(
             f"groupby={groupby!r} has {len(groups)} groups of at least {MIN_CELLS} cells. A panel needs at least two."
         )
     train, held_out = _split(function, labels, groups, seed, donors)
+    found = measure(function, cut, groups, train, beta, source_of_chance(seed, "covariance"))
+    return PanelInput(
+        function, cut, groups, count[groups].to_numpy(), train, held_out, skipped, *found
+    )
+
+
+def measure(
+    function: Adapter, cut: Cut, groups: list[str], train: dict[str, np.ndarray], beta: float | None, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor, NeuralKMeans]:  # fmt: skip
+    """Return what some cells of each group say of it: the last five fields of :class:`PanelInput`."""
     cells = [train[group][:_MAX_CENTROID_CELLS] for group in groups]
     found = [_moments(function, cut, np.sort(part)) for part in cells]
     share = torch.tensor([len(part) for part in cells], dtype=torch.float64)
@@ -222,11 +233,8 @@ def prepare(
     centers = torch.stack([part.mean(0) for part in z])
     kmeans = NeuralKMeans(centers, beta or float(default_beta(torch.cat(z), centers)))
     mean = mean.float().to(function.device)
-    conditional = _conditional(function, train, mean / std, std, source_of_chance(seed, "covariance"))  # fmt: skip
-    return PanelInput(
-        function, cut, groups, mean, std, (least.min(0).values, most.max(0).values), conditional, kmeans,
-        count[groups].to_numpy(), train, held_out, skipped,
-    )  # fmt: skip
+    conditional = _conditional(function, train, mean / std, std, rng)
+    return mean, std, (least.min(0).values, most.max(0).values), conditional, kmeans
 
 
 def _conditional(

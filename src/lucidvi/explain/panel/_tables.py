@@ -11,6 +11,7 @@ from lucidvi._validation import is_storable
 from lucidvi.algorithms._panel_path import Path
 from lucidvi.algorithms._panel_problem import PanelProblem, initial_gradient
 from lucidvi.explain.panel._differences import Differences
+from lucidvi.explain.panel._halves import consistency
 from lucidvi.explain.panel._problem import PanelInput, PanelOptions
 
 
@@ -27,7 +28,7 @@ class SolvedPanel:
     """Row of the table of panels."""
     path: pd.DataFrame
     frequency: np.ndarray
-    """Share of the repetitions on resampled cells in which each feature entered."""
+    """Share of the halves of the cells in which each feature was among the first."""
     against: np.ndarray | None
     """Group that each feature separates best from the panel's, where there are several references."""
 
@@ -38,12 +39,15 @@ class SolvedPanel:
 
 
 def solved(
-    given: PanelInput, pair: tuple[str, str], learned: PanelProblem, reported: PanelProblem, path: Path, frequency: np.ndarray,
-    options: PanelOptions, merge: str | None, n_null: int, rng: np.random.Generator,
+    given: PanelInput, pair: tuple[str, str], learned: PanelProblem, reported: PanelProblem, path: Path,
+    again: tuple[np.ndarray, float | None], options: PanelOptions, merge: str | None, n_null: int, rng: np.random.Generator,
 ) -> SolvedPanel:  # fmt: skip
     """Return what is stored of a group, from the solution of its problem."""
     change = (path.theta * learned.direction).cpu().numpy()
     row = _row(learned, reported, path, pair, options.allowed, n_null, rng)
+    frequency, stability = again
+    if stability is not None:
+        row["stability"] = stability
     score, against = scores_and_others(given, pair, learned, path, options, merge)
     return SolvedPanel(pair, score, change, row, _path_table(path, pair[0]), frequency, against)
 
@@ -59,9 +63,28 @@ def scores_and_others(
     return merged(score, each, merge), np.array(others, dtype=object)[each.argmax(0)]
 
 
-def first_features(score: np.ndarray, path: Path) -> np.ndarray:
-    """Return a mask of the features that come first by score, as many as entered the path."""
-    return _ranks(score) < int((path.entry < path.n_steps).sum())
+def repetition(path: Path, repeated: list[np.ndarray], halved: list[bool], allowed: np.ndarray) -> tuple[np.ndarray, float | None]:  # fmt: skip
+    """Return how often each feature comes first on halves of the cells, and how far two halves agree.
+
+    Parameters
+    ----------
+    path
+        Solution on all cells; as many features count as first as entered it.
+    repeated
+        Scores on each half, two by two without a cell in common.
+    halved
+        Whether that half had a part of the cells only.
+    allowed
+        Features that may be chosen.
+    """
+    size = int((path.entry < path.n_steps).any(0).sum())
+    first = [_ranks(score) < size for score in repeated]
+    frequency = np.mean(first, axis=0) if first else np.zeros(len(allowed))
+    pairs = [i for i in range(0, len(first) - 1, 2) if halved[i] and halved[i + 1]]
+    values = [consistency(first[i], first[i + 1], int(allowed.sum())) for i in pairs]
+    if len(first) < 2:
+        return frequency, None
+    return frequency, round(float(np.mean(values)), 6) if values else np.nan
 
 
 def merged(path: np.ndarray, each: np.ndarray, merge: str) -> np.ndarray:
