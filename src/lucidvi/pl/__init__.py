@@ -11,6 +11,7 @@ from lucidvi.pl._latent_score import latent_score
 from lucidvi.pl._loadings import loadings
 from lucidvi.pl._loadings_biplot import loadings_biplot
 from lucidvi.pl._locus import locus
+from lucidvi.pl._panel_change import panel_change
 from lucidvi.pl._panel_curves import panel_curves
 from lucidvi.pl._panel_dotplot import panel_dotplot
 from lucidvi.pl._panel_path import panel_path
@@ -31,6 +32,7 @@ __all__ = [
     "loadings",
     "loadings_biplot",
     "locus",
+    "panel_change",
     "panel_curves",
     "panel_dotplot",
     "panel_path",
