@@ -379,16 +379,6 @@ def ACE():
 
 
 @builder
-def ACE_selector():
-    adata = lv.datasets.ace_simulation(n_cells=150, n_dependent=10, n_noise=10)
-    adata.obs["labels"] = adata.obs["group"]
-    lv.model.ACE.setup_anndata(adata, labels_key="group")
-    model = lv.model.ACE(adata, n_latent=3, hidden=(16,), n_selected=12)
-    model.train(EPOCHS, train_size=0.8, **QUIET)
-    return model
-
-
-@builder
 def SIVAE():
     adata = counts()
     adata.X = np.log1p(adata.X)

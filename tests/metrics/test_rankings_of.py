@@ -128,8 +128,8 @@ def test_deseq2_on_donors(counts):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"methods": "scvi"}, "needs model="),
-        ({"methods": "vivs", "model": object()}, "scvi.external.VIVS"),
+        ({"methods": "scvi"}, "differential_expression"),
+        ({"methods": "vivs", "model": object()}, "as VIVS has it; got object"),
         ({"methods": "deseq2"}, "donor_key"),
         ({"methods": "deseq2", "donor_key": "lost"}, "lost"),
         ({"methods": "deseq2", "donor_key": "donor", "counts_layer": "lost"}, "lost"),

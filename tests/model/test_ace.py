@@ -9,7 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 
 import lucidvi as lv
-from lucidvi.model.ace._components import ConcreteSelector, mmd
+from lucidvi.model.ace._components import mmd
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 
@@ -83,30 +83,6 @@ def test_batches_are_mixed():
     assert gaps[1] < 0.5 * gaps[0]
 
 
-def test_selector_sharpens_to_single_features():
-    torch.manual_seed(0)
-    selector = ConcreteSelector(8, 3)
-    selector.anneal(1.0)
-    selector.logits.data[:] = -10.0
-    selector.logits.data[[0, 1, 2], [4, 1, 6]] = 10.0
-    x = torch.randn(5, 8)
-    torch.testing.assert_close(selector.train()(x), x[:, [4, 1, 6]], atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(selector.eval()(x), x[:, [4, 1, 6]])
-    selector.anneal(0.0)
-    assert selector.temperature == 10.0
-
-
-def test_selection_layer_reads_few_genes():
-    model = train(lv.datasets.ace_simulation(n_cells=200), n_selected=12, max_epochs=20)
-    selected = np.unique(model.module.selector.selected())
-    z = model.get_latent_representation()
-    changed = model.adata.copy()
-    others = np.setdiff1d(np.arange(changed.n_vars), selected)
-    changed.X[:, others] = changed.X[::-1, others]
-    np.testing.assert_allclose(model.get_latent_representation(changed), z, atol=1e-5)
-    assert model.module.selector.temperature == pytest.approx(0.1)
-
-
 def test_save_load_and_query(trained, tmp_path):
     trained.save(tmp_path / "ace")
     again = lv.model.ACE.load(tmp_path / "ace", trained.adata, accelerator="cpu")
@@ -121,7 +97,6 @@ def test_save_load_and_query(trained, tmp_path):
     [
         ({"n_groups": 1}, "n_groups=1"),
         ({"n_latent": 0}, "n_latent=0"),
-        ({"n_selected": 1000}, "n_selected=1000 is more than"),
         ({"hidden": ()}, "hidden"),
         ({"input_dropout": 1.0}, "input_dropout=1.0"),
     ],

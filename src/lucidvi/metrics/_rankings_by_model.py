@@ -7,19 +7,19 @@ import pandas as pd
 from anndata import AnnData
 
 _NEEDS = {
-    "scvi": ("differential_expression", "a trained model with differential_expression, such as SCVI"),
-    "drvi": ("calculate_interpretability_scores", "a trained scvi.external.DRVI"),
-    "vivs": ("get_importance", "a trained scvi.external.VIVS"),
-}  # fmt: skip
+    "scvi": "differential_expression",
+    "drvi": "calculate_interpretability_scores",
+    "vivs": "get_importance",
+}
 METHODS = tuple(_NEEDS)
-_N_DRAWS = 200  # of VIVS
+_N_DRAWS = 200  # of each gene, redrawn
 
 
 def check_model(method: str, model: Any) -> None:
     """Raise unless the model is one that the method needs, and trained."""
-    attribute, wanted = _NEEDS[method]
-    if not hasattr(model, attribute) or not model.is_trained:
-        raise ValueError(f"Method {method!r} needs model=, {wanted}; got {'none' if model is None else type(model).__name__}.")  # fmt: skip
+    if not hasattr(model, _NEEDS[method]) or not model.is_trained:
+        given = "none" if model is None else type(model).__name__
+        raise ValueError(f"Method {method!r} needs a trained model= with {_NEEDS[method]}(), as {method.upper()} has it; got {given}.")  # fmt: skip
 
 
 def by_model(method: str, model: Any, adata: AnnData, groupby: str, labels: np.ndarray) -> pd.DataFrame:  # fmt: skip
@@ -64,7 +64,7 @@ def _vivs(model: Any, adata: AnnData, groupby: str, labels: np.ndarray) -> pd.Da
     null, groups = found["null_ts"], np.unique(labels)
     if null.shape[-1] != len(groups):
         raise ValueError(
-            f"VIVS was trained with {null.shape[-1]} responses, but {groupby!r} has {len(groups)} groups. Give it the indicators "
+            f"The model was trained with {null.shape[-1]} responses, but {groupby!r} has {len(groups)} groups. Register the indicators "
             "of the groups in alphabetical order, one column each."
         )
     z = (null.mean(0) - found["obs_ts"]) / np.maximum(null.std(0), 1e-12)

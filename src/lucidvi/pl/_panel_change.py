@@ -52,7 +52,7 @@ def panel_change(
     modality
         Modality of a MuData that holds the result; by default the one that holds ``key``.
     ax
-        Axes to draw on.
+        Axes to draw on, for one panel.
     show
         Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 

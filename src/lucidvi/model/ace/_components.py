@@ -13,38 +13,6 @@ def layers(sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*steps[:-1])
 
 
-class ConcreteSelector(nn.Module):
-    """Choose features by relaxed one-hot vectors that sharpen as the temperature falls, as concrete autoencoders do.
-
-    Every output is a mixture of all inputs at a high temperature and one input at a low one. In evaluation it is the
-    one with the highest weight.
-    """
-
-    temperature: Tensor
-
-    def __init__(self, n_features: int, n_selected: int, start: float = 10.0, end: float = 0.1):
-        super().__init__()
-        self.logits = nn.Parameter(1e-2 * torch.randn(n_selected, n_features))
-        self.start, self.end = start, end
-        self.register_buffer("temperature", torch.tensor(start))
-
-    def anneal(self, progress: float) -> None:
-        """Set the temperature: from start to end in equal ratios, at a share ``progress`` of the training."""
-        self.temperature.fill_(self.start * (self.end / self.start) ** min(max(progress, 0.0), 1.0))
-
-    def selected(self) -> Tensor:
-        """Index of the feature each output reads, shape ``(n_selected,)``."""
-        return self.logits.argmax(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n, n_features)`` to ``(n, n_selected)``."""
-        if not self.training:
-            return x[:, self.selected()]
-        uniform = torch.rand_like(self.logits).clamp(1e-7, 1 - 1e-7)
-        noisy = self.logits - torch.log(-torch.log(uniform))
-        return x @ F.softmax(noisy / self.temperature, dim=1).T
-
-
 def mmd(z: Tensor, batch: Tensor, n_batch: int) -> Tensor:
     """Squared maximum mean discrepancy between batches, averaged over pairs of batches with at least two cells.
 

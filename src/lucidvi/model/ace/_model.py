@@ -43,8 +43,6 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         Number of k-means groups; by default the labels given at set-up are the groups.
     hidden
         Widths of the encoder's hidden layers; the decoder mirrors them.
-    n_selected
-        Genes that a concrete selection layer in front of the encoder lets through; none is left out by default.
     input_dropout
         Share of the values hidden from the encoder in each training step.
 
@@ -78,7 +76,6 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         *,
         n_groups: int | None = None,
         hidden: tuple[int, ...] = (512, 256, 128),
-        n_selected: int | None = None,
         input_dropout: float = 0.2,
     ):
         super().__init__(adata)
@@ -90,10 +87,6 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             raise ValueError(
                 "There are no groups to explain: give n_groups, or a labels_key with at least two labels at set-up."
             )
-        if n_selected is not None:
-            check_integer(n_selected, 1, "n_selected")
-            if n_selected > n_features:
-                raise ValueError(f"n_selected={n_selected} is more than the {n_features} features.")
         if not hidden:
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if not 0 <= input_dropout < 1:
@@ -103,14 +96,13 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             check_varying(self._values(), adata.var_names)
         self.n_groups = n_groups
         self.module = ACEModule(
-            n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), n_selected, input_dropout
+            n_features, n_latent, self.summary_stats["n_batch"], tuple(hidden), input_dropout
         )  # fmt: skip
         groups = (
             f"{n_groups} k-means groups" if n_groups else f"{self.summary_stats['n_labels']} labels"
         )
         self._model_summary_string = (
             f"ACE: {n_features} features, n_latent: {n_latent}, hidden: {tuple(hidden)}, {groups}"
-            f"{f', {n_selected} features selected' if n_selected else ''}"
         )
         self.init_params_ = self._get_init_params(locals())
 

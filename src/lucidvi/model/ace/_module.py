@@ -6,7 +6,7 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor
 
-from lucidvi.model.ace._components import ConcreteSelector, layers, mmd
+from lucidvi.model.ace._components import layers, mmd
 
 _MAX_SCALED = 10.0
 
@@ -20,8 +20,6 @@ class ACEModule(BaseModuleClass):
         Numbers of features, latent dimensions and batches.
     hidden
         Widths of the encoder's hidden layers; the decoder mirrors them.
-    n_selected
-        Features that a concrete selection layer lets through; ``None`` leaves it out.
     input_dropout
         Share of the inputs hidden in each training step.
     """
@@ -32,13 +30,11 @@ class ACEModule(BaseModuleClass):
         n_latent: int,
         n_batch: int,
         hidden: tuple[int, ...],
-        n_selected: int | None,
         input_dropout: float,
     ):
         super().__init__()
         self.n_latent, self.n_batch, self.input_dropout = n_latent, n_batch, input_dropout
-        self.selector = None if n_selected is None else ConcreteSelector(n_features, n_selected)
-        self.encoder = layers((n_selected or n_features, *hidden, n_latent))
+        self.encoder = layers((n_features, *hidden, n_latent))
         self.decoder = layers((n_latent, *reversed(hidden), n_features))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("std", torch.ones(n_features))
@@ -49,7 +45,7 @@ class ACEModule(BaseModuleClass):
 
     def encode(self, u: Tensor) -> Tensor:
         """Embedding of scaled values."""
-        return self.encoder(u if self.selector is None else self.selector(u))
+        return self.encoder(u)
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_) -> dict[str, Tensor]:
         return {

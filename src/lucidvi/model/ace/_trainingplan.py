@@ -1,8 +1,5 @@
 """Training of ACE's autoencoder."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from scvi.train import TrainingPlan
@@ -13,7 +10,7 @@ from lucidvi.model.ace._module import ACEModule
 
 
 class ACETrainingPlan(TrainingPlan):
-    """Minimise reconstruction error and discrepancy; the selection layer sharpens over the epochs.
+    """Minimise reconstruction error and discrepancy between batches.
 
     Parameters
     ----------
@@ -22,8 +19,7 @@ class ACETrainingPlan(TrainingPlan):
     mmd_weight
         Weight of the discrepancy between batches.
     weight_decay, eps, fused_optimizer, **kwargs
-        As in :class:`~scvi.train.TrainingPlan`. The selection layer takes ten times the learning rate, without weight
-        decay.
+        As in :class:`~scvi.train.TrainingPlan`.
     """
 
     def __init__(
@@ -41,25 +37,6 @@ class ACETrainingPlan(TrainingPlan):
             fused_optimizer=fused_optimizer, **kwargs,
         )  # fmt: skip
         check_loss_kwargs(self, set())
-
-    def get_optimizer_creator(self) -> Callable[[Any], torch.optim.Optimizer]:
-        """Return what creates the optimizer; selection needs larger steps than weights."""
-        create = super().get_optimizer_creator()
-        return lambda _: create(self._parameter_groups())
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        chosen = [] if self.module.selector is None else [self.module.selector.logits]
-        rest = [p for p in self.module.parameters() if all(p is not c for c in chosen)]
-        groups: list[dict[str, Any]] = [{"params": rest}]
-        if chosen:
-            groups.append({"params": chosen, "lr": 10 * self.lr, "weight_decay": 0.0})
-        return groups
-
-    def on_train_epoch_start(self) -> None:
-        """Lower the temperature of the selection layer."""
-        if self.module.selector is not None:
-            last = max((self.trainer.max_epochs or 1) - 1, 1)
-            self.module.selector.anneal(self.current_epoch / last)
 
 
 class ACETrainRunner(ModelTrainRunner):
