@@ -19,6 +19,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+LEVELS = {"BinaryFirst_high": 2.0, "BinaryFirst_moderate": 1.0, "BinaryFirst_0": 0.0}
+"""Thresholds of NS-Forest, its default first: standard deviations of the binary scores above their mean."""
+
 
 def binary_scores(adata: ad.AnnData, *, use_mean: bool) -> tuple[ad.AnnData, pd.DataFrame]:
     """Return the data as NS-Forest prepares them, and its binary scores (genes x groups).
@@ -35,7 +38,9 @@ def binary_scores(adata: ad.AnnData, *, use_mean: bool) -> tuple[ad.AnnData, pd.
 def nsforest_ranking(adata: ad.AnnData, n_genes: int) -> dict[str, list[str]]:
     """Rank the genes of each group by NS-Forest with its default options.
 
-    First its markers (the combination with the best F-beta), then its other candidates by binary score, then all other
+    NS-Forest fails where no gene of a group passes its threshold of binary scores; such a group gets its next lower threshold.
+
+    First come its markers (the combination with the best F-beta), then its other candidates by binary score, then all other
     genes by binary score. Genes with equal scores follow in the order of the binary score of the means.
     """
     from nsforest.nsforesting import NSForest
@@ -43,8 +48,16 @@ def nsforest_ranking(adata: ad.AnnData, n_genes: int) -> dict[str, list[str]]:
     data, by_median = binary_scores(adata.copy(), use_mean=False)
     _, by_mean = binary_scores(adata.copy(), use_mean=True)
     by_median = by_median.reindex(by_mean.index).fillna(0.0)
+    tables, spread, left = [], np.ravel(data.varm["binary_scores_group"]), list(by_mean)
     with tempfile.TemporaryDirectory() as folder:
-        table = NSForest(data, "group", n_jobs=1, output_folder=f"{folder}/").set_index("clusterName")  # fmt: skip
+        for level, stds in LEVELS.items():
+            least = spread.mean() + stds * spread.std(ddof=1)
+            groups = [group for group in left if by_median[group].max() > least]
+            left = [group for group in left if group not in groups]
+            if groups:
+                options = {"gene_selection": level, "cluster_list": groups, "output_folder": f"{folder}/"}  # fmt: skip
+                tables.append(NSForest(data, "group", n_jobs=1, **options))
+    table = pd.concat(tables).set_index("clusterName")
     ranking = {}
     for group in by_mean:
         order = np.lexsort([-by_mean[group].to_numpy(), -by_median[group].to_numpy()])
@@ -58,10 +71,12 @@ def spapros_panels(adata: ad.AnnData, sizes: list[int]) -> dict[int, list[str]]:
 
     The selection runs once: without a list of markers, ``n`` only says where the ranked genes are cut.
     """
-    from spapros.se import ProbesetSelector
+    from spapros import se  # not a module of its own, so nothing can be imported from it
 
     gc.freeze()  # spapros collects garbage after each tree; what is imported need not be searched
-    selector = ProbesetSelector(adata, "group", genes_key=None, n=max(sizes), verbosity=0, n_jobs=1)
+    selector = se.ProbesetSelector(
+        adata, "group", genes_key=None, n=max(sizes), verbosity=0, n_jobs=1
+    )
     selector.select_probeset()
     genes = list(selector.probeset.index[selector.probeset["selection"]])
     return {n: genes[:n] for n in sizes}

@@ -39,6 +39,9 @@ class Key:
     JOINT_PANEL: Final = "joint_panel"
     """``uns`` and ``var``: one gene panel for all groups: genes, scores by size, confusion; whether a gene is in it."""
 
+    SET_SPACE: Final = "set_space"
+    """``uns``, ``obsm`` and, per set, ``obs``: coordinates of gene sets beside a latent space."""
+
     CROSS_EFFECT: Final = "cross_effect"
     """``uns`` of the explained modality: effects of sets in all groups."""
 

@@ -67,6 +67,9 @@ def test_every_explanation_of_every_output(fitted, name):
                 assert "GRIDS" in str(error) or "does not decode" in str(error)
                 continue
             assert call in stored(found, function).varm
+        names = {"few": list(function.features[:4])}
+        found = stored(lv.explain.set_space(model, names, modality=modality, copy=True), function)
+        assert np.isfinite(found.obsm["set_space"]).all() and len(found.uns["set_space"]["weights"])
 
 
 def test_the_check_notices_what_is_wrong(fitted, monkeypatch):

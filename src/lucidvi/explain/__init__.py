@@ -2,6 +2,7 @@
 
 from lucidvi.explain._feature_graph import feature_graph
 from lucidvi.explain._loadings import loadings
+from lucidvi.explain._set_space import set_space
 from lucidvi.explain.attribution._attribution_confidence import attribution_confidence
 from lucidvi.explain.attribution._attributions import attributions
 from lucidvi.explain.attribution._faithfulness import faithfulness
@@ -25,5 +26,6 @@ __all__ = [
     "loadings",
     "panel_confidence",
     "set_interactions",
+    "set_space",
     "subset_perturbation",
 ]

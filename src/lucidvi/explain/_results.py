@@ -80,6 +80,7 @@ class Place:
         result: Mapping[str, Any],
         *,
         obs: Mapping[str, Any] | None = None,
+        obsm: Mapping[str, np.ndarray] | None = None,
         var: Mapping[str, Any] | None = None,
         varm: Mapping[str, np.ndarray] | None = None,
         varp: Mapping[str, sp.spmatrix] | None = None,
@@ -90,7 +91,7 @@ class Place:
         if self.fresh:
             for slot, name in self._earlier(store):
                 del getattr(store, slot)[name]
-        for slot, entries in (("obs", obs), ("var", var), ("varm", varm), ("varp", varp), ("layers", layers)):  # fmt: skip
+        for slot, entries in (("obs", obs), ("obsm", obsm), ("var", var), ("varm", varm), ("varp", varp), ("layers", layers)):  # fmt: skip
             for name, value in (entries or {}).items():
                 getattr(store, slot)[name] = value
         origin = {"made_from": self.made_from} if self.fresh else {}

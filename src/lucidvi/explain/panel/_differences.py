@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
-from torch import Tensor
 
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import CHUNK
 from lucidvi.explain._cells import members
+from lucidvi.explain._log_normalised import log_normalised
 
-_TARGET_SUM = 1e4  # counts of a cell after normalisation
 _TINY = 1e-9  # as in scanpy, so that no expression has a finite fold change
 
 
@@ -78,12 +77,3 @@ def differences(function: Adapter, labels: pd.Series, groups: list[str]) -> Diff
             positive[g] += (x > 0).sum(0).numpy()
             signed = signed or bool((x < 0).any())
     return Differences(groups, size, total, square, positive, signed)
-
-
-def log_normalised(function: Adapter, values: Tensor) -> Tensor:
-    """Return ``log1p`` of counts scaled to 10,000 a cell, ``float64``; values that do not come from counts as they are."""
-    values, scale = values.double(), function.input.scale
-    if not scale.log or scale.label:
-        return values
-    data = scale.back(values)
-    return (data * (_TARGET_SUM / data.sum(1, keepdim=True).clamp_min(1e-12))).log1p()

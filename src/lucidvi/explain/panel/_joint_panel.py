@@ -20,8 +20,8 @@ from lucidvi.adapters import adapter
 from lucidvi.adapters._base import CHUNK
 from lucidvi.algorithms._forward_selection import forward_selection
 from lucidvi.explain._cells import chosen_groups, donors_of_cells, labels_of_cells
+from lucidvi.explain._log_normalised import log_normalised
 from lucidvi.explain._results import Place, placed
-from lucidvi.explain.panel._differences import log_normalised
 from lucidvi.explain.panel._genes import named_genes, usable_genes
 from lucidvi.explain.panel._problem import PanelInput, prepare
 
