@@ -118,6 +118,12 @@ def test_pseudobulks_are_sums_of_donors(counts):
     assert (sums.loc[("b", "d3")].to_numpy() == counts.layers["counts"][inside.to_numpy()].sum(0)).all()  # fmt: skip
 
 
+def test_structboost(adata):
+    pytest.importorskip("structboost")
+    table = lv.metrics.rankings(adata, "kind", "structboost")["structboost"]
+    assert [table[g][0] for g in "abc"] == ["g0", "g1", "g2"]
+
+
 def test_deseq2_on_donors(counts):
     pytest.importorskip("pydeseq2")
     found = lv.metrics.rankings(counts, "kind", "deseq2 (absolute)", donor_key="donor", counts_layer="counts")  # fmt: skip

@@ -14,6 +14,7 @@ from lucidvi.metrics._rankings_by_model import METHODS, by_model, check_model, d
 
 _SCANPY = {"t-test": "t-test", "wilcoxon": "wilcoxon", "logreg": "logreg"}
 _ABSOLUTE = " (absolute)"
+_BOOSTING_STEPS = 200
 _LEAST_CELLS = 3  # of a group
 
 
@@ -49,6 +50,8 @@ def rankings(
         * ``"discriminant"``: absolute direction of linear discriminant analysis with a shrunk covariance, the best over
           the other groups.
         * ``"cosg"``: cosine similarity with the group :cite:p:`Dai2022`, by the package of that name.
+        * ``"structboost"``: absolute coefficients of componentwise boosting of the groups on standardised genes, by the package of
+          that name.
         * ``"deseq2"``: Wald statistic of DESeq2 on pseudobulks, the sums of counts of each group and donor, by pydeseq2.
           Needs ``donor_key`` and ``counts_layer``. Signed, or ``" (absolute)"``.
         * ``"scvi"``: Bayes factor of the model's own ``differential_expression``. Signed, or ``" (absolute)"``.
@@ -198,6 +201,19 @@ def _cosg(data: AnnData, seed: int | None) -> pd.DataFrame:
     return pd.DataFrame(columns).reindex(data.var_names).fillna(-np.inf)
 
 
+def _structboost(data: AnnData, seed: int | None) -> pd.DataFrame:
+    try:
+        from structboost import allboost
+    except ImportError as error:
+        raise ImportError("Method 'structboost' needs the package structboost: pip install structboost.") from error  # fmt: skip
+    x, code = _dense(data)
+    groups = list(data.obs["group"].cat.categories)
+    target = (code[:, None] == np.arange(len(groups))).astype(float)
+    target = (target - target.mean(0)) / target.std(0)
+    weights = np.asarray(allboost(x, target, stepno=_BOOSTING_STEPS))
+    return pd.DataFrame(np.abs(weights).T, data.var_names, groups)
+
+
 _OTHERS: dict[str, Callable[[AnnData, int | None], pd.DataFrame]] = {
-    "lasso": _lasso, "discriminant": _discriminant, "cosg": _cosg,
+    "lasso": _lasso, "discriminant": _discriminant, "cosg": _cosg, "structboost": _structboost,
 }  # fmt: skip
