@@ -42,6 +42,9 @@ class Key:
     SET_SPACE: Final = "set_space"
     """``uns``, ``obsm`` and, per set, ``obs``: coordinates of gene sets beside a latent space."""
 
+    SET_EFFECT: Final = "set_effect"
+    """``uns``: whether the genes of sets vary together within types, more than others."""
+
     CROSS_EFFECT: Final = "cross_effect"
     """``uns`` of the explained modality: effects of sets in all groups."""
 

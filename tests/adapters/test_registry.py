@@ -32,6 +32,7 @@ FUNCTIONS = {
     "attribution_confidence": lambda m: lv.explain.attribution_confidence(m),
     "faithfulness": lambda m: lv.explain.faithfulness(m, "gene_1"),
     "loadings": lambda m: lv.explain.loadings(m),
+    "set_effect": lambda m: lv.explain.set_effect(m, {"s": ["gene_1", "gene_2", "gene_3"]}),
     "set_space": lambda m: lv.explain.set_space(m, {"s": ["gene_1", "gene_2"]}),
     "feature_graph": lambda m: lv.explain.feature_graph(m),
 }

@@ -18,11 +18,12 @@ GROUPED = {
     "faithfulness": lambda m, g, **k: E.faithfulness(m, "gene_1", groupby=g, n_cells=10, n_draws=2, n_references=4, n_null=2, n_models=1, n_bootstrap=2, progress=False, **k),
     "gene_panel": lambda m, g, **k: E.gene_panel(m, g, n_steps=3, n_cells=20, n_null=2, progress=False, **k),
     "joint_panel": lambda m, g, **k: E.joint_panel(m, g, 8, n_cells=60, progress=False, **k),
+    "set_effect": lambda m, g, **k: E.set_effect(m, {"s": ["gene_1", "gene_2", "gene_3"]}, groupby=g, n_null=9, progress=False, **k),
     "set_space": lambda m, g, **k: E.set_space(m, {"s": ["gene_1", "gene_2", "gene_3"]}, groupby=g, **k),
     "subset_perturbation": lambda m, g, **k: E.subset_perturbation(m, "gene_1", g, n_features=2, n_null=2, progress=False, **k),
 }  # fmt: skip
 ALONE = [
-    name for name in GROUPED if name not in ("joint_panel", "set_space")
+    name for name in GROUPED if name not in ("joint_panel", "set_effect", "set_space")
 ]  # one result for each group
 ALL = GROUPED | {
     "loadings": lambda m, g, **k: E.loadings(m, n_cells=20, **k),

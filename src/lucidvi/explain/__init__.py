@@ -2,6 +2,7 @@
 
 from lucidvi.explain._feature_graph import feature_graph
 from lucidvi.explain._loadings import loadings
+from lucidvi.explain._set_effect import set_effect
 from lucidvi.explain._set_space import set_space
 from lucidvi.explain.attribution._attribution_confidence import attribution_confidence
 from lucidvi.explain.attribution._attributions import attributions
@@ -25,6 +26,7 @@ __all__ = [
     "links",
     "loadings",
     "panel_confidence",
+    "set_effect",
     "set_interactions",
     "set_space",
     "subset_perturbation",

@@ -5,27 +5,20 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
-from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_number
-from lucidvi.adapters import Adapter, adapter
-from lucidvi.adapters._base import CHUNK
-from lucidvi.algorithms._set_space import GroupReadout, Residuals, SetBlock, scale_beside
+from lucidvi.adapters import adapter
+from lucidvi.algorithms._set_space import SetBlock, scale_beside
 from lucidvi.explain._cells import labels_of_cells
-from lucidvi.explain._log_normalised import log_normalised
 from lucidvi.explain._results import Place
-from lucidvi.explain._sets import Sets, members_of_sets
-
-_CELLS_PER_CLUSTER = 100
-_MAX_CLUSTERS = 10
+from lucidvi.explain._set_residuals import set_residuals
+from lucidvi.explain._sets import Sets, groups_of_sets, members_of_sets
 
 
 @checked
@@ -130,40 +123,23 @@ def set_space(
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="genes")
     labels = None if groupby is None else labels_of_cells(function, groupby)
     place = Place(function, key_added, "set_space", labels, copy=copy)
-    rng = np.random.default_rng(seed)
-    learned = np.sort(function.train_cells)
-    if labels is None:
-        group_names = None
-    else:
-        learned = learned[labels.iloc[learned].notna().to_numpy()]
-        group_names = np.unique(labels.iloc[learned].to_numpy().astype(str))
-    asked = members_of_sets(sets, function.features, place.store, np.array(["all"]) if group_names is None else group_names, n_components)  # fmt: skip
+    asked = members_of_sets(
+        sets, function.features, place.store, groups_of_sets(function, labels), n_components
+    )
     used = np.stack([mask.any(0) for mask in asked.values()]).any(0)
-    x, depth, z = _read(function, used)
-    if labels is None:
-        n = int(np.clip(len(learned) // _CELLS_PER_CLUSTER, 1, _MAX_CLUSTERS))
-        clusters = KMeans(n, n_init=3, random_state=seed).fit_predict(z[learned])
-        of = np.array([f"cluster {c}" for c in clusters])
-        asked = {name: np.repeat(mask, len(np.unique(of)), 0) for name, mask in asked.items()}
-    else:
-        of = labels.iloc[learned].to_numpy().astype(str)
-    readout = GroupReadout.fit(z[learned], of, rng)
-    group = readout.predict(z)
-    covariates = _covariates(function.batch_of_cells(), depth)
-    residuals = Residuals.fit(x[learned], covariates[learned], group[learned], len(readout.names)).of(x, covariates, group)  # fmt: skip
-    _warn_constant(x, used, asked, function.features)
+    given = set_residuals(function, asked, labels, np.arange(len(function.cells)), used, seed)
+    z, group, learned, rng = given.z, given.group, given.learned, np.random.default_rng(seed)
     joint, obsm, obs, rows, scales = [z], {}, {}, [], {}
-    for name, mask in asked.items():
-        own = mask[:, used]
-        block = SetBlock.fit(residuals[learned], group[learned], own, n_components)
-        coordinates, score = block.of(residuals, group)
+    for name, own in given.members.items():
+        block = SetBlock.fit(given.values[learned], group[learned], own, n_components)
+        coordinates, score = block.of(given.values, group)
         scales[name] = scale_beside(z[learned], coordinates[learned], share, n_neighbors, np.random.default_rng(seed))  # fmt: skip
         joint.append(scales[name] * coordinates)
         obsm[f"{key_added}_{name}"] = coordinates
         obs[f"{key_added}_{name}"] = score
-        alone = SetBlock.fit(_shuffled(residuals[learned], group[learned], rng), group[learned], own, n_components)  # fmt: skip
+        alone = SetBlock.fit(_shuffled(given.values[learned], group[learned], rng), group[learned], own, n_components)  # fmt: skip
         rows.append((name, block, alone))
-    result = _tables(rows, readout.names, group, function.features[used], scales)
+    result = _tables(rows, given.names, group, given.features, scales)
     result["params"] = {
         "model": function.model_name, "groupby": groupby or "", "n_components": n_components, "share": share,
         "n_neighbors": n_neighbors, "n_latent": z.shape[1],
@@ -178,30 +154,6 @@ def set_space(
         obsm={k: _by_cell(v, function.cells, place.store) for k, v in obsm.items()},
     )
     return place.returned
-
-
-def _read(function: Adapter, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return log-normalised values of some features, each cell's depth if the model reads counts, and latent positions."""
-    values, depth, latent = [], [], []
-    scale, some = function.input.scale, torch.from_numpy(used).to(function.device)
-    counts = bool(scale.log) and not scale.label
-    for i in range(0, len(function.cells), CHUNK):
-        tensors = function.minibatch(np.arange(i, min(i + CHUNK, len(function.cells))))
-        x = function.values(tensors)
-        values.append(log_normalised(function, x)[:, some].cpu().numpy())
-        if counts:
-            depth.append(scale.back(x).sum(1).clamp_min(1).log().cpu().numpy())
-        with torch.no_grad():
-            latent.append(function.evaluate(x, tensors, "latent").cpu().double().numpy())
-    joined = np.concatenate(depth) if depth else np.zeros(len(function.cells))
-    return np.concatenate(values), joined, np.concatenate(latent)
-
-
-def _covariates(batch: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Return an indicator of each batch but the first, and depth where it varies."""
-    columns = [batch == b for b in np.unique(batch)[1:]]
-    columns += [depth] if np.ptp(depth) > 1e-6 else []
-    return np.stack(columns, 1).astype(np.float64) if columns else np.zeros((len(batch), 0))
 
 
 def _shuffled(residuals: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -229,18 +181,6 @@ def _tables(rows: list[tuple[str, SetBlock, SetBlock]], names: np.ndarray, group
             one = {f"weight_{k + 1}": block.components[g, at, k] for k in range(block.components.shape[2])}  # fmt: skip
             weights.append(pd.DataFrame({"set": name, "group": group_name, "gene": features[at].to_numpy()} | one))  # fmt: skip
     return {"sets": pd.DataFrame(sets), "weights": pd.concat(weights, ignore_index=True), "scale": dict(scales)}  # fmt: skip
-
-
-def _warn_constant(x: np.ndarray, used: np.ndarray, asked: dict[str, np.ndarray], features: pd.Index) -> None:  # fmt: skip
-    """Say which sets do not vary at all; an error, as nothing can be read off them."""
-    varies = np.zeros(len(features), dtype=bool)
-    varies[np.flatnonzero(used)] = np.ptp(x, axis=0) > 1e-9
-    for name, mask in asked.items():
-        own = mask.any(0)
-        if not (own & varies).any():
-            raise ValueError(f"No feature of set {name!r} varies between the cells.")
-        if n := int((own & ~varies).sum()):
-            warn("%d of %d features of set %r do not vary between the cells.", n, own.sum(), name)
 
 
 def _by_cell(values: np.ndarray, cells: pd.Index, store: AnnData) -> np.ndarray:

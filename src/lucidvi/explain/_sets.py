@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from lucidvi._logging import warn
 from lucidvi._validation import is_storable, near
+from lucidvi.adapters import Adapter
 
 type Sets = str | Sequence[str] | Mapping[str, Iterable[str] | Mapping[str, Iterable[str]]]
 
@@ -47,6 +48,13 @@ def members_of_sets(sets: Sets, features: pd.Index, store: AnnData, groups: np.n
             if (found[first] == found[second]).all():
                 raise ValueError(f"Sets {first!r} and {second!r} have the same features. Leave one out.")  # fmt: skip
     return found
+
+
+def groups_of_sets(function: Adapter, labels: pd.Series | None) -> np.ndarray:
+    """Return the groups that training cells have, in alphabetical order; one, ``"all"``, without labels."""
+    if labels is None:
+        return np.array(["all"])
+    return np.unique(labels.iloc[function.train_cells].dropna().to_numpy().astype(str))
 
 
 def _named(sets: Any, store: AnnData, groups: np.ndarray) -> Mapping[str, Any]:
@@ -96,6 +104,6 @@ def _check_size(mask: np.ndarray, name: str, by_group: Mapping, groups: np.ndarr
         n = int(mask[g].sum())
         where = f" in group {group!r}" if len({int(m.sum()) for m in mask}) > 1 else ""
         if group in by_group and n < least:
-            raise ValueError(f"Set {name!r} has {n} feature{'s' * (n != 1)}{where}, but needs at least {least}, as many as components.")  # fmt: skip
+            raise ValueError(f"Set {name!r} has {n} feature{'s' * (n != 1)}{where}, but needs at least {least}.")  # fmt: skip
         if n == mask.shape[1]:
             raise ValueError(f"Set {name!r} has all {n} features{where}. What it adds to all of them is nothing; leave some out.")  # fmt: skip

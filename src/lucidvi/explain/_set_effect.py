@@ -1,0 +1,173 @@
+"""Whether sets of features vary together within cell types, more than others like them."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy.stats import false_discovery_control
+from scvi.model.base import BaseModelClass
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lucidvi._arguments import checked
+from lucidvi._keys import Key
+from lucidvi._validation import check_integer
+from lucidvi.adapters import adapter
+from lucidvi.algorithms._matching import nearest
+from lucidvi.explain._cells import cells_of_groups, labels_of_cells, source_of_chance
+from lucidvi.explain._results import Place
+from lucidvi.explain._set_residuals import set_residuals
+from lucidvi.explain._sets import Sets, groups_of_sets, members_of_sets
+
+_LEAST_CELLS = 20  # of a type
+_LEAST_GENES = 3
+_N_LIKE = 30  # genes of like expression that each gene of a random set is drawn from
+
+
+@checked
+def set_effect(
+    model: BaseModelClass,
+    sets: Sets,
+    *,
+    groupby: str | None = None,
+    n_null: int = 200,
+    n_cells: int = 1000,
+    modality: str | None = None,
+    adata: AnnData | MuData | None = None,
+    dataloader: Iterable[dict[str, Tensor]] | None = None,
+    seed: int | None = 0,
+    key_added: str = Key.SET_EFFECT,
+    copy: bool = False,
+    progress: bool = True,
+) -> AnnData | MuData | None:
+    """Test whether gene sets are at work within cell types, by how far their genes vary together.
+
+    From each gene's expression is taken what type, batch and depth explain, as in :func:`~lucidvi.explain.set_space`. If
+    something moves the set's genes, up or down, the first principal component of what is left has more of their variance
+    than one of genes that have no more in common than other genes have. Those are random sets of as many genes outside of
+    the set, each drawn among the 30 whose mean expression in the type is nearest.
+
+    A small p-value says that the set's genes share variation within the type that is unlike that of other genes; not
+    that the set's name is the reason. A large one says that nothing of the kind is seen in these cells.
+
+    Parameters
+    ----------
+    model
+        Trained model of :func:`lucidvi.adapters.supported`.
+    sets
+        As for :func:`~lucidvi.explain.set_space`; at least three genes each.
+    groupby
+        Column of ``obs`` with cell types, which are read off latent positions; by default k-means clusters of these.
+    n_null
+        Random sets; the least p-value is ``1 / (n_null + 1)``.
+    n_cells
+        Cells of each type at most, drawn at random.
+    modality
+        Modality of a MuData, or layer, whose features the sets have; by default genes.
+    adata
+        Cells to explain instead of the model's data, with the same features.
+    dataloader
+        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
+        AnnData, which is returned with the result.
+    seed
+        Seed of all draws.
+    key_added
+        Name of the result.
+    copy
+        Return a changed copy of the data instead of writing into them.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+
+    ``uns[key_added]``
+        ``params``; ``sets``, one row per set and type: ``n_genes``, ``n_cells``, ``explained`` (share of the set's
+        variance within the type that the first component has), ``explained_random`` (mean of the random sets),
+        ``pvals`` and ``pvals_adj`` (Benjamini and Hochberg over all rows).
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    KeyError
+        If a column is not there.
+    ValueError
+        If the data are minified, a set is unknown or has fewer than three features, or leaves too few others.
+
+    Examples
+    --------
+    >>> import lucidvi as lv
+    >>> adata = lv.datasets.ace_simulation(n_cells=200)
+    >>> lv.model.ACE.setup_anndata(adata, labels_key="group")
+    >>> model = lv.model.ACE(adata, n_latent=5, hidden=(64, 32))
+    >>> model.train(max_epochs=4, enable_progress_bar=False)
+    >>> sets = {"first ten": adata.var_names[:10]}
+    >>> lv.explain.set_effect(model, sets, groupby="group", n_null=19, progress=False)
+    >>> adata.uns["set_effect"]["sets"].shape[0]
+    5
+    """
+    check_integer(n_null, 1, "n_null")
+    check_integer(n_cells, _LEAST_CELLS, "n_cells")
+    function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="genes")
+    labels = None if groupby is None else labels_of_cells(function, groupby)
+    place = Place(function, key_added, "set_effect", labels, copy=copy)
+    members = members_of_sets(sets, function.features, place.store, groups_of_sets(function, labels), _LEAST_GENES)  # fmt: skip
+    if labels is None:
+        cells = source_of_chance(seed, "cells").permutation(function.train_cells)[: 10 * n_cells]
+    else:
+        trained = labels.where(np.isin(np.arange(len(labels)), function.train_cells))
+        cells = np.concatenate(list(cells_of_groups(trained, None, n_cells, seed).values()))
+    given = set_residuals(function, members, labels, np.sort(cells), np.ones(len(function.features), dtype=bool), seed)  # fmt: skip
+    rows = []
+    with tqdm(total=len(members) * len(given.names), disable=not progress, desc="set effect") as bar:  # fmt: skip
+        for name, mask in given.members.items():
+            for g, group in enumerate(given.names):
+                own, at = np.flatnonzero(mask[g]), np.flatnonzero(given.group == g)
+                bar.update(1)
+                if not len(own):
+                    continue
+                row = {"set": name, "group": group, "n_genes": len(own), "n_cells": len(at)}
+                if len(at) < _LEAST_CELLS:
+                    rows.append(row | {"explained": np.nan, "explained_random": np.nan, "pvals": np.nan})  # fmt: skip
+                    continue
+                x = given.values[at]
+                varies = np.ptp(x, axis=0) > 1e-6
+                others = np.flatnonzero(~mask[g] & varies)
+                if len(others) < 2 * len(own):
+                    raise ValueError(f"Set {name!r} has {len(own)} features and leaves {len(others)} others that vary in {group!r}; random sets need twice as many.")  # fmt: skip
+                rng = source_of_chance(seed, name, str(group))
+                drawn = _like(given.mean[g], own, others, n_null, rng)
+                null = np.array([_explained(x[:, one]) for one in drawn])
+                value = _explained(x[:, own])
+                p = (1 + (null >= value).sum()) / (1 + n_null)
+                rows.append(row | {"explained": value, "explained_random": null.mean(), "pvals": p})
+    table = pd.DataFrame(rows)
+    known = table["pvals"].notna()
+    table.loc[known, "pvals_adj"] = false_discovery_control(table.loc[known, "pvals"]) if known.any() else np.nan  # fmt: skip
+    params = {"model": function.model_name, "groupby": groupby or "", "n_null": n_null, "n_cells": n_cells}  # fmt: skip
+    place.write({"params": params, "sets": table})
+    return place.returned
+
+
+def _explained(x: np.ndarray) -> float:
+    """Return the share of the variance that the first principal component has."""
+    values = np.linalg.eigvalsh(x.T @ x)
+    return float(values[-1] / max(values.sum(), 1e-12))
+
+
+def _like(mean: np.ndarray, own: np.ndarray, others: np.ndarray, n_sets: int, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    """Draw sets of other features whose means are like those of the set, no feature twice in one, ``(n_sets, n_own)``."""
+    n_like = min(max(_N_LIKE, len(own) + 1), len(others))
+    choices = nearest(mean[:, None], own, others, n_like)
+    drawn = np.empty((n_sets, len(own)), dtype=int)
+    for one in drawn:
+        taken: set[int] = set()
+        for i in rng.permutation(len(own)):
+            free = [f for f in choices[i].tolist() if f not in taken]
+            one[i] = free[rng.integers(len(free))]
+            taken.add(int(one[i]))
+    return drawn
