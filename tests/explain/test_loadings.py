@@ -114,7 +114,7 @@ def test_derivative_of_sivae_is_what_its_parts_multiply_to(sivae):
 def test_graph_holds_the_nearest(sivae):
     adata = sivae.adata
     distances = adata.varp["sivae_neighbors_distances"]
-    neighbors = sivae.get_feature_neighbors(5, metric="euclidean")
+    neighbors = sivae.get_feature_neighbors(5)
     for i, name in enumerate(adata.var_names):
         found = set(adata.var_names[distances[i].indices])
         assert found == set(neighbors.loc[name])

@@ -93,6 +93,29 @@ def test_neighbors_by_hand(hubs):
         np.testing.assert_array_equal(table.to_numpy(), expected)
 
 
+def test_correlation_by_hand(hubs):
+    adata, model = hubs
+    decoded = model.get_normalized_expression(
+        indices=np.sort(model.train_indices), return_numpy=True
+    )
+    decoded = decoded / model.module.std.numpy()  # as the model reads them
+    covariance = np.cov(decoded.T, bias=True)
+    variance = np.diag(covariance)
+    for floor in (0.5, 0.0):
+        denominator = np.sqrt(variance + np.quantile(variance, floor))
+        table = model.get_feature_correlation(floor=floor)
+        np.testing.assert_allclose(table, covariance / np.outer(denominator, denominator), atol=1e-3)  # fmt: skip
+    near = model.get_feature_neighbors(3)
+    absolute = table.abs().to_numpy()
+    assert list(table) == list(near.index) == list(adata.var_names)
+    table = model.get_feature_correlation().abs().to_numpy().copy()
+    np.fill_diagonal(table, -1)
+    np.testing.assert_array_equal(near.to_numpy(), near.index.to_numpy()[np.argsort(-table, axis=1, kind="stable")[:, :3]])  # fmt: skip
+    assert absolute.shape == (len(near), len(near))
+    with pytest.raises(ValueError, match="floor"):
+        model.get_feature_correlation(floor=2)
+
+
 def test_centrality_is_the_explained_share_of_what_the_model_reads():
     """A feature seen in few cells is clipped; that must not make it central."""
     adata = low_rank(300, 15)

@@ -1,9 +1,12 @@
 """Centrality and neighbours of features, stored as a graph."""
 
+from typing import Literal
+
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
 from scanpy.neighbors import Neighbors
+from scipy.sparse import csr_matrix
 
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
@@ -18,6 +21,7 @@ def feature_graph(
     model: SIVAE,
     *,
     n_neighbors: int = 20,
+    metric: Literal["correlation", "covariance", "euclidean"] = "correlation",
     key_added: str = Key.NEIGHBORS,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -31,7 +35,10 @@ def feature_graph(
     model
         Trained siVAE.
     n_neighbors
-        Neighbours of each feature by Euclidean distance in the feature embedding.
+        Neighbours of each feature.
+    metric
+        What neighbours are, as for :meth:`lucidvi.model.SIVAE.get_feature_neighbors`: features that correlate in what the
+        model decodes, whose loadings have a large product, or that are near in the feature embedding, the paper's.
     key_added
         Name of the graph.
     copy
@@ -76,19 +83,18 @@ def feature_graph(
         raise TypeError(f"Only lucidvi.model.SIVAE embeds its features; this is a {type(model).__name__}.")  # fmt: skip
     check_integer(n_neighbors, 2, "n_neighbors")
     place = Place(function, key_added, "feature_graph", copy=copy)
-    embedding = model.get_feature_embedding()
-    if n_neighbors >= len(embedding):
-        raise ValueError(
-            f"n_neighbors={n_neighbors} is out of range. Allowed: 2 to {len(embedding) - 1}."
-        )
-    carrier = AnnData(np.zeros((len(embedding), 1), dtype=np.float32))
-    carrier.obsm["X"] = embedding.to_numpy()
+    carrier = AnnData(np.zeros((len(function.features), 1), dtype=np.float32))
+    if n_neighbors >= carrier.n_obs:
+        raise ValueError(f"n_neighbors={n_neighbors} is out of range. Allowed: 2 to {carrier.n_obs - 1}.")  # fmt: skip
     graph = Neighbors(carrier)
-    graph.compute_neighbors(n_neighbors + 1, use_rep="X")  # scanpy counts the point itself
+    known = _Known(*model._nearest_features(n_neighbors, metric))
+    graph.compute_neighbors(
+        n_neighbors + 1, use_rep="X", transformer=known
+    )  # scanpy counts the point itself
     names = {"connectivities_key": key_added, "distances_key": f"{key_added}_distances"}
     graphs = {names["connectivities_key"]: graph.connectivities, names["distances_key"]: graph.distances}  # fmt: skip
-    at = placed(np.arange(len(embedding)), embedding.index, place.store, fill=-1)
-    params = {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean"}
+    at = placed(np.arange(carrier.n_obs), function.features, place.store, fill=-1)
+    params = {"n_neighbors": n_neighbors, "method": "umap", "metric": metric}
     centrality = {Key.CENTRALITY: model.get_feature_centrality(split="train")}
     if len(function.held_out_cells):
         centrality[f"{Key.CENTRALITY}_held_out"] = model.get_feature_centrality(split="held_out")
@@ -98,3 +104,20 @@ def feature_graph(
         var={name: values.to_numpy()[at] for name, values in centrality.items()},
     )  # fmt: skip
     return place.returned
+
+
+class _Known:
+    """Neighbours that are known already, in the form in which scanpy asks for what finds them."""
+
+    def __init__(self, nearest: np.ndarray, distance: np.ndarray):
+        self._nearest, self._distance = nearest, distance
+
+    def get_params(self) -> dict[str, int]:
+        """Return how many neighbours there are, with the point itself."""
+        return {"n_neighbors": self._nearest.shape[1] + 1}
+
+    def fit_transform(self, x: np.ndarray) -> csr_matrix:
+        """Return distances to the neighbours; that to the point itself is not among them."""
+        n, k = self._nearest.shape
+        values = np.maximum(self._distance, 1e-9)  # an explicit 0 would be lost
+        return csr_matrix((values.ravel(), self._nearest.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))  # fmt: skip

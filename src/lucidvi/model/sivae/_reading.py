@@ -14,7 +14,7 @@ from scvi.model.base import BaseModelClass
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from lucidvi._validation import check_integer, check_names
+from lucidvi._validation import check_integer, check_names, check_number
 from lucidvi.model._split import split_of
 from lucidvi.model.sivae._module import SIVAEModule
 
@@ -120,11 +120,55 @@ class ReadingMixin:
             raise ValueError("No cells were held out: train with train_size below 1.")
         return held_out
 
+    @torch.inference_mode()
+    def get_feature_correlation(self, *, floor: float = 0.5, n_cells: int = 5000) -> pd.DataFrame:
+        """Correlation of features in what the model decodes: a network without the noise of measurement.
+
+        Values are decoded at the latent means of training cells, as one batch: scaled as the model reads them, or logarithms of
+        rates of counts. A feature that
+        the model hardly varies correlates with others by what little there is of it, so that to each variance is added a
+        floor.
+
+        Parameters
+        ----------
+        floor
+            Quantile of the features' variances that is added to each of them; 0.5 is the median.
+        n_cells
+            Training cells to decode, at most, drawn at random.
+
+        Returns
+        -------
+        Table of shape ``(n_features, n_features)``, signed; the diagonal is below 1 for features of little variance.
+        """
+        self._check_if_trained(warn=False)
+        vectors = self._decoded_vectors(floor, n_cells)
+        if len(vectors) ** 2 > _MAX_DENSE:
+            raise ValueError(f"A table of {len(vectors)} x {len(vectors)} correlations has more than {_MAX_DENSE} values. Use get_feature_neighbors().")  # fmt: skip
+        names = self._feature_names()
+        return pd.DataFrame(vectors @ vectors.T, names, names)
+
+    def _decoded_vectors(self, floor: float = 0.5, n_cells: int = 5000) -> np.ndarray:
+        """Decoded values of each feature over cells, such that products of them are correlations."""
+        check_number(floor, "floor", least=0, most=1)
+        check_integer(n_cells, 2, "n_cells")
+        rows = self._split("train")
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:n_cells])
+        parts = [
+            mean.cpu().numpy() for _, mean in self._decoded(None, rows, 512, transform_batch=0)
+        ]
+        values = np.concatenate(parts)
+        if self.module.counts:
+            values = np.log(np.maximum(values / values.sum(1, keepdims=True), 1e-9))
+        values = (values - values.mean(0)).astype(np.float32)
+        variance = values.var(0)
+        scale = np.sqrt(len(values) * (variance + np.quantile(variance, floor)))
+        return np.ascontiguousarray((values / np.maximum(scale, 1e-12)).T)
+
     def get_feature_neighbors(
         self,
         n_neighbors: int = 20,
         *,
-        metric: Literal["covariance", "euclidean"] = "covariance",
+        metric: Literal["correlation", "covariance", "euclidean"] = "correlation",
     ) -> pd.DataFrame:
         """Features that vary most with each feature.
 
@@ -133,38 +177,43 @@ class ReadingMixin:
         n_neighbors
             Neighbours of each feature.
         metric
-            ``"covariance"``: largest absolute product of loadings, which is the covariance that they imply between two
-            features. ``"euclidean"``: nearest in the feature embedding, as in the paper; for a feature near the origin
-            that is any other that hardly varies.
+            ``"correlation"``: largest absolute :meth:`get_feature_correlation`. ``"covariance"``: largest absolute product
+            of loadings, which is the covariance that they imply between two features. ``"euclidean"``: nearest in the
+            feature embedding, as in the paper; for a feature near the origin that is any other that hardly varies.
 
         Returns
         -------
         Table of names of shape ``(n_features, n_neighbors)``, nearest first; columns are numbered from 1.
         """
-        embedding = self.get_feature_embedding()
+        names = self._feature_names()
+        nearest, _ = self._nearest_features(n_neighbors, metric)
+        return pd.DataFrame(names.to_numpy()[nearest], index=names, columns=np.arange(1, n_neighbors + 1))  # fmt: skip
+
+    @torch.inference_mode()
+    def _nearest_features(self, n_neighbors: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of each feature's neighbours, nearest first, and distances: 1 less the absolute product, or Euclidean."""
+        self._check_if_trained(warn=False)
         check_integer(n_neighbors, 1, "n_neighbors")
-        if n_neighbors >= len(embedding):
-            raise ValueError(
-                f"n_neighbors={n_neighbors} is out of range. Allowed: 1 to {len(embedding) - 1}."
-            )
-        if metric not in ("covariance", "euclidean"):
-            raise ValueError(f"metric={metric!r} is unknown. Allowed: 'covariance', 'euclidean'.")
-        v = embedding.to_numpy()
+        n = self.module.n_features
+        if n_neighbors >= n:
+            raise ValueError(f"n_neighbors={n_neighbors} is out of range. Allowed: 1 to {n - 1}.")
+        if metric not in ("correlation", "covariance", "euclidean"):
+            raise ValueError(f"metric={metric!r} is unknown. Allowed: 'correlation', 'covariance', 'euclidean'.")  # fmt: skip
+        v = self._decoded_vectors() if metric == "correlation" else self.get_feature_embedding().to_numpy()  # fmt: skip
         if metric == "euclidean":
-            nearest = (
-                NearestNeighbors(n_neighbors=n_neighbors).fit(v).kneighbors(return_distance=False)
-            )
-        else:
-            nearest = np.empty((len(v), n_neighbors), dtype=np.intp)
-            for start in range(
-                0, len(v), 2048
-            ):  # a block of rows at a time: memory grows with features, not pairs
-                rows = np.arange(start, min(start + 2048, len(v)))
-                product = np.abs(v[rows] @ v.T)
-                product[rows - start, rows] = -1.0
-                nearest[rows] = np.argsort(-product, axis=1, kind="stable")[:, :n_neighbors]
-        names = embedding.index.to_numpy()[nearest]
-        return pd.DataFrame(names, index=embedding.index, columns=np.arange(1, n_neighbors + 1))
+            distance, nearest = NearestNeighbors(n_neighbors=n_neighbors).fit(v).kneighbors()
+            return nearest, distance
+        nearest = np.empty((n, n_neighbors), dtype=np.intp)
+        product = np.empty((n, n_neighbors), dtype=np.float64)
+        for start in range(
+            0, n, 2048
+        ):  # a block of rows at a time: memory grows with features, not pairs
+            rows = np.arange(start, min(start + 2048, n))
+            block = np.abs(v[rows] @ v.T)
+            block[rows - start, rows] = -1.0
+            nearest[rows] = np.argsort(-block, axis=1, kind="stable")[:, :n_neighbors]
+            product[rows] = np.take_along_axis(block, nearest[rows], 1)
+        return nearest, 1.0 - product
 
     def _decoded(
         self,
