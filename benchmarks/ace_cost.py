@@ -67,23 +67,22 @@ def groups_of(model: lv.model.ACE) -> PanelInput:
 
 def count_steps(run) -> np.ndarray:
     """Gradient steps that each group's problem takes in a run."""
-    plain = PanelProblem.hinge
+    plain = PanelProblem.hinge_and_gradient
     problems: list[PanelProblem] = []  # one after the other
     steps: list[int] = []
 
     def counting(self, theta, active):
-        if theta.requires_grad:
-            if not problems or problems[-1] is not self:
-                problems.append(self)
-                steps.append(0)
-            steps[-1] += 1
+        if not problems or problems[-1] is not self:
+            problems.append(self)
+            steps.append(0)
+        steps[-1] += 1
         return plain(self, theta, active)
 
-    PanelProblem.hinge = counting
+    PanelProblem.hinge_and_gradient = counting
     try:
         run()
     finally:
-        PanelProblem.hinge = plain
+        PanelProblem.hinge_and_gradient = plain
     return np.array(steps)
 
 

@@ -95,7 +95,7 @@ def simulated(
     elif kind in ("counts", "sparse"):
         x, _ = log_counts(n, p, rng)
     else:
-        x = {"gaussian": correlated}.get(kind, pbmc3k())(n, p, rng)
+        x = correlated(n, p, rng) if kind == "gaussian" else pbmc3k()(n, p, rng)
     true = rng.choice(x.shape[1], sizes["true"], replace=False)
     y = label(x, true, sizes["effect"], rng, push).astype(float)
     for one in np.unique(batch) if kind == "batch" else []:

@@ -6,7 +6,7 @@ from pathlib import Path
 import lucidvi as lv
 
 ROOT = Path(lv.__file__).parent / "explain"
-WINGS = ("subset", "panel", "attribution")
+WINGS = ("subset", "panel", "attribution", "sets")
 
 
 def room(parts):

@@ -3,6 +3,7 @@
 import anndata as ad
 import numpy as np
 import pytest
+import scvi
 
 import lucidvi as lv
 from lucidvi.adapters import adapter
@@ -24,6 +25,7 @@ def model():
     adata = ad.AnnData(x)
     adata.var_names = [f"g{i}" for i in range(60)]
     adata.obs["group"], adata.obs["donor"] = group, rng.choice(list("uvwxyz"), 360)
+    scvi.settings.seed = 0
     lv.model.ACE.setup_anndata(adata, labels_key="group")
     model = lv.model.ACE(adata, n_latent=4, hidden=(32, 16))
     model.train(40, **QUIET)

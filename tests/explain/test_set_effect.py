@@ -6,7 +6,7 @@ import pytest
 import scvi
 
 import lucidvi as lv
-from lucidvi.explain._set_effect import _like
+from lucidvi.explain.sets._set_effect import _like
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 SETS = {"at work in T": [f"g{i}" for i in range(10)], "idle": [f"g{i}" for i in range(20, 30)]}

@@ -73,6 +73,8 @@ class SIVAE(
     (300, 2)
     >>> model.get_feature_centrality().shape
     (300,)
+    >>> model.get_feature_correlation().shape
+    (300, 300)
     >>> model.get_feature_neighbors(n_neighbors=5).shape
     (300, 5)
     >>> model.get_normalized_expression().shape

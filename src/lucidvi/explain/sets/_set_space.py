@@ -17,8 +17,8 @@ from lucidvi.adapters import adapter
 from lucidvi.algorithms._set_space import SetBlock, scale_beside
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import Place
-from lucidvi.explain._set_residuals import set_residuals
-from lucidvi.explain._sets import Sets, groups_of_sets, members_of_sets
+from lucidvi.explain.sets._set_residuals import set_residuals
+from lucidvi.explain.sets._sets import Sets, groups_of_sets, members_of_sets
 
 
 @checked

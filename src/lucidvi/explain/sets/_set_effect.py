@@ -18,8 +18,8 @@ from lucidvi.adapters import adapter
 from lucidvi.algorithms._matching import nearest
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, source_of_chance
 from lucidvi.explain._results import Place
-from lucidvi.explain._set_residuals import set_residuals
-from lucidvi.explain._sets import Sets, groups_of_sets, members_of_sets
+from lucidvi.explain.sets._set_residuals import set_residuals
+from lucidvi.explain.sets._sets import Sets, groups_of_sets, members_of_sets
 
 _LEAST_CELLS = 20  # of a type
 _LEAST_GENES = 3
