@@ -66,6 +66,7 @@ def test_halves_share_nothing(model, donor_key):
         for group in GROUPS:
             assert sorted([*one[group], *two[group]]) == sorted(given.train[group])
             if donors is not None:
+                assert 0.2 < len(one[group]) / len(given.train[group]) < 0.8
                 assert not set(donors.iloc[one[group]]) & set(donors.iloc[two[group]])
             assert halves.divides(group, i)
     assert sorted(halves.half(0).train["a"]) != sorted(halves.half(2).train["a"])

@@ -74,6 +74,42 @@ def test_a_second_call_replaces_the_first(model):
     assert adata.obsm["set_space"].shape[1] == 6
 
 
+def test_nothing_else_is_replaced(model):
+    adata = model.adata.copy()
+    adata.obsm["X_umap"], adata.obs["umap_own"] = np.zeros((600, 2)), 1.0
+    for key in ("X_umap", "umap"):
+        with pytest.raises(ValueError, match="would be replaced"):
+            lv.explain.set_space(model, SETS, groupby="type", adata=adata, key_added=key)
+    lv.explain.set_space(model, SETS, groupby="type", adata=adata)
+    del adata.obs["set_space_own"]
+    lv.explain.set_space(model, SETS, groupby="type", adata=adata)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_depth_of_counts_goes_whatever_the_model_reads(log):
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(rng.poisson(3 * rng.lognormal(0, 0.6, (400, 1)) * np.ones((400, 40))).astype(np.float32))  # fmt: skip
+    adata.var_names = [f"g{i}" for i in range(40)]
+    scvi.model.SCVI.setup_anndata(adata)
+    model = scvi.model.SCVI(adata, n_latent=3, n_hidden=16, log_variational=log)
+    model.train(2, **QUIET)
+    found = lv.explain.set_space(model, {"s": adata.var_names[:10]}, copy=True)
+    depth = np.log(adata.X.sum(1))
+    assert abs(np.corrcoef(found.obsm["set_space_s"][:, 0], depth)[0, 1]) < 0.2
+    assert abs(np.corrcoef(found.obs["set_space_s"], depth)[0, 1]) < 0.2
+
+
+def test_few_cells_and_groups_by_number(model):
+    adata = model.adata.copy()
+    adata.obs["number"] = (adata.obs["type"] == "T").astype(int)
+    found = space(model, {"s": {0: iter(SETS["own"]), 1: iter(SETS["own"])}}, adata=adata, groupby="number")  # fmt: skip
+    assert set(found.uns["set_space"]["sets"]["n_genes"]) == {10}
+    few = model.adata[:16].copy()
+    lv.explain.set_space(model, SETS, groupby="type", adata=few, n_neighbors=15)
+    assert few.obsm["set_space"].shape == (16, 8)
+    assert few.uns["set_space"]["sets"]["explained"].isna().all()
+
+
 def test_forms_of_sets(model):
     own = {"flag": SETS["own"]}
     expected = space(model, own).obsm["set_space"]
@@ -109,7 +145,8 @@ def test_new_cells_get_the_same_kind_of_result(model):
         ({"s": [f"g{i}" for i in range(60)]}, ValueError, "has all 60 features"),
         ({"a": SETS["own"], "b": SETS["own"]}, ValueError, "'a' and 'b' have the same features"),
         ({"s": {"NK": SETS["own"]}}, ValueError, "group 'NK'"),
-        ({"a/b": SETS["own"]}, ValueError, "Rename it"),
+        ({"a/b": SETS["own"]}, ValueError, "name of a set"),
+        ({".": SETS["own"]}, ValueError, "name of a set"),
         ({"s": "g1"}, TypeError, "is the text 'g1'"),
         ({}, ValueError, "names no set"),
         ("lost", KeyError, "no column of .var"),

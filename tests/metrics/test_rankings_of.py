@@ -131,6 +131,12 @@ def test_deseq2_on_donors(counts):
     assert "g0" in set(table["a"][:3]) and "g1" in set(table["b"][:3])
 
 
+def test_genes_in_another_order_are_refused(counts):
+    model = trained(scvi.model.SCVI, counts.copy(), 1)
+    with pytest.raises(ValueError, match="another order"):
+        lv.metrics.rankings(counts[:, ::-1].copy(), "kind", "scvi", model=model)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -49,7 +49,7 @@ class Residuals:
     effect: np.ndarray
     """Mean, then the effect of each covariate, shape ``(n_groups, 1 + n_covariates, n_features)``."""
     spread: np.ndarray
-    """Shape ``(n_groups, n_features)``."""
+    """Shape ``(n_groups, n_features)``; infinite where a feature does not vary in a group."""
 
     @classmethod
     def fit(cls, x: np.ndarray, covariates: np.ndarray, group: np.ndarray, n_groups: int) -> "Residuals":  # fmt: skip
@@ -91,7 +91,9 @@ class Residuals:
         whole = left.std(0)
         spread = np.stack([left[cells].std(0) if cells.sum() > 1 else whole for cells in inside])
         spread = np.maximum(spread, _LEAST_SPREAD * whole)
-        return cls(mean, effect, np.where(spread > 1e-8, spread, 1.0))
+        # what does not vary in a group has no residual there, whatever depth does to it elsewhere
+        flat = np.stack([cells.any() & (np.ptp(x[cells], 0) < 1e-9) if cells.any() else np.zeros(x.shape[1], bool) for cells in inside])  # fmt: skip
+        return cls(mean, effect, np.where(flat | (spread <= 1e-8), np.inf, spread))
 
     def of(self, x: np.ndarray, covariates: np.ndarray, group: np.ndarray) -> np.ndarray:
         """Return the residuals of some cells, shape ``(n_cells, n_features)``."""
@@ -112,7 +114,7 @@ class SetBlock:
     components: np.ndarray
     """Weight of each feature, shape ``(n_groups, n_features, n_components)``."""
     explained: np.ndarray
-    """Share of the set's variance within a group that the components have, shape ``(n_groups,)``."""
+    """Share of the set's variance within a group that the components have, shape ``(n_groups,)``; NaN for small groups."""
 
     @classmethod
     def fit(cls, residuals: np.ndarray, group: np.ndarray, members: np.ndarray, n_components: int) -> "SetBlock":  # fmt: skip
@@ -129,13 +131,14 @@ class SetBlock:
                 continue
             cells = group == g
             part = residuals[cells if cells.sum() >= _LEAST_CELLS else slice(None)][:, own]
-            covariance = part.T @ part / len(part)
+            covariance = (part.T @ part / len(part)).astype(np.float64)
             values, vectors = np.linalg.eigh(covariance)
             k = min(n_components, own.sum())
             first = vectors[:, ::-1][:, :k]
             first = first * np.where(first.sum(0) < 0, -1.0, 1.0)
             components[g, own, :k] = first
-            explained[g] = values[::-1][:k].sum() / max(values.sum(), 1e-12)
+            if cells.sum() >= _LEAST_CELLS and values.sum() > 1e-9:
+                explained[g] = values[::-1][:k].sum() / values.sum()
         return cls(members, components, explained)
 
     def of(self, residuals: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +160,7 @@ def scale_beside(z: np.ndarray, block: np.ndarray, share: float, n_neighbors: in
     """
     some = rng.permutation(len(z))[:_MAX_CELLS]
     z, block = z[some], block[some]
-    n = min(n_neighbors + 1, len(z))
+    n = min(n_neighbors, len(z) - 1)
     near = NearestNeighbors(n_neighbors=n).fit(z).kneighbors(return_distance=False)
     far = [np.square(v[near] - v[:, None]).sum(-1).mean() for v in (z, block)]
     return float(np.sqrt(share * far[0] / far[1])) if far[1] > 1e-12 else 0.0

@@ -24,8 +24,8 @@ def check_model(method: str, model: Any) -> None:
 
 def by_model(method: str, model: Any, adata: AnnData, groupby: str, labels: np.ndarray) -> pd.DataFrame:  # fmt: skip
     """Scores, genes x groups."""
-    if not set(adata.var_names) == set(model.get_var_names()):
-        raise ValueError(f"`model` was trained with other genes than the {adata.n_vars} of `adata`.")  # fmt: skip
+    if list(adata.var_names) != list(model.get_var_names()):
+        raise ValueError("`model` was trained with other genes than those of `adata`, or in another order. Give adata[:, model.get_var_names()].")  # fmt: skip
     score = {"scvi": _differential, "drvi": _drvi, "vivs": _vivs}[method]
     return score(model, adata, groupby, labels).reindex(adata.var_names).fillna(0.0)
 

@@ -169,7 +169,7 @@ def gene_panel(
         a gene outside the path refers to;
         ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
         ``path``, one row per group and step. With ``n_bootstrap``, ``selection_frequency``, a record like the others: how
-        often a gene was among the first, as many as entered the path; and ``panels["stability"]``, Kuncheva's index of
+        often a gene was among the first, as many as entered the path; and, with two or more, ``panels["stability"]``, Kuncheva's index of
         these genes in two halves, 1 for the same and 0 for agreement by chance (``NaN`` where a half would have fewer than 3
         cells of the group);
         ``skipped``, where groups are too small for a panel: ``group`` and ``reason``.

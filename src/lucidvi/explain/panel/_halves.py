@@ -45,13 +45,15 @@ class Halves:
         if self.donors is None:
             order = source_of_chance(self.seed, "half", str(i // 2), group).permutation(len(cells))
             first = np.isin(np.arange(len(cells)), order[: len(cells) // 2])
+            second = ~first
         else:
-            known = np.sort(self.donors.dropna().unique())
+            learned = self.donors.iloc[np.concatenate(list(self.given.train.values()))]
+            known = np.sort(learned.dropna().unique())
             order = source_of_chance(self.seed, "half", str(i // 2)).permutation(known)
-            first = self.donors.iloc[cells].isin(order[: len(known) // 2]).to_numpy()
-        inside = first if i % 2 == 0 else ~first
-        enough = min(inside.sum(), (~inside).sum()) >= _LEAST_CELLS
-        return cells[inside] if enough else cells
+            of = self.donors.iloc[cells]
+            first, second = (of.isin(part).to_numpy() for part in np.array_split(order, 2))
+        inside, other = (first, second) if i % 2 == 0 else (second, first)
+        return cells[inside] if min(inside.sum(), other.sum()) >= _LEAST_CELLS else cells
 
 
 def consistency(first: np.ndarray, second: np.ndarray, n_features: int) -> float:

@@ -44,10 +44,10 @@ def set_effect(
 ) -> AnnData | MuData | None:
     """Test whether gene sets are at work within cell types, by how far their genes vary together.
 
-    From each gene's expression is taken what type, batch and depth explain, as in :func:`~lucidvi.explain.set_space`. If
+    From each gene's expression is taken what type, batch and (of counts) depth explain, as in :func:`~lucidvi.explain.set_space`. If
     something moves the set's genes, up or down, the first principal component of what is left has more of their variance
     than one of genes that have no more in common than other genes have. Those are random sets of as many genes outside of
-    the set, each drawn among the 30 whose mean expression in the type is nearest.
+    the set, each drawn among the 30 (of larger sets, twice as many as genes) whose mean expression in the type is nearest.
 
     A small p-value says that the set's genes share variation within the type that is unlike that of other genes; not
     that the set's name is the reason. A large one says that nothing of the kind is seen in these cells.
@@ -59,11 +59,11 @@ def set_effect(
     sets
         As for :func:`~lucidvi.explain.set_space`; at least three genes each.
     groupby
-        Column of ``obs`` with cell types, which are read off latent positions; by default k-means clusters of these.
+        Column of ``obs`` with cell types; by default k-means clusters of the latent positions.
     n_null
         Random sets; the least p-value is ``1 / (n_null + 1)``.
     n_cells
-        Cells of each type at most, drawn at random.
+        Training cells of each type at most, drawn at random; ten times as many in all where there are no types.
     modality
         Modality of a MuData, or layer, whose features the sets have; by default genes.
     adata
@@ -85,9 +85,10 @@ def set_effect(
     ``None``, or the copy. Written into the object, or into the modality that the model reads:
 
     ``uns[key_added]``
-        ``params``; ``sets``, one row per set and type: ``n_genes``, ``n_cells``, ``explained`` (share of the set's
+        ``params``; ``sets``, one row per set and type: ``n_genes`` (that vary in the type), ``n_cells``, ``explained`` (share of the set's
         variance within the type that the first component has), ``explained_random`` (mean of the random sets),
-        ``pvals`` and ``pvals_adj`` (Benjamini and Hochberg over all rows).
+        ``pvals`` and ``pvals_adj`` (Benjamini and Hochberg over all rows). ``NaN`` where a type has fewer than 20 cells,
+        fewer than three genes of the set vary in it, or fewer than twice as many others do.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def set_effect(
     KeyError
         If a column is not there.
     ValueError
-        If the data are minified, a set is unknown or has fewer than three features, or leaves too few others.
+        If the data are minified, or a set is unknown or has fewer than three features.
 
     Examples
     --------
@@ -121,24 +122,25 @@ def set_effect(
     else:
         trained = labels.where(np.isin(np.arange(len(labels)), function.train_cells))
         cells = np.concatenate(list(cells_of_groups(trained, None, n_cells, seed).values()))
-    given = set_residuals(function, members, labels, np.sort(cells), np.ones(len(function.features), dtype=bool), seed)  # fmt: skip
+    everything = np.ones(len(function.features), dtype=bool)
+    given = set_residuals(
+        function, members, labels, np.sort(cells), everything, seed, read_off=False
+    )
     rows = []
     with tqdm(total=len(members) * len(given.names), disable=not progress, desc="set effect") as bar:  # fmt: skip
         for name, mask in given.members.items():
             for g, group in enumerate(given.names):
-                own, at = np.flatnonzero(mask[g]), np.flatnonzero(given.group == g)
+                at = np.flatnonzero((given.group == g) & given.learned)
                 bar.update(1)
-                if not len(own):
+                if not mask[g].any():
                     continue
+                varies = np.ptp(given.values[at], axis=0) > 1e-6 if len(at) else np.zeros(mask.shape[1], bool)  # fmt: skip
+                own, others = np.flatnonzero(mask[g] & varies), np.flatnonzero(~mask[g] & varies)
                 row = {"set": name, "group": group, "n_genes": len(own), "n_cells": len(at)}
-                if len(at) < _LEAST_CELLS:
+                if len(at) < _LEAST_CELLS or len(own) < _LEAST_GENES or len(others) < 2 * len(own):
                     rows.append(row | {"explained": np.nan, "explained_random": np.nan, "pvals": np.nan})  # fmt: skip
                     continue
                 x = given.values[at]
-                varies = np.ptp(x, axis=0) > 1e-6
-                others = np.flatnonzero(~mask[g] & varies)
-                if len(others) < 2 * len(own):
-                    raise ValueError(f"Set {name!r} has {len(own)} features and leaves {len(others)} others that vary in {group!r}; random sets need twice as many.")  # fmt: skip
                 rng = source_of_chance(seed, name, str(group))
                 drawn = _like(given.mean[g], own, others, n_null, rng)
                 null = np.array([_explained(x[:, one]) for one in drawn])
@@ -161,7 +163,7 @@ def _explained(x: np.ndarray) -> float:
 
 def _like(mean: np.ndarray, own: np.ndarray, others: np.ndarray, n_sets: int, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
     """Draw sets of other features whose means are like those of the set, no feature twice in one, ``(n_sets, n_own)``."""
-    n_like = min(max(_N_LIKE, len(own) + 1), len(others))
+    n_like = min(max(_N_LIKE, 2 * len(own)), len(others))
     choices = nearest(mean[:, None], own, others, n_like)
     drawn = np.empty((n_sets, len(own)), dtype=int)
     for one in drawn:

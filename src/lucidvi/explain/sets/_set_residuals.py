@@ -11,7 +11,7 @@ from lucidvi._logging import warn
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import CHUNK
 from lucidvi.algorithms._set_space import GroupReadout, Residuals
-from lucidvi.explain._log_normalised import log_normalised
+from lucidvi.explain._log_normalised import counts_of, log_normalised
 
 _CELLS_PER_CLUSTER = 100
 _MAX_CLUSTERS = 10
@@ -38,9 +38,9 @@ class SetResiduals:
 
 def set_residuals(
     function: Adapter, members: dict[str, np.ndarray], labels: pd.Series | None, cells: np.ndarray, used: np.ndarray,
-    seed: int | None,
+    seed: int | None, *, read_off: bool = True,
 ) -> SetResiduals:  # fmt: skip
-    """Read cells, tell their groups by their latent positions, and take from each feature what group, batch and depth say.
+    """Read cells, tell their groups, and take from each feature what group, batch and depth say.
 
     Parameters
     ----------
@@ -56,9 +56,14 @@ def set_residuals(
         Features to read, boolean.
     seed
         Seed of clusters and of the cells that groups are learned from.
+    read_off
+        Tell groups by latent positions; else labels are taken as they are, and all cells need one.
     """
-    x, depth, z = _read(function, used, cells)
+    x, total, z = _read(function, used, cells)
     learned = np.isin(cells, function.train_cells)
+    empty = total == 0
+    if function.empty_is_unmeasured:  # such cells say nothing about the features
+        learned &= ~empty
     if labels is None:
         n = int(np.clip(learned.sum() // _CELLS_PER_CLUSTER, 1, _MAX_CLUSTERS))
         clusters = KMeans(n, n_init=3, random_state=seed).fit_predict(z[learned])
@@ -69,36 +74,47 @@ def set_residuals(
         of = labels.iloc[cells[learned]].to_numpy().astype(str)
     _check_varying(x, used, members)
     readout = GroupReadout.fit(z[learned], of, np.random.default_rng(seed))
-    group, covariates = readout.predict(z), _covariates(function.batch_of_cells()[cells], depth)
+    group = readout.predict(z)
+    if labels is not None and not read_off:
+        group = np.searchsorted(readout.names, labels.iloc[cells].to_numpy().astype(str))
+    covariates = _covariates(function.batch_of_cells()[cells], total)
     fitted = Residuals.fit(x[learned], covariates[learned], group[learned], len(readout.names))
+    values = fitted.of(x, covariates, group)
+    if function.empty_is_unmeasured:
+        values[empty] = 0.0
+    known = [x[learned & (group == g)] for g in range(len(readout.names))]
+    mean = np.stack([part.mean(0) if len(part) else x[learned].mean(0) for part in known])
     return SetResiduals(
-        fitted.of(x, covariates, group), fitted.effect[:, 0], z, group, readout.names, learned,
+        values, mean, z, group, readout.names, learned,
         {name: mask[:, used] for name, mask in members.items()}, function.features[used],
     )  # fmt: skip
 
 
 def _read(function: Adapter, used: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Return log-normalised values of some features, each cell's depth if the model reads counts, and latent positions."""
-    values, depth, latent = [], [], []
-    scale, some = function.input.scale, torch.from_numpy(used)
-    counts = bool(scale.log) and not scale.label
+    """Return log-normalised values of some features, each cell's total, and latent positions; totals are 1 but for counts."""
+    values, total, latent = [], [], []
+    some = torch.from_numpy(used)
     for i in range(0, len(cells), CHUNK):
         tensors = function.minibatch(cells[i : i + CHUNK])
         x = function.values(tensors)
-        values.append(log_normalised(function, x).cpu()[:, some].numpy())
-        if counts:
-            depth.append(scale.back(x).sum(1).clamp_min(1).log().cpu().numpy())
+        values.append(log_normalised(function, x).cpu()[:, some].float().numpy())
+        counts = counts_of(function, x.double())
+        total.append(np.ones(len(x)) if counts is None else counts.sum(1).cpu().numpy())
         with torch.no_grad():
             latent.append(function.evaluate(x, tensors, "latent").cpu().double().numpy())
-    joined = np.concatenate(depth) if depth else np.zeros(len(cells))
-    return np.concatenate(values), joined, np.concatenate(latent)
+    return np.concatenate(values), np.concatenate(total), np.concatenate(latent)
 
 
-def _covariates(batch: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Return an indicator of each batch but the first, and depth where it varies."""
+def _covariates(batch: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return an indicator of each batch but the first, and the logarithm of the total where it varies."""
     columns = [batch == b for b in np.unique(batch)[1:]]
+    depth = np.log(np.maximum(total, 1))
     columns += [depth] if np.ptp(depth) > 1e-6 else []
-    return np.stack(columns, 1).astype(np.float64) if columns else np.zeros((len(batch), 0))
+    return (
+        np.stack(columns, 1).astype(np.float32)
+        if columns
+        else np.zeros((len(batch), 0), np.float32)
+    )
 
 
 def _check_varying(x: np.ndarray, used: np.ndarray, members: dict[str, np.ndarray]) -> None:

@@ -40,7 +40,7 @@ def set_space(
     """Put coordinates of gene sets beside a trained model's latent space, without training anything.
 
     Larger differences drown what a pathway does, or a condition. This function reads the type of each cell off its latent
-    position, takes from the set's expression what type, batch and depth explain, and keeps the directions in which the
+    position, takes from the set's expression what type, batch and (of counts) depth explain, and keeps the directions in which the
     set's genes still vary together within the type: its first principal components. Beside the model's own space, which
     stays as it is, they make one space in which cells of a type are also told apart by the set. Neighbours, UMAP and
     clusters of that space are scanpy's, with ``use_rep=key_added``.
@@ -94,7 +94,8 @@ def set_space(
     ``uns[key_added]``
         ``params``; ``sets``, one row per set and type with its genes, cells, the share of the set's variance within the
         type that the coordinates have (``explained``), and the share they would have if genes varied each alone
-        (``explained_alone``); ``scale`` of each set in the joint space; ``weights``, one row per set, type and gene with
+        (``explained_alone``), both ``NaN`` for types of fewer than 30 training cells, which have the components of all cells;
+        ``scale`` of each set in the joint space; ``weights``, one row per set, type and gene with
         its weight in each coordinate.
 
     Raises
@@ -126,6 +127,7 @@ def set_space(
     asked = members_of_sets(
         sets, function.features, place.store, groups_of_sets(function, labels), n_components
     )
+    _check_free(place.store, key_added, asked)
     used = np.stack([mask.any(0) for mask in asked.values()]).any(0)
     given = set_residuals(function, asked, labels, np.arange(len(function.cells)), used, seed)
     z, group, learned, rng = given.z, given.group, given.learned, np.random.default_rng(seed)
@@ -137,20 +139,20 @@ def set_space(
         joint.append(scales[name] * coordinates)
         obsm[f"{key_added}_{name}"] = coordinates
         obs[f"{key_added}_{name}"] = score
-        alone = SetBlock.fit(_shuffled(given.values[learned], group[learned], rng), group[learned], own, n_components)  # fmt: skip
+        at = own.any(0)
+        mixed = _shuffled(given.values[np.ix_(learned, at)], group[learned], rng)
+        alone = SetBlock.fit(mixed, group[learned], own[:, at], n_components)
         rows.append((name, block, alone))
     result = _tables(rows, given.names, group, given.features, scales)
     result["params"] = {
         "model": function.model_name, "groupby": groupby or "", "n_components": n_components, "share": share,
         "n_neighbors": n_neighbors, "n_latent": z.shape[1],
     }  # fmt: skip
-    _forget(place, key_added)
+    _forget(place.store, key_added)
     obsm = {key_added: np.concatenate(joint, 1)} | obsm
     place.write(
         result,
-        obs={
-            k: pd.Series(v, function.cells).reindex(place.store.obs_names) for k, v in obs.items()
-        },
+        obs={k: _by_cell(v, function.cells, place.store) for k, v in obs.items()},
         obsm={k: _by_cell(v, function.cells, place.store) for k, v in obsm.items()},
     )
     return place.returned
@@ -185,15 +187,31 @@ def _tables(rows: list[tuple[str, SetBlock, SetBlock]], names: np.ndarray, group
 
 def _by_cell(values: np.ndarray, cells: pd.Index, store: AnnData) -> np.ndarray:
     """Return values in the order of the stored cells; cells that the model does not read have ``NaN``."""
+    if cells.equals(pd.Index(store.obs_names)):
+        return values.astype(np.float32)
     at = cells.get_indexer(store.obs_names)
     out = values[at].astype(np.float32)
     out[at < 0] = np.nan
     return out
 
 
-def _forget(place: Place, key: str) -> None:
-    """Delete coordinates and scores of sets of an earlier call."""
-    earlier = place.store.uns.get(key)
-    for name in dict(earlier["scale"]) if earlier is not None else ():
-        place.store.obsm.pop(f"{key}_{name}", None)
-        cast("pd.DataFrame", place.store.obs).pop(f"{key}_{name}")
+def _earlier(store: AnnData, key: str) -> list[str]:
+    """Return names of what an earlier call wrote into ``obsm`` and ``obs``."""
+    entry = store.uns.get(key)
+    return [] if entry is None else [key, *(f"{key}_{name}" for name in dict(entry["scale"]))]
+
+
+def _check_free(store: AnnData, key: str, sets: Iterable[str]) -> None:
+    """Require that nothing else is replaced than what an earlier call wrote."""
+    for name in {key, *(f"{key}_{one}" for one in sets)} - set(_earlier(store, key)):
+        for slot in ("obsm", "obs"):
+            if name in getattr(store, slot):
+                raise ValueError(f"The data already have .{slot}[{name!r}], which would be replaced. Pass another name (key_added=), or delete that entry first.")  # fmt: skip
+
+
+def _forget(store: AnnData, key: str) -> None:
+    """Delete what an earlier call wrote."""
+    for name in _earlier(store, key):
+        store.obsm.pop(name, None)
+        if name in store.obs:
+            cast("pd.DataFrame", store.obs).pop(name)

@@ -8,8 +8,9 @@ import pandas as pd
 from anndata import AnnData
 
 from lucidvi._logging import warn
-from lucidvi._validation import is_storable, near
+from lucidvi._validation import near
 from lucidvi.adapters import Adapter
+from lucidvi.explain._results import check_key
 
 type Sets = str | Sequence[str] | Mapping[str, Iterable[str] | Mapping[str, Iterable[str]]]
 
@@ -31,9 +32,11 @@ def members_of_sets(sets: Sets, features: pd.Index, store: AnnData, groups: np.n
     """
     found = {}
     for name, given in _named(sets, store, groups).items():
-        if not isinstance(name, str) or not is_storable(name) or "/" in name:
-            raise ValueError(f"A set is called {name!r}, which cannot be the name of an entry in a file. Rename it, without '/'.")  # fmt: skip
-        by_group = given if isinstance(given, Mapping) else dict.fromkeys(groups, given)
+        check_key(name, "The name of a set, ")
+        if isinstance(given, Mapping):
+            by_group = {str(g): _names(v, name) for g, v in given.items()}
+        else:
+            by_group = dict.fromkeys(groups.tolist(), _names(given, name))
         unknown = [g for g in by_group if g not in groups]
         if unknown:
             raise ValueError(f"Set {name!r} has features of group {unknown[0]!r}, which no cell is in. {near(str(unknown[0]), list(groups))}")  # fmt: skip
@@ -54,7 +57,12 @@ def groups_of_sets(function: Adapter, labels: pd.Series | None) -> np.ndarray:
     """Return the groups that training cells have, in alphabetical order; one, ``"all"``, without labels."""
     if labels is None:
         return np.array(["all"])
-    return np.unique(labels.iloc[function.train_cells].dropna().to_numpy().astype(str))
+    found = np.unique(labels.iloc[function.train_cells].dropna().to_numpy().astype(str))
+    if not len(found):
+        raise ValueError(
+            "No training cell has a type: groupby is missing for all of them. Give types to some."
+        )
+    return found
 
 
 def _named(sets: Any, store: AnnData, groups: np.ndarray) -> Mapping[str, Any]:
@@ -86,9 +94,13 @@ def _flags(column: pd.Series, name: str) -> np.ndarray:
     return values.astype(bool)
 
 
-def _mask(given: Iterable[str], features: pd.Index, name: str) -> np.ndarray:
+def _names(given: Iterable[str], name: str) -> list[str]:
     if isinstance(given, str):
         raise TypeError(f"Set {name!r} is the text {given!r}. Pass a list of features.")
+    return list(given)
+
+
+def _mask(given: Iterable[str], features: pd.Index, name: str) -> np.ndarray:
     wanted = pd.Index(list(given)).unique()
     lost = wanted.difference(features)
     if len(lost) and len(lost) == len(wanted):

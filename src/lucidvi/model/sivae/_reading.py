@@ -191,7 +191,7 @@ class ReadingMixin:
 
     @torch.inference_mode()
     def _nearest_features(self, n_neighbors: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of each feature's neighbours, nearest first, and distances: 1 less the absolute product, or Euclidean."""
+        """Positions of each feature's neighbours, nearest first, and distances: 1 less the absolute product (as a share of the largest above 1), or Euclidean."""
         self._check_if_trained(warn=False)
         check_integer(n_neighbors, 1, "n_neighbors")
         n = self.module.n_features
@@ -213,7 +213,7 @@ class ReadingMixin:
             block[rows - start, rows] = -1.0
             nearest[rows] = np.argsort(-block, axis=1, kind="stable")[:, :n_neighbors]
             product[rows] = np.take_along_axis(block, nearest[rows], 1)
-        return nearest, 1.0 - product
+        return nearest, 1.0 - product / max(product.max(), 1.0)
 
     def _decoded(
         self,
