@@ -61,7 +61,7 @@ def clean(model):
     obs = data.obs.copy()
     yield
     data.obs = obs
-    for store in (data.uns, data.varm, data.layers, data.var):
+    for store in (data.uns, data.varm, data.obsm, data.layers, data.var):
         for key in [k for k in store if k and not k.startswith("_scvi")]:
             del store[key]
 
