@@ -92,7 +92,9 @@ class Residuals:
         spread = np.stack([left[cells].std(0) if cells.sum() > 1 else whole for cells in inside])
         spread = np.maximum(spread, _LEAST_SPREAD * whole)
         # what does not vary in a group has no residual there, whatever depth does to it elsewhere
-        flat = np.stack([cells.any() & (np.ptp(x[cells], 0) < 1e-9) if cells.any() else np.zeros(x.shape[1], bool) for cells in inside])  # fmt: skip
+        flat = np.zeros(spread.shape, dtype=bool)
+        for g, cells in enumerate(inside):
+            flat[g] = cells.any() and np.ptp(x[cells], axis=0) < 1e-9
         return cls(mean, effect, np.where(flat | (spread <= 1e-8), np.inf, spread))
 
     def of(self, x: np.ndarray, covariates: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -10,10 +10,13 @@ _TARGET_SUM = 1e4  # counts of a cell after normalisation
 def log_normalised(function: Adapter, values: Tensor) -> Tensor:
     """Return ``log1p`` of counts scaled to 10,000 a cell, ``float64``; values that do not come from counts as they are."""
     values = values.double()
-    data = counts_of(function, values)
-    if data is None:
-        return values
-    return (data * (_TARGET_SUM / data.sum(1, keepdim=True).clamp_min(1e-12))).log1p()
+    counts = counts_of(function, values)
+    return values if counts is None else normalised(counts)
+
+
+def normalised(counts: Tensor) -> Tensor:
+    """Return ``log1p`` of counts scaled to 10,000 a cell."""
+    return (counts * (_TARGET_SUM / counts.sum(1, keepdim=True).clamp_min(1e-12))).log1p()
 
 
 def counts_of(function: Adapter, values: Tensor) -> Tensor | None:

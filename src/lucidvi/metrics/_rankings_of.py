@@ -149,9 +149,8 @@ def _scanpy(data: AnnData, method: str) -> pd.DataFrame:
     result = copy.uns["rank_genes_groups"]
     columns = {g: pd.Series(result["scores"][g], result["names"][g]) for g in result["names"].dtype.names}  # fmt: skip
     groups = list(data.obs["group"].cat.categories)
-    if len(columns) < len(
-        groups
-    ):  # of two groups, scanpy calls the coefficients of the second those of the first
+    if len(columns) < len(groups):
+        # of two groups, scanpy calls the coefficients of the second those of the first
         columns = {groups[0]: -columns[groups[0]], groups[1]: columns[groups[0]]}
     return pd.DataFrame(columns)[groups].reindex(data.var_names).fillna(0.0)
 

@@ -11,7 +11,7 @@ from lucidvi._logging import warn
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import CHUNK
 from lucidvi.algorithms._set_space import GroupReadout, Residuals
-from lucidvi.explain._log_normalised import counts_of, log_normalised
+from lucidvi.explain._log_normalised import counts_of, normalised
 
 _CELLS_PER_CLUSTER = 100
 _MAX_CLUSTERS = 10
@@ -73,19 +73,20 @@ def set_residuals(
         learned &= labels.iloc[cells].notna().to_numpy()
         of = labels.iloc[cells[learned]].to_numpy().astype(str)
     _check_varying(x, used, members)
-    readout = GroupReadout.fit(z[learned], of, np.random.default_rng(seed))
-    group = readout.predict(z)
+    names = np.unique(of)
     if labels is not None and not read_off:
-        group = np.searchsorted(readout.names, labels.iloc[cells].to_numpy().astype(str))
+        group = np.searchsorted(names, labels.iloc[cells].to_numpy().astype(str))
+    else:
+        group = GroupReadout.fit(z[learned], of, np.random.default_rng(seed)).predict(z)
     covariates = _covariates(function.batch_of_cells()[cells], total)
-    fitted = Residuals.fit(x[learned], covariates[learned], group[learned], len(readout.names))
+    fitted = Residuals.fit(x[learned], covariates[learned], group[learned], len(names))
     values = fitted.of(x, covariates, group)
     if function.empty_is_unmeasured:
         values[empty] = 0.0
-    known = [x[learned & (group == g)] for g in range(len(readout.names))]
+    known = [x[learned & (group == g)] for g in range(len(names))]
     mean = np.stack([part.mean(0) if len(part) else x[learned].mean(0) for part in known])
     return SetResiduals(
-        values, mean, z, group, readout.names, learned,
+        values, mean, z, group, names, learned,
         {name: mask[:, used] for name, mask in members.items()}, function.features[used],
     )  # fmt: skip
 
@@ -97,8 +98,11 @@ def _read(function: Adapter, used: np.ndarray, cells: np.ndarray) -> tuple[np.nd
     for i in range(0, len(cells), CHUNK):
         tensors = function.minibatch(cells[i : i + CHUNK])
         x = function.values(tensors)
-        values.append(log_normalised(function, x).cpu()[:, some].float().numpy())
-        counts = counts_of(function, x.double())
+        wide = x.double()
+        counts = counts_of(function, wide)
+        values.append(
+            (wide if counts is None else normalised(counts)).cpu()[:, some].float().numpy()
+        )
         total.append(np.ones(len(x)) if counts is None else counts.sum(1).cpu().numpy())
         with torch.no_grad():
             latent.append(function.evaluate(x, tensors, "latent").cpu().double().numpy())
