@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from lucidvi.algorithms._set_space import GroupReadout, Residuals, SetBlock, scale_beside
+from lucidvi.algorithms._set_space import (
+    GroupReadout,
+    Residuals,
+    SetBlock,
+    near_distances,
+    scale_beside,
+)
 
 
 @pytest.fixture
@@ -94,10 +100,10 @@ def test_groups_are_read_off_positions():
 def test_scale(share):
     rng = np.random.default_rng(0)
     z, block = 7 * rng.standard_normal((400, 5)), 0.1 * rng.standard_normal((400, 2))
-    scale = scale_beside(z, block, share, 15, rng)
+    scale = scale_beside(*near_distances([z, block], 15, rng), share)
     d = np.square(z[:, None] - z).sum(-1)
     near = np.argsort(d, 1)[:, 1:16]
     inside = np.take_along_axis(d, near, 1).mean()
     beside = np.square(scale * (block[near] - block[:, None])).sum(-1).mean()
     assert beside / inside == pytest.approx(share, rel=0.02)
-    assert scale_beside(z, np.zeros((400, 2)), share, 15, rng) == 0
+    assert scale_beside(*near_distances([z, np.zeros((400, 2))], 15, rng), share) == 0

@@ -50,7 +50,8 @@ def create(adata=None, setup=None, **options):
     scvi.settings.seed = 0
     setup = {"feature_set_key": "first"} if setup is None else setup
     lv.model.SCARE.setup_anndata(adata, **{"batch_key": "batch", "labels_key": "kind"} | setup)
-    return lv.model.SCARE(adata, **{"n_latent": 4, "n_hidden": 16} | options)
+    options = {"n_latent": 4, "n_hidden": 16, "steering": "attribution"} | options
+    return lv.model.SCARE(adata, **options)
 
 
 def fit(model, max_epochs=2, weight=1.0, **kwargs):
@@ -81,7 +82,8 @@ def test_weight_zero_is_scvi():
         adata = planted()
         sets = {"feature_set_key": "first"} if cls is lv.model.SCARE else {}
         cls.setup_anndata(adata, batch_key="batch", **sets)
-        model = cls(adata, n_latent=4, n_hidden=16)
+        loss = {"steering": "attribution"} if cls is lv.model.SCARE else {}
+        model = cls(adata, n_latent=4, n_hidden=16, **loss)
         model.train(3, plan_kwargs=plan, check_val_every_n_epoch=1, **QUIET)
         histories.append(model.history)
         latents.append(model.get_latent_representation())
@@ -306,7 +308,10 @@ def losses_by_hand(attribution, target, kind):
     size = np.abs(attribution)
     scaled = (size - size.min(1, keepdims=True)) / np.ptp(size, axis=1, keepdims=True)
     gap = target[:, None] - scaled
-    return (gap**2 if kind == "mse" else np.abs(gap)).sum(-1).mean(1)
+    gap = gap**2 if kind == "mse" else np.abs(gap)
+    outside = ~target.any(0)
+    of_set = [gap[s][:, own > 0].sum(-1) for s, own in enumerate(target)]
+    return (np.array(of_set) + gap[0][:, outside].sum(-1) / len(target)).mean(1)
 
 
 @pytest.mark.parametrize("kind", CHOICES["attribution_loss"])
@@ -323,6 +328,23 @@ def test_loss_of_several_sets_by_hand(combine, kind):
     each = losses_by_hand(a.numpy(), model.feature_sets.to_numpy().T.astype(float), kind)
     expected = each.sum() if combine == "sum" else N_GENES * ((each / N_GENES) ** 2).sum()
     assert model.module.attribution_loss(batch)[0].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("n_sets", [1, 2, 3, 4])
+@pytest.mark.parametrize("combine", CHOICES["combine"])
+def test_every_set_wants_its_own_genes_and_no_other_gene(n_sets, combine):
+    """The loss falls as a gene of any set gains influence, and rises as any other gene does."""
+    module = create(combine=combine).module
+    target = torch.zeros(n_sets, 1, N_GENES)
+    for k in range(n_sets):
+        target[k, 0, 4 * k : 4 * k + 4] = 1
+    target[-1, 0, 3] = 1  # in two sets
+    attribution = torch.full((1, 5, N_GENES), 0.5, requires_grad=True)
+    module._compare(attribution, target).backward()
+    slope = attribution.grad[0, 0]
+    inside = target.any(0)[0]
+    assert (slope[inside] < 0).all() and (slope[~inside] > 0).all()
+    assert slope[inside].min() >= 2.2 * slope[inside].max()  # the shared gene twice at most
 
 
 def test_loss_output_adds_up():

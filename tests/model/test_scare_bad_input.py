@@ -119,7 +119,9 @@ def test_sets_per_cell(adata):
 def test_new_data_without_sets_per_cell(adata):
     adata.layers["own"] = np.tile(np.arange(8) < 3, (20, 1))
     setup(adata, "own")
-    model = lv.model.SCARE(adata)
+    with pytest.raises(ValueError, match="set for every cell.*steering='attribution'"):
+        lv.model.SCARE(adata)
+    model = lv.model.SCARE(adata, steering="attribution")
     other = adata.copy()
     del other.layers["own"]
     with pytest.raises(KeyError, match="own.*missing"):
@@ -155,16 +157,16 @@ def test_other_genes(adata):
 def test_bad_options(adata, options, error, match):
     setup(adata)
     with pytest.raises(error, match=match):
-        lv.model.SCARE(adata, **options)
+        lv.model.SCARE(adata, steering="attribution", **options)
 
 
 def test_disjoint_needs_dimensions_and_columns(adata):
     setup(adata, ["pathway", "other"])
     with pytest.raises(ValueError, match="n_latent=2 or more"):
-        lv.model.SCARE(adata, disjoint=True, n_latent=1)
+        lv.model.SCARE(adata, steering="attribution", disjoint=True, n_latent=1)
     setup(adata, "by_kind", labels_key="kind")
     with pytest.raises(ValueError, match="at least two feature sets in .var"):
-        lv.model.SCARE(adata, disjoint=True)
+        lv.model.SCARE(adata, steering="attribution", disjoint=True)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,6 @@ def test_disjoint_needs_dimensions_and_columns(adata):
         ({"attribution_weight": "1"}, TypeError, "str"),
         ({"steering": 1.0}, ValueError, "between 0 and 1"),
         ({"steering": np.nan}, ValueError, "between 0 and 1"),
-        ({"steering": None}, TypeError, "NoneType"),
         ({"steering": 0.01}, ValueError, "Ask for more"),
         ({"attribution_warmup_epochs": 2}, ValueError, "fixed weight"),
         ({"attribution_warmup_epochs": -1}, ValueError, "attribution_warmup_epochs=-1"),
@@ -184,7 +185,50 @@ def test_disjoint_needs_dimensions_and_columns(adata):
 def test_bad_weights(adata, plan, error, match):
     setup(adata)
     with pytest.raises(error, match=match):
-        lv.model.SCARE(adata).train(1, plan_kwargs=plan, **QUIET)
+        lv.model.SCARE(adata, steering="attribution").train(1, plan_kwargs=plan, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"steering": "blocks"}, ValueError, "Did you mean 'block'"),
+        ({"n_components": 0}, ValueError, "n_components=0"),
+        ({"n_components": 4}, ValueError, "'pathway' has 3 genes, fewer than its 4 dimensions"),
+        ({"share": 0.0}, ValueError, "share"),
+        ({"set_weight": "4"}, TypeError, "set_weight"),
+        ({"gene_likelihood": "normal"}, ValueError, "needs counts"),
+        ({"disjoint": True}, ValueError, "steering='attribution'"),
+        ({"minimal": True}, ValueError, "steering='attribution'"),
+    ],
+)
+def test_bad_options_of_blocks(adata, options, error, match):
+    setup(adata)
+    with pytest.raises(error, match=match):
+        lv.model.SCARE(adata, **options)
+
+
+def test_bad_sets_of_blocks(adata):
+    adata.var["one"] = np.arange(8) == 2
+    adata.var["same"] = adata.var["pathway"]
+    setup(adata, "one")
+    with pytest.raises(ValueError, match="'one' has 1 gene, fewer than its 2"):
+        lv.model.SCARE(adata)
+    setup(adata, ["pathway", "same"])
+    with pytest.raises(ValueError, match="'pathway' and 'same' have the same genes"):
+        lv.model.SCARE(adata)
+    adata.X[:, :2] = 3
+    adata.var["constant"] = np.arange(8) < 2
+    setup(adata, "constant")
+    with pytest.raises(ValueError, match="No gene of feature set 'constant' varies"):
+        lv.model.SCARE(adata).train(1, **QUIET)
+
+
+@pytest.mark.parametrize("steering", ["block", "likelihood"])
+def test_options_of_another_steering(adata, steering):
+    setup(adata)
+    for plan in ({"attribution_weight": 1.0}, {"steering": 0.6}, {"attribution_warmup_epochs": 2}):
+        with pytest.raises(ValueError, match="SCARE\\(adata, steering='attribution'\\)"):
+            lv.model.SCARE(adata, steering=steering).train(1, plan_kwargs=plan, **QUIET)
 
 
 def test_nothing_to_steer_towards(adata):

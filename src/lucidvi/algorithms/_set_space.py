@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
@@ -11,6 +12,8 @@ _RIDGE = 20.0  # cells' worth of doubt about covariates that act differently in 
 _LEAST_CELLS = 30  # of a group that has components of its own
 _LEAST_SPREAD = 0.2  # of a feature in a group, as a share of its spread in all groups
 _MAX_CELLS = 20_000  # for the read-out of groups
+_CELLS_PER_CLUSTER = 100
+_MAX_CLUSTERS = 10
 
 
 @dataclass
@@ -18,26 +21,30 @@ class GroupReadout:
     """Tell the group of a cell from its latent position, by a logistic regression."""
 
     names: np.ndarray
-    scaler: StandardScaler
-    classifier: LogisticRegression | None
+    weight: np.ndarray
+    """Shape ``(n_latent, n_groups)``."""
+    bias: np.ndarray
+    """Shape ``(n_groups,)``."""
 
     @classmethod
     def fit(cls, z: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> "GroupReadout":
         """Learn from some cells, shape ``(n_cells, n_latent)``, and the group of each."""
         scaler, names = StandardScaler().fit(z), np.unique(groups)
         if len(names) == 1:
-            return cls(names, scaler, None)
+            return cls(names, np.zeros((z.shape[1], 1)), np.zeros(1))
         some = rng.permutation(len(z))[:_MAX_CELLS]
         known = np.unique(groups, return_index=True)[1]  # a cell of each, however rare
         some = np.union1d(some, known)
         model = LogisticRegression(C=1.0, max_iter=500).fit(scaler.transform(z[some]), groups[some])
-        return cls(names, scaler, model)
+        weight, bias = model.coef_, model.intercept_
+        if len(names) == 2:
+            weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+        weight = (weight / scaler.scale_).T
+        return cls(names, weight, bias - scaler.mean_ @ weight)
 
     def predict(self, z: np.ndarray) -> np.ndarray:
         """Return the position of each cell's group in ``names``."""
-        if self.classifier is None:
-            return np.zeros(len(z), dtype=int)
-        return np.searchsorted(self.names, self.classifier.predict(self.scaler.transform(z)))
+        return (z @ self.weight + self.bias).argmax(1)
 
 
 @dataclass
@@ -155,14 +162,21 @@ class SetBlock:
         return block, score
 
 
-def scale_beside(z: np.ndarray, block: np.ndarray, share: float, n_neighbors: int, rng: np.random.Generator) -> float:  # fmt: skip
-    """Return the factor of a block at which it counts ``share`` times as much as a space.
+def clusters(z: np.ndarray, seed: int | None) -> np.ndarray:
+    """Return k-means clusters of latent positions, to stand for types where there are none: names, ``(n_cells,)``."""
+    n = int(np.clip(len(z) // _CELLS_PER_CLUSTER, 1, _MAX_CLUSTERS))
+    return np.array([f"cluster {c}" for c in KMeans(n, n_init=3, random_state=seed).fit_predict(z)])
 
-    Among nearest cells of the space, squared distances in the block are then ``share`` times those in the space.
-    """
-    some = rng.permutation(len(z))[:_MAX_CELLS]
-    z, block = z[some], block[some]
-    n = min(n_neighbors, len(z) - 1)
-    near = NearestNeighbors(n_neighbors=n).fit(z).kneighbors(return_distance=False)
-    far = [np.square(v[near] - v[:, None]).sum(-1).mean() for v in (z, block)]
-    return float(np.sqrt(share * far[0] / far[1])) if far[1] > 1e-12 else 0.0
+
+def near_distances(spaces: list[np.ndarray], n_neighbors: int, rng: np.random.Generator) -> list[float]:  # fmt: skip
+    """Return mean squared distances, in each of some spaces, of cells that are nearest in the first."""
+    some = rng.permutation(len(spaces[0]))[:_MAX_CELLS]
+    spaces = [space[some] for space in spaces]
+    n = min(n_neighbors, len(some) - 1)
+    near = NearestNeighbors(n_neighbors=n).fit(spaces[0]).kneighbors(return_distance=False)
+    return [float(np.square(v[near] - v[:, None]).sum(-1).mean()) for v in spaces]
+
+
+def scale_beside(far: float, far_in_block: float, share: float) -> float:
+    """Return the factor of a block at which its squared distances are ``share`` times those of a space; 0 for a constant block."""
+    return float(np.sqrt(share * far / far_in_block)) if far_in_block > 1e-12 else 0.0

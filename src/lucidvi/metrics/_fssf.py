@@ -1,6 +1,6 @@
 """Genes that decide the place of a cell within its type."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any, Literal
@@ -31,6 +31,7 @@ def fssf(
     among: Literal["pair", "group"] = "pair",
     n_null: int = 100,
     batch_size: int | None = None,
+    latent_kwargs: Mapping[str, Any] | None = None,
     seed: int | None = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -82,6 +83,9 @@ def fssf(
         Number of random sets; the same ones in all groups.
     batch_size
         Cells per forward pass; the model's default if ``None``.
+    latent_kwargs
+        Further arguments of the model's ``get_latent_representation``, such as ``{"part": "interferon"}`` of
+        :class:`lucidvi.model.SCARE`.
     seed
         Seed of clusters, donors and random sets. ``fssf`` does not depend on ``n_null``.
     progress
@@ -132,7 +136,7 @@ def fssf(
     for row in sets[1:]:
         row[for_random.choice(others, mask.sum(), replace=False)] = True
 
-    options = {} if batch_size is None else {"batch_size": batch_size}
+    options = dict(latent_kwargs or {}) | ({} if batch_size is None else {"batch_size": batch_size})
     latent = np.asarray(model.get_latent_representation(adata, **options))
     groups = _groups(adata, groupby)
     if subclusters is None:

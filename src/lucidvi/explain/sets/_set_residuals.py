@@ -5,16 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.cluster import KMeans
 
 from lucidvi._logging import warn
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import CHUNK
-from lucidvi.algorithms._set_space import GroupReadout, Residuals
+from lucidvi.algorithms._set_space import GroupReadout, Residuals, clusters
 from lucidvi.explain._log_normalised import counts_of, normalised
-
-_CELLS_PER_CLUSTER = 100
-_MAX_CLUSTERS = 10
 
 
 @dataclass
@@ -65,9 +61,7 @@ def set_residuals(
     if function.empty_is_unmeasured:  # such cells say nothing about the features
         learned &= ~empty
     if labels is None:
-        n = int(np.clip(learned.sum() // _CELLS_PER_CLUSTER, 1, _MAX_CLUSTERS))
-        clusters = KMeans(n, n_init=3, random_state=seed).fit_predict(z[learned])
-        of = np.array([f"cluster {c}" for c in clusters])
+        of = clusters(z[learned], seed)
         members = {name: np.repeat(mask, len(np.unique(of)), 0) for name, mask in members.items()}
     else:
         learned &= labels.iloc[cells].notna().to_numpy()

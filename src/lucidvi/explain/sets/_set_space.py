@@ -14,7 +14,7 @@ from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_number
 from lucidvi.adapters import adapter
-from lucidvi.algorithms._set_space import SetBlock, scale_beside
+from lucidvi.algorithms._set_space import SetBlock, near_distances, scale_beside
 from lucidvi.explain._cells import labels_of_cells
 from lucidvi.explain._results import Place
 from lucidvi.explain.sets._set_residuals import set_residuals
@@ -135,7 +135,8 @@ def set_space(
     for name, own in given.members.items():
         block = SetBlock.fit(given.values[learned], group[learned], own, n_components)
         coordinates, score = block.of(given.values, group)
-        scales[name] = scale_beside(z[learned], coordinates[learned], share, n_neighbors, np.random.default_rng(seed))  # fmt: skip
+        far = near_distances([z[learned], coordinates[learned]], n_neighbors, np.random.default_rng(seed))  # fmt: skip
+        scales[name] = scale_beside(*far, share)
         joint.append(scales[name] * coordinates)
         obsm[f"{key_added}_{name}"] = coordinates
         obs[f"{key_added}_{name}"] = score

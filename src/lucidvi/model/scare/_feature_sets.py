@@ -7,13 +7,17 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
 from scvi.data.fields import BaseAnnDataField
 
+from lucidvi._logging import warn
 from lucidvi._validation import check_obs_key, near
 from lucidvi.model.scare._options import FEATURE_SETS
 
 PLACES = ("var", "varm", "layers", "obsm")
 PER_CELL = ("layers", "obsm")
+_ROWS = 10_000  # cells that are read at a time
 
 
 def find_feature_sets(
@@ -68,6 +72,45 @@ def find_feature_sets(
 def registered_sets(registry: dict) -> dict | None:
     """What the registry of a model holds about feature sets, as :func:`find_feature_sets` returned it."""
     return registry["field_registries"].get(FEATURE_SETS, {}).get("state_registry")
+
+
+def check_blocks(state: dict | None, n_components: int, gene_likelihood: str) -> None:
+    """Require sets that can have dimensions of their own: large enough, not the same, not one per cell."""
+    if state is None:
+        return
+    other = "or create SCARE(adata, steering='attribution')."
+    if gene_likelihood not in ("zinb", "nb", "poisson"):
+        raise ValueError(f"steering='block' needs counts, but gene_likelihood={gene_likelihood!r}. Give counts, {other}")  # fmt: skip
+    if state["values"] is None:
+        raise ValueError(f"steering='block' cannot use a set for every cell. Give sets in .var or .varm, {other}")  # fmt: skip
+    names, values = [str(n) for n in state["names"]], np.asarray(state["values"])
+    for name, size in zip(names, values.sum(0).tolist(), strict=True):
+        if size < n_components or size < 2:
+            raise ValueError(f"Feature set {name!r} has {size} gene{'s' * (size != 1)}, fewer than its {max(n_components, 2)} dimensions. Give larger sets, a smaller n_components (a set needs two genes at least), {other}")  # fmt: skip
+    if state["place"] != "var":
+        return
+    for i, first in enumerate(names):
+        for k in range(i + 1, len(names)):
+            if (values[:, i] == values[:, k]).all():
+                raise ValueError(f"Feature sets {first!r} and {names[k]!r} have the same genes. Leave one out.")  # fmt: skip
+
+
+def check_varying(manager: AnnDataManager, sets: pd.DataFrame) -> None:
+    """Require that genes of each set vary between the cells; say how many do not."""
+    x = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+    low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
+    for start in range(0, x.shape[0], _ROWS):
+        part = x[start : start + _ROWS]
+        part = part if sp.issparse(part) else np.asarray(part)
+        bounds = [bound.toarray() if sp.issparse(bound) else bound for bound in (part.min(0), part.max(0))]  # fmt: skip
+        low, high = np.minimum(low, bounds[0].ravel()), np.maximum(high, bounds[1].ravel())
+    varies = high > low
+    for name in sets:
+        own = sets[name].to_numpy()
+        if own.any() and not varies[own].any():
+            raise ValueError(f"No gene of feature set {name!r} varies between the cells.")
+        if n := int((~varies[own]).sum()):
+            warn("%d of %d genes of feature set %r do not vary between the cells.", n, own.sum(), name)  # fmt: skip
 
 
 def binary(values: object, what: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""scARE: scVI with an encoder that is told which genes to listen to."""
+"""scARE: scVI that is told which genes to listen to."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, cast
@@ -11,20 +11,24 @@ from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
 
 from lucidvi._logging import warn
-from lucidvi._validation import check_not_view
+from lucidvi._validation import check_integer, check_not_view, check_number
 from lucidvi.model._features import QueryMixin, match_features
+from lucidvi.model._files import model_file, read
 from lucidvi.model._labels import check_columns
 from lucidvi.model._matrix import check_matrix
 from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
 from lucidvi.model.scare._feature_sets import (
     PER_CELL,
     FeatureSetField,
+    check_blocks,
+    check_varying,
     find_feature_sets,
     registered_sets,
 )
 from lucidvi.model.scare._module import SCAREModule
-from lucidvi.model.scare._options import FEATURE_SETS, AttributionOptions
+from lucidvi.model.scare._options import FEATURE_SETS, STEERINGS, AttributionOptions, check_choice
 from lucidvi.model.scare._reading import AttributionMixin
+from lucidvi.model.scare._sets import SetMixin
 from lucidvi.model.scare._trainingplan import SCARETrainingPlan
 
 _PICKED_BY: dict[str | None, str] = {
@@ -35,13 +39,33 @@ _PICKED_BY: dict[str | None, str] = {
 }
 
 
-class SCARE(AttributionMixin, QueryMixin, SCVI):
-    """Single-cell variational inference with an attribution loss, scARE :cite:p:`Inecik2023`.
+class SCARETrainRunner(ModelTrainRunner):
+    """scvi-tools' train runner; checks the sets before the first step and learns their dimensions after the last."""
 
-    scVI whose encoder is steered towards feature sets: at every training step a number that summarises the latent mean
-    is attributed to the genes by expected gradients, and the distance of the attributions from the sets is added to
-    the loss. Everything that :class:`scvi.model.SCVI` offers is there; with ``attribution_weight`` 0 it is the same
-    model.
+    def prepare(self) -> None:
+        """Require sets whose genes vary."""
+        if self.model.adata is not None and self.model._wants_blocks:
+            check_varying(self.model.adata_manager, self.model.feature_sets)
+
+    def finish(self) -> None:
+        """Learn the dimensions of the sets; those of a reference stay as they are."""
+        if (
+            self.model.adata is not None
+            and self.model._wants_blocks
+            and not self.model.blocks_given_
+        ):
+            self.model._fit_blocks(
+                self.trainer.global_step, progress=self.trainer.progress_bar_callback is not None
+            )
+
+
+class SCARE(SetMixin, AttributionMixin, QueryMixin, SCVI):
+    """Single-cell variational inference that is told which genes to listen to, scARE :cite:p:`Inecik2023`.
+
+    By default the latent space of :class:`scvi.model.SCVI`, which stays as it is, gets a few more dimensions for each
+    feature set. They see the set's genes only and decode them given the cell's type, so that they hold what the set
+    says beyond types and batches. The paper's own way, a loss on the attributions of the encoder, is
+    ``steering="attribution"``. Everything that :class:`scvi.model.SCVI` offers is there.
 
     Parameters
     ----------
@@ -49,8 +73,17 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
         Object registered with :meth:`setup_anndata`.
     registry
         As in :class:`scvi.model.SCVI`.
+    steering
+        ``"block"``: dimensions for each set beside scVI's, learned after scVI. ``"attribution"``: the paper's loss, which
+        merges cell types as it steers. ``"likelihood"``: genes of the sets count ``set_weight`` times in the likelihood.
+    n_components
+        Dimensions of each set.
+    share
+        How much each set counts beside scVI's space by default, see :meth:`get_latent_representation`.
+    set_weight
+        For ``steering="likelihood"``; 4 separates conditions about half as well as ``"block"`` and leaves types as they are.
     scalar
-        What is attributed. Of the latent mean: its ``"projection"`` on a random direction, drawn anew for each cell
+        What the loss attributes. Of the latent mean: its ``"projection"`` on a random direction, drawn anew for each cell
         and step, so that no combination of latent dimensions can hide genes; its ``"sum"``, in which dimensions can
         cancel; its length, ``"l2"``; one random ``"dimension"``. Of the whole model: ``"reconstruction"``, the sum of
         the log1p decoder means (the means themselves always sum to the library size) at the cell's library size.
@@ -69,7 +102,7 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
         many: they steer better at the same cost.
     combine
         Several sets: ``"sum"`` of their losses, or ``"square_sum"``, in which the worst set counts most (the number of
-        genes times the sum of squares of the losses per gene).
+        genes times the sum of squares of the losses per gene). A gene of one set is not outside of the others.
     disjoint
         Divide the latent dimensions into consecutive blocks of nearly equal size, see :attr:`latent_blocks`, each
         steered by one set only.
@@ -82,11 +115,11 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
 
     Notes
     -----
-    How far to steer is set in training: ``model.train(plan_kwargs={"steering": 0.6})`` raises the weight of the
-    attribution loss until a cell that gets the set's genes from a similar one moves that share of the way to it, which
-    means about the same for any set and any number of genes; ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight
-    instead. The history holds ``attribution_loss``, ``attribution_share`` and ``steering`` (``_train``, ``_validation``)
-    and ``attribution_weight``.
+    ``scalar`` and what follows is for ``steering="attribution"``. How far to steer is then set in training:
+    ``model.train(plan_kwargs={"steering": 0.6})`` raises the weight of the attribution loss until a cell that gets the set's
+    genes from a similar one moves that share of the way to it, which means about the same for any set and any number of
+    genes; ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight instead. The history holds ``attribution_loss``,
+    ``attribution_share`` and ``steering`` (``_train``, ``_validation``) and ``attribution_weight``.
 
     Examples
     --------
@@ -94,21 +127,36 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
     >>> import scvi
     >>> adata = scvi.data.synthetic_iid()
     >>> adata.var["pathway"] = adata.var_names.isin(["gene_1", "gene_2", "gene_3"])
-    >>> lv.model.SCARE.setup_anndata(adata, batch_key="batch", feature_set_key="pathway")
+    >>> lv.model.SCARE.setup_anndata(adata, batch_key="batch", labels_key="labels", feature_set_key="pathway")
     >>> model = lv.model.SCARE(adata, n_latent=5)
-    >>> model.train(2, plan_kwargs={"steering": 0.6}, enable_progress_bar=False)
-    >>> model.get_attributions(indices=range(10)).shape
+    >>> model.train(2, enable_progress_bar=False)
+    >>> model.set_names
+    ['pathway']
+    >>> model.get_latent_representation().shape, model.get_latent_representation(part="pathway").shape
+    ((400, 7), (400, 2))
+    >>> list(model.get_set_scores().columns)
+    ['pathway', 'pathway_sd']
+    >>> model.get_set_changes().shape
+    (9, 4)
+    >>> model.get_normalized_expression(set_shift={"pathway": 2.0}).shape
+    (400, 100)
+
+    The paper's loss:
+
+    >>> steered = lv.model.SCARE(adata, steering="attribution", n_latent=5)
+    >>> steered.train(2, plan_kwargs={"steering": 0.6}, enable_progress_bar=False)
+    >>> steered.get_attributions(indices=range(10)).shape
     (10, 100)
-    >>> model.feature_sets.sum().to_dict()
+    >>> steered.feature_sets.sum().to_dict()
     {'pathway': 3}
-    >>> model.latent_blocks
+    >>> steered.latent_blocks
     {'pathway': [0, 1, 2, 3, 4]}
     """
 
     _module_cls = SCAREModule
     _training_plan_cls = SCARETrainingPlan
     _data_splitter_cls = WithoutLastCell
-    _train_runner_cls = ModelTrainRunner
+    _train_runner_cls = SCARETrainRunner
 
     _model_summary_string: str
 
@@ -117,6 +165,10 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
         adata: AnnData | None = None,
         registry: dict | None = None,
         *,
+        steering: Literal["block", "attribution", "likelihood"] = "block",
+        n_components: int = 2,
+        share: float = 1.0,
+        set_weight: float = 4.0,
         scalar: Literal["projection", "sum", "l2", "dimension", "reconstruction"] = "projection",
         attribution: Literal["expected_gradients", "integrated_gradients"] = "expected_gradients",
         n_references: int = 1,
@@ -128,6 +180,10 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
         minimal: bool = False,
         **kwargs,
     ):
+        check_choice("steering", steering, STEERINGS)
+        check_integer(n_components, 1, "n_components")
+        check_number(share, "share", above=0)
+        check_number(set_weight, "set_weight", least=0)
         options = AttributionOptions(
             scalar=scalar, attribution=attribution, n_references=n_references, n_steps=n_steps,
             reparametrization=reparametrization, attribution_loss=attribution_loss, combine=combine,
@@ -138,15 +194,52 @@ class SCARE(AttributionMixin, QueryMixin, SCVI):
         else:
             registry_ = registry or {"field_registries": {}}
         place, targets = _targets(registry_)
+        if steering != "attribution" and (minimal or disjoint):
+            raise ValueError(f"{'minimal' if minimal else 'disjoint'}=True is for the attribution loss. Create SCARE(adata, steering='attribution', ...).")  # fmt: skip
         _check_sets(options, place, targets, kwargs.get("n_latent", 10))
+        if steering == "block":
+            check_blocks(
+                registered_sets(registry_), n_components, kwargs.get("gene_likelihood", "zinb")
+            )
+        self.share, self.n_components = share, n_components
+        self.blocks_: dict | None = None
+        self.blocks_given_ = False
         super().__init__(
-            adata, registry, options=options, targets=targets, picked_by=_PICKED_BY.get(place), **kwargs
+            adata, registry, steering=steering, set_weight=set_weight, options=options, targets=targets,
+            picked_by=_PICKED_BY.get(place), **kwargs
         )  # fmt: skip
+        of_loss = (
+            f" scalar: {scalar}, attribution: {attribution}," if steering == "attribution" else ""
+        )
         self._model_summary_string = (
-            f"SCARE, {self._model_summary_string} scalar: {scalar}, attribution: {attribution}, "
+            f"SCARE, {self._model_summary_string} steering: {steering},{of_loss} "
             f"feature sets: {f'in .{place}' if place else 'none'}{', minimal' if minimal else ''}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    @property
+    def _wants_blocks(self) -> bool:
+        """Whether the sets get dimensions of their own."""
+        return self.module.steering == "block" and self.module.has_target
+
+    @classmethod
+    def load_query_data(cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any) -> "SCARE":  # fmt: skip
+        """Load new cells into a trained model, as scvi-tools does; the sets' dimensions are those of the reference.
+
+        Parameters
+        ----------
+        adata
+            New cells. Features that are missing are filled with 0, others than the model's are left out.
+        reference_model
+            Trained model, or the folder where it was saved.
+        *args, **kwargs
+            As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+        """
+        query = super().load_query_data(adata, reference_model, *args, **kwargs)
+        saved = isinstance(reference_model, str)
+        kept = read(model_file(reference_model))["attr_dict"] if saved else vars(reference_model)
+        query.blocks_, query.blocks_given_ = kept.get("blocks_"), kept.get("blocks_") is not None
+        return query
 
     @classmethod
     def _match(cls, data: Any, registry: dict, *, pad: bool = False, say: bool = True) -> Any:

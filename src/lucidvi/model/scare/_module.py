@@ -1,4 +1,4 @@
-"""scVI's networks with a loss on the attributions of the encoder."""
+"""scVI's networks, with a loss on the attributions of the encoder or on the likelihood of sets where it is asked for."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,12 +60,16 @@ def similar_cells(z: Tensor, n_nearest: int = N_SIMILAR) -> Tensor:
 
 
 class SCAREModule(VAE):
-    """scVI's variational autoencoder whose encoder is told which genes to listen to.
+    """scVI's variational autoencoder, told which genes to listen to.
 
     Parameters
     ----------
     *args, **kwargs
         As in :class:`scvi.module.VAE`.
+    steering
+        What tells it: ``"attribution"``, a loss; ``"likelihood"``, more weight on the set's genes; ``"block"``, nothing.
+    set_weight
+        How many times the genes of the sets count in the likelihood.
     options
         What the attribution loss compares.
     targets
@@ -80,12 +84,15 @@ class SCAREModule(VAE):
     def __init__(
         self,
         *args,
+        steering: Literal["block", "attribution", "likelihood"] = "attribution",
+        set_weight: float = 1.0,
         options: AttributionOptions | None = None,
         targets: Tensor | None = None,
         picked_by: Literal["all", "label", "cell"] | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.steering, self.set_weight = steering, set_weight
         self.options = options or AttributionOptions()
         self.picked_by = picked_by
         self.register_buffer("targets", targets)
@@ -251,12 +258,23 @@ class SCAREModule(VAE):
     def _compare(self, attribution: Tensor, target: Tensor) -> Tensor:
         error = target - attribution
         error = error.square() if self.options.attribution_loss == "mse" else error.abs()
+        # a gene of one set is not outside of the others: each set wants its own, and all share in silencing the rest
+        if not self.options.disjoint:
+            outside = 1 - target.any(0, keepdim=True).to(target)
+            error = error * (target + outside / len(target))
         # a cell without a set, such as one of a label that is new in a query, is left alone
         each = (error.sum(-1) * target.any(-1)).mean(1)
         if self.options.combine == "sum":
             return each.sum()
         # squares of the means per gene, so that a weight still means the same at any number of genes
         return self.n_input * (each / self.n_input).square().sum()
+
+    def _weighted(self, output: LossOutput, tensors: dict[str, Tensor], generative_outputs: dict) -> LossOutput:  # fmt: skip
+        """Return a loss in which the genes of the sets count ``set_weight`` times; what is logged stays scVI's."""
+        inside = self._targets(tensors).any(0).to(tensors[REGISTRY_KEYS.X_KEY])
+        log_likelihood = generative_outputs["px"].log_prob(tensors[REGISTRY_KEYS.X_KEY])
+        more = -(self.set_weight - 1) * (log_likelihood * inside).sum(-1).mean()
+        return replace(output, loss=output.loss + more)
 
     def loss(
         self,
@@ -266,11 +284,15 @@ class SCAREModule(VAE):
         kl_weight: Tensor | float = 1.0,
         attribution_weight: Tensor | float = 0.0,
     ) -> LossOutput:
-        """Loss of scVI plus ``attribution_weight`` times the attribution loss.
+        """Loss of scVI plus what the steering adds.
 
-        The weight is 0 unless the training plan passes one: functions that only read the ELBO need no attributions.
+        The weight of the attribution loss is 0 unless the training plan passes one: functions that only read the ELBO need no attributions.
         """
         output = super().loss(tensors, inference_outputs, generative_outputs, kl_weight=kl_weight)
+        if self.steering == "likelihood" and self.has_target:
+            return self._weighted(output, tensors, generative_outputs)
+        if self.steering == "block":
+            return output
         parts = [self.z_encoder]
         if self.options.scalar == "reconstruction":
             parts.append(self.decoder)

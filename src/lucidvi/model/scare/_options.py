@@ -11,6 +11,7 @@ FEATURE_SETS = (
     "feature_sets"  # in the registry, and in a minibatch where every cell has a set of its own
 )
 
+STEERINGS = ("block", "attribution", "likelihood")
 CHOICES = {
     "scalar": ("projection", "sum", "l2", "dimension", "reconstruction"),
     "attribution": ("expected_gradients", "integrated_gradients"),

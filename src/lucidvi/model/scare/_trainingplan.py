@@ -1,7 +1,7 @@
-"""Training of scARE: scVI's, with a weight for the attribution loss that is given or found."""
+"""Training of scARE: scVI's, with a weight for the attribution loss where that is asked for."""
 
 from numbers import Real
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 import torch
@@ -57,14 +57,23 @@ class SCARETrainingPlan(TrainingPlan):
         module: SCAREModule,
         *,
         attribution_weight: float | None = None,
-        steering: float = STEERING,
+        steering: float | None = None,
         attribution_warmup_epochs: int = 0,
         **kwargs,
     ):
+        if module.steering != "attribution":
+            given = {"attribution_weight": attribution_weight or None, "steering": steering, "attribution_warmup_epochs": attribution_warmup_epochs or None}  # fmt: skip
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"plan_kwargs has {name}={value!r}, which is for the attribution loss; this model has steering={module.steering!r}. Create it with SCARE(adata, steering='attribution').")  # fmt: skip
+            if attribution_weight is None and not module.has_target:
+                _nothing_to_steer_towards()
+            attribution_weight = 0.0
         if attribution_weight is None and module.options.minimal:
             attribution_weight = PRICE_OF_A_GENE
         check_integer(attribution_warmup_epochs, 0, "attribution_warmup_epochs")
         adaptive = attribution_weight is None
+        steering = STEERING if steering is None else steering
         if attribution_weight is None:
             check_steering(steering, module)
             if attribution_warmup_epochs:
@@ -75,11 +84,7 @@ class SCARETrainingPlan(TrainingPlan):
         else:
             check_weight(attribution_weight)
         if (attribution_weight is None or attribution_weight > 0) and not module.has_target:
-            raise ValueError(
-                "There is nothing to steer towards: no feature set was given. Call setup_anndata with "
-                "feature_set_key, create the model with minimal=True, or train with "
-                'plan_kwargs={"attribution_weight": 0}.'
-            )
+            _nothing_to_steer_towards()
         super().__init__(module, attribution_weight=0.0, **kwargs)
         self.attribution_weight = attribution_weight
         self.steering = steering
@@ -117,6 +122,13 @@ class SCARETrainingPlan(TrainingPlan):
                 "space may have suffered. Ask for less.",
                 self.steering, RANGE[1],
             )  # fmt: skip
+
+
+def _nothing_to_steer_towards() -> NoReturn:
+    raise ValueError(
+        "There is nothing to steer towards: no feature set was given. Call setup_anndata with feature_set_key, create "
+        'the model with steering="attribution" and minimal=True, or train with plan_kwargs={"attribution_weight": 0}.'
+    )
 
 
 def _check_number(value: object, name: str) -> None:
