@@ -186,6 +186,13 @@ def one(kind: str, seed: int) -> list[dict]:
             fssf = partial(lv.metrics.fssf, groupby="type", n_null=0, progress=False, seed=seed)
             row["FSSF"] = fssf(asked, genes=fssf_genes, adata=fit, latent_kwargs=options)["fssf"].mean()  # fmt: skip
         rows.append(row)
+    if "condition" in adata.obs:
+        by = sets["s"] if isinstance(sets["s"], dict) else {"A549": sets["s"]}
+        masks = {t: adata.var_names.isin(genes) for t, genes in by.items()}
+        found = scare_conditions.ceilings(adata, masks, train, test)
+        rows.append(
+            {"data": kind, "space": "classifier of the set", "condition": found["ceiling_set"]}
+        )
     if args.save:
         np.savez(f"{args.save}/{kind}_{seed}.npz", type=of.astype(str), batch=adata.obs.get("batch", pd.Series("one", adata.obs_names)).to_numpy().astype(str), **spaces)  # fmt: skip
     return rows

@@ -215,7 +215,7 @@ def test_sets_of_cells_follow_the_genes(frame):
     own = (np.arange(12)[None] + np.arange(80)[:, None]) % 3 == 0
     adata.obsm["own"] = pd.DataFrame(own, adata.obs_names, adata.var_names) if frame else own
     lv.model.SCARE.setup_anndata(adata, feature_set_key="own")
-    model = lv.model.SCARE(adata, n_latent=3, n_hidden=8)
+    model = lv.model.SCARE(adata, steering="attribution", n_latent=3, n_hidden=8)
     other = adata[:, ::-1].copy()
     other.obsm["own"] = adata.obsm["own"].iloc[:, ::-1] if frame else own[:, ::-1]
     matched = model._validate_anndata(other)

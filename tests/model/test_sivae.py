@@ -66,6 +66,50 @@ def test_linear_recovers_the_principal_subspace():
     assert angles.max() < 5.0
 
 
+def test_features_do_not_collapse_without_the_interpretability_term():
+    adata = low_rank(600)
+    model = train(adata, max_epochs=60, n_latent=10, gamma=0.0, train_options={"batch_size": 32})
+    z = model.get_latent_representation()
+    mean, sd = model.get_feature_embedding(return_dist=True)
+    assert mean.shape == sd.shape == (40, 10) and (sd > 0).all(axis=None)
+    assert mean.std().max() > 0.3 and sd.mean().min() < 0.5
+    assert z.std(0).max() > 0.5
+
+
+def test_centrality_of_counts_is_not_mean_expression():
+    """Ten genes follow a factor and sixty do not, at levels that have nothing to do with it."""
+    rng = np.random.default_rng(0)
+    level, f = rng.permutation(np.linspace(0.0, 3.0, 70)), rng.standard_normal((800, 1))
+    log_rate = level + np.where(np.arange(70) < 10, 0.8 * f, 0.6 * rng.standard_normal((800, 70)))
+    adata = ad.AnnData(sp.csr_matrix(rng.poisson(np.exp(log_rate)).astype(np.float32)))
+    model = train(adata, max_epochs=60, gene_likelihood="nb", hidden=(64, 32))
+    central = np.arange(70) < 10
+    for method in ("explained", "degree"):
+        found = model.get_feature_centrality(method=method).to_numpy()
+        assert found[central].min() > np.median(found[~central])
+        assert set(np.argsort(-found)[:8]) <= set(range(10))
+    table = np.abs(model.get_feature_correlation().to_numpy())
+    np.fill_diagonal(table, 0)
+    np.testing.assert_allclose(found, table.sum(1) / 69, rtol=1e-4)
+    with pytest.raises(ValueError, match="Leave out adata"):
+        model.get_feature_centrality(method="degree", split="train")
+    with pytest.raises(ValueError, match="'explained', 'degree'"):
+        model.get_feature_centrality(method="hubs")
+
+
+def test_a_variance_of_each_feature():
+    adata = low_rank(800)
+    rng = np.random.default_rng(0)
+    adata.X[:, :5] = rng.standard_normal((800, 5))  # follow nothing
+    options = {"batch_size": 32, "plan_kwargs": {"lr": 5e-3}}
+    model = train(adata, max_epochs=60, n_latent=3, dispersion="feature", train_options=options)
+    variance = model.module.residual_variance().detach().numpy()
+    assert variance.shape == (40,) and variance[:5].min() > 1.5 * variance[5:].max()
+    assert model.get_feature_centrality(method="explained")[5:].min() > 0.5
+    with pytest.raises(ValueError, match="dispersion='gene'"):
+        train(low_rank(50), dispersion="gene")
+
+
 def test_hubs_are_central_and_communities_part(hubs):
     adata, model = hubs
     centrality = model.get_feature_centrality()
@@ -232,7 +276,7 @@ def test_second_stage_aligns_features_with_cells():
     module.eval()
     features = torch.tensor([2, 5, 7])
     values = []
-    for gamma in (0.0, 0.5):
+    for gamma in (0.0, 0.5, 1.0):
         torch.manual_seed(2)
         values.append(module.feature_loss(batch, features, gamma))
     torch.manual_seed(2)
@@ -240,7 +284,11 @@ def test_second_stage_aligns_features_with_cells():
     u = module.scaled(batch[REGISTRY_KEYS.X_KEY])
     z = module.cell_encoder(u).mean
     expected = 0.5 * 50.0 * (0.5 * (u[:, features] - z @ v.T) ** 2).mean(0).mean()
-    torch.testing.assert_close(values[1] - values[0], expected.detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values[2] - values[1], expected.detach(), rtol=1e-4, atol=1e-4)
+    wrong = module.decode_features(v) - module.weight[features]
+    off = module.decode_cells(z, batch[REGISTRY_KEYS.BATCH_KEY]) @ wrong.T
+    without = 0.5 * 50.0 * off.square().mean() - (values[1] - expected)
+    torch.testing.assert_close(values[0] - without, 2 * (values[1] - expected), rtol=1e-4, atol=1e-3)  # fmt: skip
     values[1].backward()
     assert all(p.grad is None for p in module.cell_encoder.parameters())
     assert module.weight.grad is None
@@ -374,6 +422,10 @@ def test_samples_have_the_correlations_of_the_data(hubs):
     drawn = model.sample(2000, seed=1)
     assert list(drawn.var_names) == list(adata.var_names)
     np.testing.assert_array_equal(drawn.X, model.sample(2000, seed=1).X)
+    assert not np.allclose(model.sample(50, noise=False).X, model.sample(50, noise=False, seed=2).X)
+    torch.manual_seed(0)
+    one = [model.module.generative(torch.zeros(1, 2), torch.ones(1, 1), torch.zeros(1, 1), draw_features=d)["px"].mean for d in (False, False, True)]  # fmt: skip
+    assert torch.equal(one[0], one[1]) and not torch.allclose(one[0], one[2])
     inside, across = (np.corrcoef(drawn.X.T)[0, j] for j in (slice(1, 10), slice(16, 25)))
     assert inside.mean() > 0.3 > abs(across.mean()) + 0.1
 

@@ -57,6 +57,9 @@ def feature_graph(
         central.
     ``var["sivae_centrality_held_out"]``
         The same over cells that training has not seen, where there are any.
+    ``var["sivae_explained"]``, ``var["sivae_degree"]``
+        Share of variation, without noise of counting, that is explained, and mean absolute correlation in what the model decodes:
+        see :meth:`lucidvi.model.SIVAE.get_feature_centrality`. On counts take these.
 
     Raises
     ------
@@ -98,6 +101,8 @@ def feature_graph(
     centrality = {Key.CENTRALITY: model.get_feature_centrality(split="train")}
     if len(function.held_out_cells):
         centrality[f"{Key.CENTRALITY}_held_out"] = model.get_feature_centrality(split="held_out")
+    for method in ("explained", "degree"):
+        centrality[f"sivae_{method}"] = model.get_feature_centrality(method=method)  # type: ignore[arg-type]
     place.write(
         {**names, "params": params},
         varp={name: g.tocsr()[at][:, at] for name, g in graphs.items()},

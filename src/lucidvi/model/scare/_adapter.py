@@ -23,6 +23,7 @@ class SCAREAdapter(VAEAdapter):
         """Return the latent spaces and normalised expression."""
         found = {"latent": self.latent()}
         if self.model.set_names:
+            self.blocks, self.scales = self.model._blocks(), self.model._shares(None, "joint")
             sizes = self.model.blocks_["n_dimensions"]
             own = [f"{name} {k}" for name, n in zip(self.model.set_names, sizes, strict=True) for k in range(n)]  # fmt: skip
             found["joint"] = Output(pd.Index([*found["latent"].names, *own]))
@@ -35,11 +36,10 @@ class SCAREAdapter(VAEAdapter):
         z = super().position(x, tensors, kind)
         if kind != "joint":
             return z
-        blocks = self.model._blocks().to(z.device)
+        blocks = self.blocks.to(z.device)
         counts = self.input.scale.back(x)
         cells = blocks.cells(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
-        scales = self.model._shares(None, "joint")
-        own = [scale * mean for scale, (mean, _) in zip(scales, blocks.positions(cells), strict=True)]  # fmt: skip
+        own = [scale * mean for scale, (mean, _) in zip(self.scales, blocks.positions(cells), strict=True)]  # fmt: skip
         return torch.cat([z, *own], 1)
 
     def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:

@@ -24,9 +24,8 @@ _CHUNK = 2048  # cells whose expression is held for all genes
 class SetMixin:
     """Put blocks of sets beside scVI's latent space, and read them."""
 
-    blocks_: dict | None = None
-
     if TYPE_CHECKING:  # of the model's other bases
+        blocks_: dict | None
         module: SCAREModule
         adata: AnnData
         registry_: dict
@@ -199,6 +198,20 @@ class SetMixin:
         ----------
         *args, **kwargs
             As in :meth:`scvi.model.SCVI.minify_adata`.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> import scvi
+        >>> adata = scvi.data.synthetic_iid()
+        >>> adata.var["pathway"] = adata.var_names.isin(["gene_1", "gene_2", "gene_3"])
+        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> model = lv.model.SCARE(adata, n_latent=5)
+        >>> model.train(2, enable_progress_bar=False)
+        >>> adata.obsm["X_latent_qzm"], adata.obsm["X_latent_qzv"] = model.get_latent_representation(return_dist=True)
+        >>> model.minify_adata()
+        >>> model.get_latent_representation().shape
+        (400, 7)
         """
         positions = None
         if self.blocks_ is not None and self.minified_data_type is None:

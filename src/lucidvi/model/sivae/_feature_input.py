@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from scipy.sparse.linalg import LinearOperator, svds
 
 from lucidvi.model._scaling import moments, rows_of
 from lucidvi.model.sivae._module import SIVAEModule
 
+_OVERSAMPLED, _POWER_STEPS = 16, 4  # of the randomised decomposition
 MAX_CELLS = 20_000  # cells that describe the features; more would cost time and add nothing
 
 
@@ -63,22 +63,20 @@ def feature_components(
     center = (data @ weight - shift.sum()) / n_features
 
     def forward(v: np.ndarray) -> np.ndarray:
-        v = v.reshape(n_cells, -1)
         out = weight[:, None] * (transposed @ v) - np.outer(shift, v.sum(0))
         return out - (center @ v)[None]
 
     def backward(u: np.ndarray) -> np.ndarray:
-        u = u.reshape(n_features, -1)
         return data @ (weight[:, None] * u) - (shift @ u)[None] - np.outer(center, u.sum(0))
 
     n_components = min(n_components, n_cells - 1, n_features - 1)
-    operator = LinearOperator(
-        (n_features, n_cells), matvec=forward, rmatvec=backward, matmat=forward, rmatmat=backward,
-        dtype=np.float64,
-    )  # fmt: skip
-    start = rng.standard_normal(min(n_features, n_cells))
-    u, s, _ = svds(operator, k=n_components, v0=start)
-    scores = (u * s)[:, ::-1]
+    width, most = n_components + _OVERSAMPLED, min(n_cells, n_features)
+    width = width if 4 * width < most else most  # of small data exact
+    basis = forward(rng.standard_normal((n_cells, width)))
+    for _ in range(_POWER_STEPS):  # a randomised decomposition, Halko et al. 2011
+        basis = np.linalg.qr(forward(np.linalg.qr(backward(np.linalg.qr(basis)[0]))[0]))[0]
+    left, s, _ = np.linalg.svd(backward(basis).T, full_matrices=False)
+    scores = (basis @ left * s)[:, :n_components]
     return scores * np.sign(scores[np.abs(scores).argmax(0), np.arange(n_components)])
 
 

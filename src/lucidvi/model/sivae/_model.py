@@ -61,6 +61,9 @@ class SIVAE(
         variables, or ``"cells"``, its values in a sample of cells with equally many of each label.
     n_feature_input
         Numbers that describe a feature.
+    dispersion
+        Of ``"normal"``: one residual variance, ``"shared"``, or one of each feature, ``"feature"``. ``"nb"`` has one of each
+        feature in any case.
 
     Examples
     --------
@@ -101,11 +104,13 @@ class SIVAE(
         linear: bool = False,
         feature_input: Literal["pca", "cells"] = "pca",
         n_feature_input: int = 128,
+        dispersion: Literal["shared", "feature"] = "shared",
     ):
         super().__init__(adata)
         for name, value, allowed in (
             ("gene_likelihood", gene_likelihood, ("normal", "nb")),
             ("feature_input", feature_input, ("pca", "cells")),
+            ("dispersion", dispersion, ("shared", "feature")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value!r} is unknown. Allowed: {allowed}.")
@@ -135,6 +140,7 @@ class SIVAE(
             n_feature_input=n_feature_input,
             gene_likelihood=gene_likelihood,
             linear=linear,
+            dispersion=dispersion,
         )
         self._model_summary_string = (
             f"SIVAE: {n_features} features, n_latent: {n_latent}, hidden: {tuple(hidden)}, "

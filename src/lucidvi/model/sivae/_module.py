@@ -57,6 +57,8 @@ class SIVAEModule(BaseModuleClass):
         ``"normal"`` or ``"nb"``.
     linear
         Decoders without hidden layers.
+    dispersion
+        Of ``"normal"``: one residual variance, ``"shared"``, or one of each feature, ``"feature"``.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class SIVAEModule(BaseModuleClass):
         n_feature_input: int,
         gene_likelihood: str,
         linear: bool,
+        dispersion: str = "shared",
     ):
         super().__init__()
         self.n_features, self.n_latent, self.n_batch = n_features, n_latent, n_batch
@@ -87,7 +90,7 @@ class SIVAEModule(BaseModuleClass):
             )
         self.weight = nn.Parameter(torch.randn(n_features, width) / width**0.5)
         self.bias = nn.Parameter(torch.zeros(n_features))
-        shape = n_features if self.counts else 1
+        shape = n_features if self.counts or dispersion == "feature" else 1
         self.log_dispersion = nn.Parameter(torch.zeros(shape))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("std", torch.ones(n_features))
@@ -166,6 +169,11 @@ class SIVAEModule(BaseModuleClass):
             self.joint.fill_(False)
             self.weight.requires_grad_(True)
 
+    def residual_variance(self, features: Tensor | None = None) -> Tensor:
+        """Return what is left of features' variance around the decoder's mean, of values; shape ``(1,)`` where it is shared."""
+        variance = self.log_dispersion.clamp_min(-6.0).exp()
+        return variance if features is None or len(variance) == 1 else variance[features]
+
     # ---- both ----------------------------------------------------------------------------------------------------
 
     def _get_generative_input(
@@ -185,10 +193,12 @@ class SIVAEModule(BaseModuleClass):
         batch_index: Tensor,
         features: Tensor | None = None,
         transform_batch: Tensor | int | None = None,
+        draw_features: bool = False,
     ) -> dict[str, Tensor | Distribution | None]:
         """Distribution of the cells' values, of all features or of some (integer indices).
 
-        For ``"normal"`` on the scale of :meth:`scaled`, for ``"nb"`` of counts.
+        For ``"normal"`` on the scale of :meth:`scaled`, for ``"nb"`` of counts. Features lie at their posterior means, or are
+        drawn, as in training.
         """
         if transform_batch is not None:
             batch_index = torch.full_like(batch_index, int(transform_batch))
@@ -196,14 +206,14 @@ class SIVAEModule(BaseModuleClass):
         qv, v, w = None, None, None
         if self.joint:
             qv = self.feature_posterior(features)
-            v = qv.rsample() if self.training else qv.mean
+            v = qv.rsample() if self.training or draw_features else qv.mean
             w = self.decode_features(v)
         else:
             w = self.feature_weights(features)
         bias = self.bias if features is None else self.bias[features]
         logits = h @ w.T + bias
         if not self.counts:
-            variance = self.log_dispersion.clamp_min(-6.0).exp()
+            variance = self.residual_variance(features)
             return {"px": Normal(logits, variance.sqrt()), "v": v, "qv": qv}
         total = logits.logsumexp(-1, keepdim=True)
         if features is not None:
@@ -266,36 +276,42 @@ class SIVAEModule(BaseModuleClass):
     ) -> Tensor:
         """Loss per feature of the second stage: a VAE of the features whose targets are the cell side's weights.
 
-        The interpretability term is part of it, with the cells' positions held fixed, so that the features' dimensions
-        are those of the cells when the joint stage begins.
+        The interpretability term is part of it, with the cells' positions held fixed, so that the features' dimensions are
+        those of the cells when the joint stage begins. Without that term, what a wrong weight does to the values of the cells
+        takes its place: else few weights are worth the divergence, and the features collapse.
         """
         qv = self.feature_posterior(features)
         v = qv.rsample()
-        target = self.weight[features].detach()
-        error = (self.decode_features(v) - target).square().sum(-1)
-        loss = 0.5 * error / self.weight.detach().var()
+        wrong = self.decode_features(v) - self.weight[features].detach()
+        loss = 0.5 * wrong.square().sum(-1) / self.weight.detach().var()
         loss = loss + kl_divergence(qv, Normal(0.0, 1.0)).sum(-1)
+        with torch.no_grad():
+            u = self.scaled(tensors[REGISTRY_KEYS.X_KEY].contiguous())
+            z = self.cell_encoder(u).mean
         if gamma > 0:
+            misfit = gamma * (u[:, features] - z @ v.T).square().mean(0)
+        else:
             with torch.no_grad():
-                u = self.scaled(tensors[REGISTRY_KEYS.X_KEY])
-                z = self.cell_encoder(u).mean
-            misfit = 0.5 * (u[:, features] - z @ v.T).square().mean(0)
-            loss = loss + gamma * self.n_train * misfit
-        return loss.mean()
+                h = self.decode_cells(z, tensors[REGISTRY_KEYS.BATCH_KEY])
+            misfit = (h @ wrong.T).square().mean(0)
+        return (loss + 0.5 * self.n_train * misfit).mean()
 
     @torch.inference_mode()
     def sample(
         self, tensors: dict[str, Tensor], n_samples: int = 1, generative_kwargs: dict | None = None
     ) -> Tensor:
-        """Draw values of the cells in a minibatch from the posterior predictive.
+        """Draw values of the cells in a minibatch from the posterior predictive: positions of cells and features, then values.
 
         Returns
         -------
         Tensor of shape ``(n_cells, n_features)``, or ``(n_cells, n_features, n_samples)`` for several samples.
         """
-        _, generative = self.forward(
-            tensors, inference_kwargs={"n_samples": n_samples}, generative_kwargs=generative_kwargs,
-            compute_loss=False,
-        )  # fmt: skip
-        drawn = generative["px"].sample().cpu()
-        return drawn.permute(1, 2, 0) if n_samples > 1 else drawn
+        inferred = self.inference(**self._get_inference_input(tensors), n_samples=n_samples)
+        drawn = []
+        for z in (
+            inferred["z"] if n_samples > 1 else [inferred["z"]]
+        ):  # each with loadings of its own
+            given = self._get_generative_input(tensors, inferred | {"z": z})
+            options = {"draw_features": True} | (generative_kwargs or {})
+            drawn.append(self.generative(**given, **options)["px"].sample().cpu())
+        return torch.stack(drawn, 2) if n_samples > 1 else drawn[0]

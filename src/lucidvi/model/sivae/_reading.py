@@ -50,35 +50,50 @@ class ReadingMixin:
             )
 
     @torch.inference_mode()
-    def get_feature_embedding(self) -> pd.DataFrame:
+    def get_feature_embedding(self, *, return_dist: bool = False) -> Any:
         """Latent means of the features, the loadings.
+
+        Parameters
+        ----------
+        return_dist
+            Return their standard deviations as well: how well the data determine each loading.
 
         Returns
         -------
-        Table of shape ``(n_features, n_latent)``; columns are numbered from 1.
+        Table of shape ``(n_features, n_latent)``; columns are numbered from 1. With ``return_dist`` that of the means and that
+        of the standard deviations.
         """
         self._check_feature_side()
-        mean = self.module.feature_posterior().mean.cpu().numpy()
-        return pd.DataFrame(
-            mean, index=self._feature_names(), columns=np.arange(1, mean.shape[1] + 1)
-        )
+        found = self.module.feature_posterior()
+        tables = []
+        for values in (found.mean, found.stddev):
+            columns = np.arange(1, values.shape[1] + 1)
+            tables.append(pd.DataFrame(values.cpu().numpy(), self._feature_names(), columns))
+        return tuple(tables) if return_dist else tables[0]
 
     @torch.inference_mode()
     def get_feature_centrality(
         self,
         adata: AnnData | MuData | None = None,
         *,
+        method: Literal["reconstruction", "explained", "degree"] = "reconstruction",
         indices: Sequence[int] | None = None,
         split: Literal["all", "train", "held_out"] = "all",
         batch_size: int = 512,
     ) -> pd.Series:
-        """How well each feature is reconstructed: minus the share of its variance that the model leaves unexplained.
+        """Return how central each feature is.
 
-        A feature that many others vary with is easy to reconstruct from a few latent dimensions. Values are scaled
-        and clipped as the model reads them; -1 means that nothing is explained.
+        A feature that many others vary with is easy to reconstruct from a few latent dimensions.
 
         Parameters
         ----------
+        method
+            ``"reconstruction"``, the paper's: minus the share of a feature's variance that the model leaves unexplained,
+            over values scaled and clipped as the model reads them; -1 means that nothing is explained. Of counts most of that
+            variance is noise of counting, so that it ranks mean expression. ``"explained"``: the share of a feature's variation
+            that the model explains, without that noise; it finds hubs best. ``"degree"``: mean absolute
+            :meth:`get_feature_correlation` with all other features. The last two are about training cells, and take none
+            of the other arguments.
         adata
             Data; by default those of the model.
         indices
@@ -93,6 +108,13 @@ class ReadingMixin:
         Series of length ``n_features``; higher is more central.
         """
         self._check_if_trained(warn=False)
+        if method not in ("reconstruction", "explained", "degree"):
+            raise ValueError(f"method={method!r} is unknown. Allowed: 'reconstruction', 'explained', 'degree'.")  # fmt: skip
+        if method != "reconstruction":
+            if adata is not None or indices is not None or split != "all":
+                raise ValueError(f"method={method!r} is about training cells. Leave out adata, indices and split.")  # fmt: skip
+            values = self._explained() if method == "explained" else self._degree()
+            return pd.Series(values, index=self._feature_names(), name="centrality")
         rows = self._split(split) if indices is None and split != "all" else indices
         error, first, second = torch.zeros((3, self.module.n_features), dtype=torch.float64)
         n_cells = 0
@@ -108,6 +130,22 @@ class ReadingMixin:
         variation = second - first.square() / n_cells
         share = torch.where(variation > 1e-9 * n_cells, error / variation, 1.0)
         return pd.Series(-share.numpy(), index=self._feature_names(), name="centrality")
+
+    def _explained(self) -> np.ndarray:
+        """Return decoded variance as a share of that and what the likelihood adds, less counting noise."""
+        decoded = self._decoded_values(5000).var(0)
+        if self.module.counts:
+            left = np.log1p(np.exp(-self.module.log_dispersion.clamp(-6.0, 8.0).cpu().numpy()))
+        else:
+            left = self.module.residual_variance().cpu().numpy()
+        return decoded / (decoded + left)
+
+    def _degree(self) -> np.ndarray:
+        """Return the mean absolute correlation with other features, a block of rows at a time."""
+        vectors = self._decoded_vectors()
+        own = np.square(vectors).sum(1)
+        sums = [np.abs(vectors[i : i + 2048] @ vectors.T).sum(1) for i in range(0, len(vectors), 2048)]  # fmt: skip
+        return (np.concatenate(sums) - own) / max(len(vectors) - 1, 1)
 
     def _split(self, split: str) -> np.ndarray:
         if split not in ("train", "held_out"):
@@ -148,8 +186,16 @@ class ReadingMixin:
         return pd.DataFrame(vectors @ vectors.T, names, names)
 
     def _decoded_vectors(self, floor: float = 0.5, n_cells: int = 5000) -> np.ndarray:
-        """Decoded values of each feature over cells, such that products of them are correlations."""
+        """Return decoded values of each feature over cells, such that products of them are correlations."""
         check_number(floor, "floor", least=0, most=1)
+        values = self._decoded_values(n_cells)
+        variance = values.var(0)
+        scale = np.sqrt(len(values) * (variance + np.quantile(variance, floor)))
+        return np.ascontiguousarray((values / np.maximum(scale, 1e-12)).T)
+
+    @torch.inference_mode()
+    def _decoded_values(self, n_cells: int) -> np.ndarray:
+        """Return values or log rates, less their means, at the latent means of training cells decoded as one batch."""
         check_integer(n_cells, 2, "n_cells")
         rows = self._split("train")
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:n_cells])
@@ -159,10 +205,7 @@ class ReadingMixin:
         values = np.concatenate(parts)
         if self.module.counts:
             values = np.log(np.maximum(values / values.sum(1, keepdims=True), 1e-9))
-        values = (values - values.mean(0)).astype(np.float32)
-        variance = values.var(0)
-        scale = np.sqrt(len(values) * (variance + np.quantile(variance, floor)))
-        return np.ascontiguousarray((values / np.maximum(scale, 1e-12)).T)
+        return (values - values.mean(0)).astype(np.float32)
 
     def get_feature_neighbors(
         self,
@@ -319,7 +362,7 @@ class ReadingMixin:
         noise: bool = True,
         seed: int | None = 0,
     ) -> AnnData:
-        """New cells from the model: latent positions from the prior, decoded.
+        """New cells from the model: latent positions from the prior, loadings from their posterior, decoded.
 
         Parameters
         ----------
@@ -330,7 +373,7 @@ class ReadingMixin:
         library_size
             For ``"nb"``: expected counts per cell.
         noise
-            Whether to draw values around the decoder's mean.
+            Whether to draw loadings, and values around the decoder's mean; else both are means.
         seed
             Seed of the draw.
 
@@ -348,7 +391,7 @@ class ReadingMixin:
             code = 0 if batch is None else self._batch_code(batch)
             index = torch.full((n_cells, 1), code, device=module.device)
             library = torch.full((n_cells, 1), float(library_size), device=module.device)
-            px = module.generative(z, library, index)["px"]
+            px = module.generative(z, library, index, draw_features=noise)["px"]
             x = px.sample() if noise else px.mean
         if not module.counts:
             x = x * module.std + module.mean
