@@ -130,7 +130,7 @@ def run(adata: ad.AnnData, seed: int, name: str) -> dict[str, float]:
     for method, plan in (("SCVI", {"attribution_weight": 0.0}), ("SCARE", {})):
         scvi.settings.seed = seed
         lv.model.SCARE.setup_anndata(fit, **setup)
-        model = lv.model.SCARE(fit, gene_likelihood="nb")
+        model = lv.model.SCARE(fit, steering="attribution", gene_likelihood="nb")
         model.train(EPOCHS[name], train_size=0.9, plan_kwargs=plan, **QUIET)
         z = model.get_latent_representation(adata)
         table = lv.metrics.separation(

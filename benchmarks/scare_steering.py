@@ -86,7 +86,7 @@ def run(adata: ad.AnnData, scalar: str, plan: dict[str, float], seed: int) -> di
     """Train one model and score it."""
     scvi.settings.seed = seed
     lv.model.SCARE.setup_anndata(adata, batch_key="batch", feature_set_key="set")
-    model = lv.model.SCARE(adata, scalar=scalar, gene_likelihood="nb")
+    model = lv.model.SCARE(adata, steering="attribution", scalar=scalar, gene_likelihood="nb")
     tick = time.time()
     model.train(args.epochs, train_size=0.9, plan_kwargs=plan, **QUIET)
     row = {"seconds": round(time.time() - tick, 1)}

@@ -49,7 +49,7 @@ def attribution_share(
         >>> adata = lv.datasets.redundant_enhancers(600, 60, 600, n_types=2, depth=0.05)["rna"].copy()
         >>> adata.var["pathway"] = adata.var_names.isin(adata.var_names[:12])
         >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
-        >>> model = lv.model.SCARE(adata, n_latent=5)
+        >>> model = lv.model.SCARE(adata, steering="attribution", n_latent=5)
         >>> model.train(40, enable_progress_bar=False)
         >>> found = model.get_attributions()
         >>> table = lv.metrics.attribution_share(found, adata.var[["pathway"]], adata.obs["cell_type"])

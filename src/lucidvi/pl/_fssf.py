@@ -57,13 +57,14 @@ def fssf(
         >>> import lucidvi as lv
         >>> adata = lv.datasets.redundant_enhancers(600, 60, 600, n_types=2, depth=0.05)["rna"].copy()
         >>> adata.var["pathway"] = adata.var_names.isin(adata.var_names[:12])
-        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> lv.model.SCARE.setup_anndata(adata, labels_key="cell_type", feature_set_key="pathway")
         >>> genes = adata.var_names[adata.var["pathway"]]
+        >>> model = lv.model.SCARE(adata, n_latent=5)
+        >>> model.train(40, enable_progress_bar=False)
         >>> tables = {}
-        >>> for name, plan in {"SCVI": {"attribution_weight": 0.0}, "SCARE": {}}.items():
-        ...     model = lv.model.SCARE(adata, n_latent=5)
-        ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
-        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, n_null=5, progress=False)
+        >>> for name, part in {"SCVI": "free", "the set": "pathway"}.items():
+        ...     options = {"n_null": 5, "progress": False, "latent_kwargs": {"part": part}}
+        ...     tables[name] = lv.metrics.fssf(model, "cell_type", genes, **options)
         >>> lv.pl.fssf(tables)
     """
     tables = dict(table) if isinstance(table, Mapping) else {"": table}

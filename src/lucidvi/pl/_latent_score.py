@@ -83,12 +83,12 @@ def latent_score(
         >>> import lucidvi as lv
         >>> adata = lv.datasets.redundant_enhancers(600, 60, 600, n_types=2, depth=0.05)["rna"].copy()
         >>> adata.var["pathway"] = adata.var_names.isin(adata.var_names[:12])
-        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> lv.model.SCARE.setup_anndata(adata, labels_key="cell_type", feature_set_key="pathway")
         >>> adata.obs["score"] = adata.X[:, :12].sum(1)
-        >>> for name, plan in {"SCVI": {"attribution_weight": 0.0}, "SCARE": {}}.items():
-        ...     model = lv.model.SCARE(adata, n_latent=2)
-        ...     model.train(40, plan_kwargs=plan, enable_progress_bar=False)
-        ...     adata.obsm[f"X_{name}"] = model.get_latent_representation()
+        >>> model = lv.model.SCARE(adata, n_latent=2)
+        >>> model.train(40, enable_progress_bar=False)
+        >>> adata.obsm["X_SCVI"] = model.get_latent_representation(part="free")
+        >>> adata.obsm["X_SCARE"] = model.get_latent_representation(part="pathway")
         >>> lv.pl.latent_score(adata, "score", basis=["X_SCVI", "X_SCARE"], score_label="transcripts of the pathway")
     """
     if not isinstance(data, AnnData | MuData):
