@@ -136,7 +136,7 @@ def set_space(
         block = SetBlock.fit(given.values[learned], group[learned], own, n_components)
         coordinates, score = block.of(given.values, group)
         far = near_distances([z[learned], coordinates[learned]], n_neighbors, np.random.default_rng(seed))  # fmt: skip
-        scales[name] = scale_beside(*far, share)
+        scales[name] = scale_beside(far[0], far[1], share)
         joint.append(scales[name] * coordinates)
         obsm[f"{key_added}_{name}"] = coordinates
         obs[f"{key_added}_{name}"] = score

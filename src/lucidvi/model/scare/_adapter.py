@@ -1,6 +1,6 @@
 """scARE as a function of its input: scVI's networks, and the space that has the sets' dimensions beside."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from lucidvi.adapters._base import Output, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.adapters._scvi import VAEAdapter, expression_scale
 from lucidvi.model.scare._model import SCARE
+
+if TYPE_CHECKING:
+    from lucidvi.adapters._first_layer import Cut
 
 
 class SCAREAdapter(VAEAdapter):
@@ -41,6 +44,12 @@ class SCAREAdapter(VAEAdapter):
         cells = blocks.cells(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
         own = [scale * mean for scale, (mean, _) in zip(self.scales, blocks.positions(cells), strict=True)]  # fmt: skip
         return torch.cat([z, *own], 1)
+
+    def cut(self, kind: str) -> "Cut":
+        """Return the model behind its first operation on the features, which the joint space does not have."""
+        if kind == "joint":
+            raise TypeError("The joint space reads the genes of a set twice, by scVI's encoder and by the set's. Search sets of genes for 'latent' or 'expression', or attribute the joint space (lucidvi.explain.attributions).")  # fmt: skip
+        return super().cut(kind)
 
     def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return normalised expression, or positions as they are."""

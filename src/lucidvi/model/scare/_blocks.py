@@ -1,7 +1,8 @@
 """Latent dimensions of feature sets beside those of scVI, which they leave as they are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -171,9 +172,13 @@ class SetBlocks(nn.Module):
         found.load_state_dict(state)
         return found.eval().requires_grad_(False)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[SetBlock]:
         """Go through the blocks."""
-        return iter(self.blocks)
+        return (self.of_set(i) for i in range(len(self.names)))
+
+    def of_set(self, i: int) -> SetBlock:
+        """Return the block of one set."""
+        return cast("SetBlock", self.blocks[i])
 
     def cells(self, x: Tensor, z: Tensor, batch: Tensor) -> Cells:
         """Return what blocks read of cells with some counts, positions in scVI's space and batches (numbers)."""
@@ -184,7 +189,7 @@ class SetBlocks(nn.Module):
 
     def scale(self, i: int, share: float) -> float:
         """Return the factor of a block at which it counts ``share`` times as much as scVI's space."""
-        return scale_beside(self.far, float(self.blocks[i].far), share)
+        return scale_beside(self.far, self.of_set(i).far.item(), share)
 
     def positions(self, cells: Cells) -> list[tuple[Tensor, Tensor]]:
         """Return mean and variance of cells' positions in each block."""

@@ -102,8 +102,8 @@ def check_varying(manager: AnnDataManager, sets: pd.DataFrame) -> None:
     for start in range(0, x.shape[0], _ROWS):
         part = x[start : start + _ROWS]
         part = part if sp.issparse(part) else np.asarray(part)
-        bounds = [bound.toarray() if sp.issparse(bound) else bound for bound in (part.min(0), part.max(0))]  # fmt: skip
-        low, high = np.minimum(low, bounds[0].ravel()), np.maximum(high, bounds[1].ravel())
+        bounds = [sp.csr_matrix(bound).toarray().ravel() for bound in (part.min(0), part.max(0))]
+        low, high = np.minimum(low, bounds[0]), np.maximum(high, bounds[1])
     varies = high > low
     for name in sets:
         own = sets[name].to_numpy()

@@ -234,6 +234,20 @@ class SCARE(SetMixin, AttributionMixin, QueryMixin, SCVI):
             Trained model, or the folder where it was saved.
         *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> import scvi
+        >>> adata = scvi.data.synthetic_iid()
+        >>> adata.var["pathway"] = adata.var_names.isin(["gene_1", "gene_2", "gene_3"])
+        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> model = lv.model.SCARE(adata, n_latent=5)
+        >>> model.train(1, enable_progress_bar=False)
+        >>> query = lv.model.SCARE.load_query_data(adata[:50, ::-1].copy(), model)
+        >>> query.train(1, enable_progress_bar=False)
+        >>> query.get_latent_representation().shape
+        (50, 7)
         """
         query = super().load_query_data(adata, reference_model, *args, **kwargs)
         saved = isinstance(reference_model, str)

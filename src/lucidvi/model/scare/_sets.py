@@ -115,11 +115,14 @@ class SetMixin:
         """
         self._require_blocks()
         adata = self._validate_anndata(adata)
-        blocks, columns = self._blocks(), {}
+        blocks = self._blocks()
+        columns: dict[str, np.ndarray] = {}
         parts: list[list[np.ndarray]] = [[] for _ in blocks.names]
         for _, _, found, cells in self._positions(adata, indices, batch_size):
             for i, (block, position) in enumerate(zip(blocks, found, strict=True)):
-                parts[i].append(torch.stack(block.score(*position, cells.types), 1).numpy())
+                parts[i].append(
+                    torch.stack(block.score(position[0], position[1], cells.types), 1).numpy()
+                )
         for name, part in zip(blocks.names, parts, strict=True):
             both = np.concatenate(part)
             columns |= {name: both[:, 0], f"{name}_sd": both[:, 1]}
@@ -322,7 +325,7 @@ class SetMixin:
             change = torch.zeros_like(read.x)
             for name, amount in set_shift.items():
                 i = blocks.names.index(name)
-                block = blocks.blocks[i]
+                block = blocks.of_set(i)
                 change[:, block.genes] += block.shifted(found[i][0], read.types, read.batch, float(amount))  # fmt: skip
             out.append(change.numpy())
         return np.concatenate(out)
