@@ -71,7 +71,9 @@ def main() -> None:
         for price in args.prices:
             scvi.settings.seed = seed
             lv.model.SCARE.setup_anndata(fit)
-            model = lv.model.SCARE(fit, steering="attribution", minimal=True, gene_likelihood="nb", n_latent=10)
+            model = lv.model.SCARE(
+                fit, steering="attribution", minimal=True, gene_likelihood="nb", n_latent=10
+            )
             model.train(
                 args.epochs, train_size=0.9, plan_kwargs={"attribution_weight": price}, **QUIET
             )

@@ -62,9 +62,13 @@ def one(together: str, seed: int) -> list[dict]:
 
 def main() -> None:
     """Table by block and set."""
-    rows = [row for together in TOGETHER for seed in args.seeds for row in one(together, seed)]
-    table = pd.DataFrame(rows).groupby(["sets", "block", "set"], sort=False)[["shared", "FSSF"]]
-    found = table.mean().assign(sem=table["FSSF"].sem())
+    rows = []
+    for together in TOGETHER:
+        for seed in args.seeds:
+            rows += one(together, seed)
+            print(pd.DataFrame(rows).tail(len(TOGETHER[together]) ** 2).round(3).to_string(), flush=True)  # fmt: skip
+    table = pd.DataFrame(rows).groupby(["sets", "block", "set"], sort=False)
+    found = table[["shared", "FSSF"]].mean().assign(sem=table["FSSF"].sem())
     print(found.round(3).to_string())
     goals = {}
     for (together, block), part in found.groupby(level=[0, 1], sort=False):
