@@ -181,6 +181,24 @@ def test_a_second_training_learns_anew():
     assert not np.allclose(model.get_latent_representation(part="set 1"), before)
 
 
+def test_an_interrupt_keeps_what_scvi_learned(monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    adata = conditions(200)
+    with monkeypatch.context() as patch:
+        patch.setattr("lucidvi.model.scare._sets.fit_blocks", interrupted)
+        with pytest.warns(UserWarning, match=r"model.fit_sets\(\)"):
+            model = fitted(adata, max_epochs=2)
+    free = model.get_latent_representation()
+    assert model.is_trained and free.shape == (200, 5) and model.set_names == []
+    model.fit_sets(5, progress=False)
+    np.testing.assert_array_equal(model.get_latent_representation()[:, :5], free)
+    assert model.set_names == ["set 1", "set 2"]
+    with pytest.raises(ValueError, match="n_steps=0"):
+        model.fit_sets(0)
+
+
 def test_the_likelihood_of_the_set_counts_more():
     adata = conditions(60)
     lv.model.SCARE.setup_anndata(adata, feature_set_key="set 1")

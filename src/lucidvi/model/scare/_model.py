@@ -17,6 +17,7 @@ from lucidvi.model._files import model_file, read
 from lucidvi.model._labels import check_columns
 from lucidvi.model._matrix import check_matrix
 from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
+from lucidvi.model.scare._block_fitting import MAX_STEPS
 from lucidvi.model.scare._feature_sets import (
     PER_CELL,
     FeatureSetField,
@@ -49,13 +50,15 @@ class SCARETrainRunner(ModelTrainRunner):
 
     def finish(self) -> None:
         """Learn the dimensions of the sets; those of a reference stay as they are."""
-        if (
-            self.model.adata is not None
-            and self.model._wants_blocks
-            and not self.model.blocks_given_
-        ):
-            self.model._fit_blocks(
-                self.trainer.global_step, progress=self.trainer.progress_bar_callback is not None
+        if self.model.adata is None or not self.model._wants_blocks or self.model.blocks_given_:
+            return
+        shown = self.trainer.progress_bar_callback is not None
+        try:
+            self.model.fit_sets(min(max(self.trainer.global_step, 1), MAX_STEPS), progress=shown)
+        except KeyboardInterrupt:
+            self.model.blocks_ = None
+            warn(
+                "Interrupted before the sets had dimensions. scVI is trained and kept; learn them with model.fit_sets()."
             )
 
 

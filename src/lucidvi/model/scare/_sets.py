@@ -10,7 +10,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
-from lucidvi._validation import check_number, near
+from lucidvi._validation import check_integer, check_number, near
 from lucidvi.model._split import split_of
 from lucidvi.model.scare._block_fitting import MAX_STEPS, fit_blocks
 from lucidvi.model.scare._blocks import Cells, SetBlocks
@@ -226,8 +226,41 @@ class SetMixin:
 
     # ---- learning ------------------------------------------------------------------------------------------------
 
-    def _fit_blocks(self, n_steps: int, progress: bool) -> None:
-        """Learn the blocks from the training cells, in as many steps as scVI took or fewer."""
+    def fit_sets(self, n_steps: int | None = None, *, progress: bool = True) -> None:
+        """Learn the dimensions of the sets, as :meth:`train` does at its end, and leave scVI as it is.
+
+        Parameters
+        ----------
+        n_steps
+            Gradient steps for each set; 2,000 by default. ``train`` takes as many as scVI took, if these are fewer.
+        progress
+            Show a progress bar.
+
+        Raises
+        ------
+        ValueError
+            The model has no sets, or no data.
+
+        Examples
+        --------
+        >>> import lucidvi as lv
+        >>> import scvi
+        >>> adata = scvi.data.synthetic_iid()
+        >>> adata.var["pathway"] = adata.var_names.isin(["gene_1", "gene_2", "gene_3"])
+        >>> lv.model.SCARE.setup_anndata(adata, feature_set_key="pathway")
+        >>> model = lv.model.SCARE(adata, n_latent=5)
+        >>> model.train(1, enable_progress_bar=False)
+        >>> model.fit_sets(n_steps=20, progress=False)
+        >>> model.get_set_scores().shape
+        (400, 2)
+        """
+        self._check_if_trained(warn=False)
+        if self.module.steering != "block" or not self.module.has_target:
+            raise ValueError("This model has no sets to learn dimensions for. Set up with feature_set_key, and create SCARE(adata, steering='block').")  # fmt: skip
+        if self.adata is None or self.minified_data_type is not None:
+            raise ValueError("The sets' dimensions are learned from counts. Load the model with its full data.")  # fmt: skip
+        n_steps = MAX_STEPS if n_steps is None else n_steps
+        check_integer(n_steps, 1, "n_steps")
         names, members, types = self._asked()
         read = super().get_latent_representation  # type: ignore[misc]
 
@@ -237,7 +270,7 @@ class SetMixin:
 
         blocks = fit_blocks(
             minibatches, split_of(self).order, names, members, types, self.summary_stats.n_batch, self.n_components,  # type: ignore[arg-type]
-            n_steps=min(n_steps, MAX_STEPS), seed=settings.seed or 0, progress=progress,
+            n_steps=n_steps, seed=settings.seed or 0, progress=progress,
         )  # fmt: skip
         self.blocks_ = blocks.saved()
 
