@@ -216,10 +216,16 @@ def test_bad_sets_of_blocks(adata):
     setup(adata, ["pathway", "same"])
     with pytest.raises(ValueError, match="'pathway' and 'same' have the same genes"):
         lv.model.SCARE(adata)
+    for names in (["free"], ["pathway", "pathway_sd"]):
+        for name in names[-1:]:
+            adata.var[name] = np.arange(8) > 4
+        setup(adata, names)
+        with pytest.raises(ValueError, match=f"cannot be called '{names[-1]}'"):
+            lv.model.SCARE(adata)
     adata.X[:, :2] = 3
     adata.var["constant"] = np.arange(8) < 2
     setup(adata, "constant")
-    with pytest.raises(ValueError, match="No gene of feature set 'constant' varies"):
+    with pytest.raises(ValueError, match="None of the 2 genes of feature set 'constant' varies"):
         lv.model.SCARE(adata).train(1, **QUIET)
 
 

@@ -174,11 +174,43 @@ def test_save_load_query_and_minify(model, tmp_path):
 
 
 def test_a_second_training_learns_anew():
-    adata = conditions(200)
-    model = fitted(adata, max_epochs=2)
+    adata = conditions()
+    model = fitted(adata, max_epochs=10)
     before = model.get_latent_representation(part="set 1")
-    model.train(2, **FIT)
+    model.train(1, **FIT)
     assert not np.allclose(model.get_latent_representation(part="set 1"), before)
+    assert accuracy(model.get_set_scores()["set 1"], adata.obs["first"]) > 0.75
+
+
+def test_minified_data_without_positions_are_refused():
+    model = fitted(conditions(100), max_epochs=1)
+    model.adata.obsm["X_latent_qzm"], model.adata.obsm["X_latent_qzv"] = model.get_latent_representation(return_dist=True)  # fmt: skip
+    model.minify_adata()
+    with pytest.raises(ValueError, match="learned from counts"):
+        model.fit_sets()
+    with pytest.raises(ValueError, match="learned from counts"):
+        model.train(1, **FIT)
+    del model.adata.obsm["_scare_positions"]
+    with pytest.raises(ValueError, match="_scare_positions"):
+        model.get_set_scores()
+
+
+def test_a_type_of_few_cells_has_no_direction():
+    adata = conditions(200)
+    adata.obs.loc[adata.obs_names[:4], "kind"] = "rare"
+    with pytest.warns(UserWarning, match="read as 'rare': their scores"):
+        model = fitted(adata, max_epochs=2)
+    changes = model.get_set_changes().set_index("group")["log2_fold_change"]
+    assert changes["rare"].isna().all() and changes.drop("rare").notna().all()
+    assert np.isfinite(model.get_latent_representation()).all()
+    assert np.isfinite(model.get_normalized_expression(set_shift={"set 1": 1.0})).all(axis=None)
+
+
+def test_draws_and_logistic_normal_positions():
+    model = fitted(conditions(200), max_epochs=2, latent_distribution="ln")
+    pd.testing.assert_frame_equal(model.get_set_scores(), model.get_set_scores())
+    draws = [model.get_latent_representation(give_mean=False, mc_samples=10) for _ in "ab"]
+    assert (np.abs(draws[0] - draws[1]).max(0) > 1e-4).all()
 
 
 def test_an_interrupt_keeps_what_scvi_learned(monkeypatch):
@@ -236,6 +268,11 @@ def test_bad_requests(model):
         model.get_latent_representation(return_dist=True, part="joint")
     with pytest.raises(ValueError, match="set_shift names 'x'"):
         model.get_normalized_expression(set_shift={"x": 1.0})
+    for amount, error in (("2", TypeError), (None, TypeError), (np.nan, ValueError)):
+        with pytest.raises(error, match="set_shift\\['set 1'\\]"):
+            model.get_normalized_expression(set_shift={"set 1": amount})
+    with pytest.raises(ValueError, match="names no cell"):
+        model.get_set_scores(indices=[])
     with pytest.raises(TypeError, match="Pass numbers by set"):
         model.get_normalized_expression(set_shift=2.0)
     adata = conditions(60)

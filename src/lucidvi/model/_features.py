@@ -15,7 +15,7 @@ from scvi.data import AnnDataManager
 
 from lucidvi._logging import logger, warn
 from lucidvi._validation import check_integer, check_modality, check_unique
-from lucidvi.model._files import model_file, read, save_whole
+from lucidvi.model._files import model_file, read, save_whole, text_of_path
 from lucidvi.model._matrix import check_registered
 from lucidvi.model._split import split_fits
 
@@ -356,6 +356,7 @@ class QueryMixin(FeaturesMixin):
         >>> bool(query.adata.var_names.equals(adata.var_names))
         True
         """
+        reference_model = text_of_path(reference_model)
         if isinstance(adata, AnnData | MuData) and reference_model is not None:
             if isinstance(reference_model, str):
                 registry = saved_registry(reference_model)

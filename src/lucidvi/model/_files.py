@@ -44,6 +44,11 @@ def model_file(folder: str | os.PathLike, prefix: str | None = None) -> Path:
     return Path(folder) / f"{prefix or ''}model.pt"
 
 
+def text_of_path(reference: Any) -> Any:
+    """Return a path as text, as scvi-tools wants it; anything else as it is."""
+    return os.fspath(reference) if isinstance(reference, os.PathLike) else reference
+
+
 def check_harmless(file: Path) -> None:
     """Require a file that holds data and nothing that runs when it is read."""
     try:

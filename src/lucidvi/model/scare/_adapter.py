@@ -11,6 +11,7 @@ from torch import Tensor
 from lucidvi.adapters._base import Output, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.adapters._scvi import VAEAdapter, expression_scale
+from lucidvi.model.scare._blocks import SetBlocks
 from lucidvi.model.scare._model import SCARE
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ class SCAREAdapter(VAEAdapter):
         """Return the latent spaces and normalised expression."""
         found = {"latent": self.latent()}
         if self.model.set_names:
-            self.blocks, self.scales = self.model._blocks(), self.model._shares(None, "joint")
+            self.blocks = SetBlocks.restore(self.model.blocks_).to(
+                self.device
+            )  # a copy: the model's stays where it is
+            self.scales = self.model._shares(None, "joint")
             sizes = self.model.blocks_["n_dimensions"]
             own = [f"{name} {k}" for name, n in zip(self.model.set_names, sizes, strict=True) for k in range(n)]  # fmt: skip
             found["joint"] = Output(pd.Index([*found["latent"].names, *own]))
@@ -39,10 +43,9 @@ class SCAREAdapter(VAEAdapter):
         z = super().position(x, tensors, kind)
         if kind != "joint":
             return z
-        blocks = self.blocks.to(z.device)
         counts = self.input.scale.back(x)
-        cells = blocks.cells(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
-        own = [scale * mean for scale, (mean, _) in zip(self.scales, blocks.positions(cells), strict=True)]  # fmt: skip
+        cells = self.blocks.cells(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
+        own = [scale * mean for scale, (mean, _) in zip(self.scales, self.blocks.positions(cells), strict=True)]  # fmt: skip
         return torch.cat([z, *own], 1)
 
     def cut(self, kind: str) -> "Cut":

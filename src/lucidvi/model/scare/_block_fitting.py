@@ -15,12 +15,12 @@ from lucidvi.algorithms._set_space import GroupReadout, clusters, near_distances
 from lucidvi.model.scare._blocks import SetBlock, SetBlocks
 
 MAX_CELLS = 50_000  # that blocks learn from
-MAX_STEPS, BATCH_SIZE = 2000, 128
+MIN_STEPS, MAX_STEPS, BATCH_SIZE = 500, 2000, 128
 _RATE, _DAMPING = 3e-3, 1e-3  # of Adam
 _WARMUP = 0.25  # part of the steps in which the divergence comes in
 NEIGHBORS = 15
 _LEAST_SHARE = 1e-6  # of a gene in a type
-_LEAST_CELLS = 10  # of a type that has a main direction of its own
+_LEAST_CELLS = 10  # that are read as a type, for it to have a main direction
 
 
 def fit_blocks(
@@ -69,6 +69,9 @@ def fit_blocks(
                 given = _Given(x, np.searchsorted(union, block.genes.numpy()), total, soft, one_hot)  # fmt: skip
                 _train(block, given, code, n_steps, rng, bar)
                 _describe(block, given, z, seed)
+        small = [name for name, spread in zip(found.types, blocks[0].spread, strict=True) if spread.isnan()]  # fmt: skip
+    if small:
+        warn("Fewer than %d training cells are read as %s: their scores and changes along sets are NaN.", _LEAST_CELLS, ", ".join(map(repr, small)))  # fmt: skip
     return found.eval().requires_grad_(False)
 
 
@@ -136,7 +139,9 @@ def _describe(block: SetBlock, given: _Given, z: np.ndarray, seed: int) -> None:
     batch = given.batch.mean(0, keepdim=True)
     for t in range(len(block.center)):
         own = mean[of == t]
-        own = own if len(own) >= _LEAST_CELLS else mean
+        if len(own) < _LEAST_CELLS:
+            block.spread[t] = torch.nan
+            continue
         center = own.mean(0)
         _, size, axes = torch.linalg.svd(own - center, full_matrices=False)
         axis, spread = axes[0], (size[0] / len(own) ** 0.5).clamp_min(1e-6)

@@ -59,7 +59,7 @@ class SetBlock(nn.Module):
         self.log_theta = nn.Parameter(torch.zeros(n_genes))
         self.register_buffer("genes", torch.as_tensor(genes))
         self.register_buffer("members", torch.as_tensor(members, dtype=torch.float32))
-        # the main direction within each type, and mean squared distances of cells that are near in scVI's space
+        # the main direction within each type (spread NaN where it has too few cells), and mean squared distances of cells that are near in scVI's space
         self.register_buffer("center", torch.zeros(n_types, n_dimensions))
         self.register_buffer("axis", torch.zeros(n_types, n_dimensions))
         self.register_buffer("spread", torch.ones(n_types))
@@ -103,7 +103,7 @@ class SetBlock(nn.Module):
     def shifted(self, mean: Tensor, types: Tensor, batch: Tensor, amount: float) -> Tensor:
         """Return the change of log shares of the type's genes where cells move ``amount`` standard deviations along it."""
         of = types.argmax(1)
-        to = mean + amount * self.spread[of][:, None] * self.axis[of]
+        to = mean + amount * self.spread[of][:, None].nan_to_num() * self.axis[of]
         change = self.change(to, types, batch) - self.change(mean, types, batch)
         return change * self.members[of]
 

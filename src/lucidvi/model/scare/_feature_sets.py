@@ -84,6 +84,10 @@ def check_blocks(state: dict | None, n_components: int, gene_likelihood: str) ->
     if state["values"] is None:
         raise ValueError(f"steering='block' cannot use a set for every cell. Give sets in .var or .varm, {other}")  # fmt: skip
     names, values = [str(n) for n in state["names"]], np.asarray(state["values"])
+    shown = names if state["place"] == "var" else [str(state["key"])]
+    for name in shown:
+        if name in ("free", "joint") or name.removesuffix("_sd") in set(shown) - {name}:
+            raise ValueError(f"A feature set cannot be called {name!r}: 'free' and 'joint' are parts of the latent space, and the uncertainty of a set's score is called as the set with '_sd'. Rename it.")  # fmt: skip
     for name, size in zip(names, values.sum(0).tolist(), strict=True):
         if size < n_components or size < 2:
             raise ValueError(f"Feature set {name!r} has {size} gene{'s' * (size != 1)}, fewer than its {max(n_components, 2)} dimensions. Give larger sets, a smaller n_components (a set needs two genes at least), {other}")  # fmt: skip
@@ -108,7 +112,7 @@ def check_varying(manager: AnnDataManager, sets: pd.DataFrame) -> None:
     for name in sets:
         own = sets[name].to_numpy()
         if own.any() and not varies[own].any():
-            raise ValueError(f"No gene of feature set {name!r} varies between the cells.")
+            raise ValueError(f"None of the {own.sum()} genes of feature set {name!r} varies between the cells. Leave the set out, or give genes that do.")  # fmt: skip
         if n := int((~varies[own]).sum()):
             warn("%d of %d genes of feature set %r do not vary between the cells.", n, own.sum(), name)  # fmt: skip
 

@@ -13,16 +13,15 @@ from scvi.model import SCVI
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_not_view, check_number
 from lucidvi.model._features import QueryMixin, match_features
-from lucidvi.model._files import model_file, read
+from lucidvi.model._files import model_file, read, text_of_path
 from lucidvi.model._labels import check_columns
 from lucidvi.model._matrix import check_matrix
 from lucidvi.model._training import ModelTrainRunner, WithoutLastCell
-from lucidvi.model.scare._block_fitting import MAX_STEPS
+from lucidvi.model.scare._block_fitting import MAX_STEPS, MIN_STEPS
 from lucidvi.model.scare._feature_sets import (
     PER_CELL,
     FeatureSetField,
     check_blocks,
-    check_varying,
     find_feature_sets,
     registered_sets,
 )
@@ -44,9 +43,9 @@ class SCARETrainRunner(ModelTrainRunner):
     """scvi-tools' train runner; checks the sets before the first step and learns their dimensions after the last."""
 
     def prepare(self) -> None:
-        """Require sets whose genes vary."""
+        """Require counts, and sets whose genes vary."""
         if self.model.adata is not None and self.model._wants_blocks:
-            check_varying(self.model.adata_manager, self.model.feature_sets)
+            self.model._check_sets()
 
     def finish(self) -> None:
         """Learn the dimensions of the sets; those of a reference stay as they are."""
@@ -54,7 +53,9 @@ class SCARETrainRunner(ModelTrainRunner):
             return
         shown = self.trainer.progress_bar_callback is not None
         try:
-            self.model.fit_sets(min(max(self.trainer.global_step, 1), MAX_STEPS), progress=shown)
+            self.model.fit_sets(
+                int(np.clip(self.trainer.global_step, MIN_STEPS, MAX_STEPS)), progress=shown
+            )
         except KeyboardInterrupt:
             self.model.blocks_ = None
             warn(
@@ -252,6 +253,7 @@ class SCARE(SetMixin, AttributionMixin, QueryMixin, SCVI):
         >>> query.get_latent_representation().shape
         (50, 7)
         """
+        reference_model = text_of_path(reference_model)
         query = super().load_query_data(adata, reference_model, *args, **kwargs)
         saved = isinstance(reference_model, str)
         kept = read(model_file(reference_model))["attr_dict"] if saved else vars(reference_model)
@@ -300,7 +302,7 @@ class SCARE(SetMixin, AttributionMixin, QueryMixin, SCVI):
             matrix in ``.layers`` or ``.obsm``, cells x genes, with a set for every cell. ``None``: only for ``minimal=True``, or to train
             without attribution loss. A model keeps the sets of ``.var`` and ``.varm``: new data need not hold them.
         size_factor_key, categorical_covariate_keys, continuous_covariate_keys
-            As in :meth:`scvi.model.SCVI.setup_anndata`.
+            As in :meth:`scvi.model.SCVI.setup_anndata`. The sets' dimensions take account of type and batch, not of covariates.
         **kwargs
             Passed on when a saved model is loaded.
 

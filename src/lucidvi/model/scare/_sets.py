@@ -14,10 +14,11 @@ from lucidvi._validation import check_integer, check_number, near
 from lucidvi.model._split import split_of
 from lucidvi.model.scare._block_fitting import MAX_STEPS, fit_blocks
 from lucidvi.model.scare._blocks import Cells, SetBlocks
-from lucidvi.model.scare._feature_sets import registered_sets
+from lucidvi.model.scare._feature_sets import check_varying, registered_sets
 from lucidvi.model.scare._module import SCAREModule
 
 _MINIFIED = "_scare_positions"  # in obsm of minified data: mean and variance in each block
+_WITHOUT_COUNTS = "latent_posterior_parameters"  # kind of minified data
 _CHUNK = 2048  # cells whose expression is held for all genes
 
 
@@ -26,6 +27,8 @@ class SetMixin:
 
     if TYPE_CHECKING:  # of the model's other bases
         blocks_: dict | None
+        blocks_given_: bool
+        feature_sets: pd.DataFrame
         module: SCAREModule
         adata: AnnData
         registry_: dict
@@ -85,15 +88,17 @@ class SetMixin:
         if return_dist and part == "joint":
             raise ValueError("return_dist=True returns mean and variance of one part. Name it: part='free' or a set.")  # fmt: skip
         names = self.set_names if part == "joint" else [part]
+        as_they_are = give_mean and self.module.latent_distribution == "normal"
         out: list[list[np.ndarray]] = [[], []]
         for tensors, z, found, _ in self._positions(adata, indices, batch_size, dataloader, **data_loader_kwargs):  # fmt: skip
             chosen = [found[self.set_names.index(name)] for name in names]
+            places = [mean if give_mean else mean + variance.sqrt() * torch.randn_like(mean) for mean, variance in chosen]  # fmt: skip
             if part != "joint":
-                out[0].append(chosen[0][0].numpy())
+                out[0].append(places[0].numpy())
                 out[1].append(chosen[0][1].numpy())
                 continue
-            free = z if give_mean else torch.as_tensor(read(dataloader=[tensors], **options))
-            scaled = [scale * mean for scale, (mean, _) in zip(shares, chosen, strict=True)]
+            free = z if as_they_are else torch.as_tensor(read(dataloader=[tensors], **options))
+            scaled = [scale * place for scale, place in zip(shares, places, strict=True)]
             out[0].append(torch.cat([free, *scaled], 1).numpy())
         mean = np.concatenate(out[0])
         return (mean, np.concatenate(out[1])) if return_dist else mean
@@ -102,7 +107,8 @@ class SetMixin:
         """Return how far each cell is along each set, within its type, and how uncertain that is.
 
         The score is the cell's place along the main direction of the set's dimensions among the training cells of its
-        type, in standard deviations; upwards is where more of the set is expressed.
+        type, in standard deviations; upwards is where more of the set is expressed. The type is the likeliest that scVI's space
+        shows; types of fewer than ten training cells have ``NaN``.
 
         Parameters
         ----------
@@ -126,15 +132,14 @@ class SetMixin:
         for name, part in zip(blocks.names, parts, strict=True):
             both = np.concatenate(part)
             columns |= {name: both[:, 0], f"{name}_sd": both[:, 1]}
-        names = adata.obs_names if indices is None else adata.obs_names[indices]
-        return pd.DataFrame(columns, index=names)
+        return pd.DataFrame(columns, index=adata.obs_names[_rows(adata, indices)])
 
     def get_set_changes(self) -> pd.DataFrame:
         """Return which genes of each set change along it, within each type.
 
         Returns
         -------
-        One row per set, type and gene: ``set``, ``group`` (the type, or a cluster of scVI's space where no labels are
+        One row per set, type and gene: ``set``, ``group`` (the type as text, or a cluster of scVI's space where no labels are
         registered), ``gene``, ``log2_fold_change`` of its decoded expression from one standard deviation below the type's
         mean to one above, in the sets' main direction.
         """
@@ -146,7 +151,7 @@ class SetMixin:
             for t, group in enumerate(blocks.types):
                 own = block.members[t].bool().numpy()
                 one = torch.eye(len(blocks.types))[[t]]
-                change = block.shifted(block.center[[t]] - block.spread[t] * block.axis[[t]], one, batch, 2.0)  # fmt: skip
+                change = block.spread[t] * 0 + block.shifted(block.center[[t]] - block.spread[t] * block.axis[[t]], one, batch, 2.0)  # fmt: skip
                 rows.append(pd.DataFrame({"set": name, "group": group, "gene": genes[block.genes.numpy()[own]], "log2_fold_change": change[0].numpy()[own] / np.log(2)}))  # fmt: skip
         return pd.concat(rows, ignore_index=True)
 
@@ -167,7 +172,8 @@ class SetMixin:
         set_shift
             What would these cells look like if they were further along a set? By set, how many standard deviations
             (of cells of the type) to move along it, ``{"interferon": 2.0}``. The set's genes change as the block decodes
-            them; all others keep their proportions.
+            them in each cell's own batch; all others keep their proportions. scVI draws latent positions: to compare with cells
+            as they are, set ``scvi.settings.seed`` before each call, or take a large ``n_samples``.
 
         Returns
         -------
@@ -178,8 +184,7 @@ class SetMixin:
             return read(adata, indices, *args, **kwargs)
         self._check_shift(set_shift, args, kwargs)
         adata = self._validate_anndata(adata)
-        cells = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-        cells = np.flatnonzero(cells) if cells.dtype == bool else cells
+        cells = _rows(adata, indices)
         wanted, frame = kwargs.pop("gene_list", None), kwargs.pop("return_numpy", None)
         chosen = slice(None) if wanted is None else adata.var_names.isin(wanted)
         parts = []
@@ -257,22 +262,30 @@ class SetMixin:
         self._check_if_trained(warn=False)
         if self.module.steering != "block" or not self.module.has_target:
             raise ValueError("This model has no sets to learn dimensions for. Set up with feature_set_key, and create SCARE(adata, steering='block').")  # fmt: skip
-        if self.adata is None or self.minified_data_type is not None:
-            raise ValueError("The sets' dimensions are learned from counts. Load the model with its full data.")  # fmt: skip
         n_steps = MAX_STEPS if n_steps is None else n_steps
         check_integer(n_steps, 1, "n_steps")
+        self._validate_anndata()
+        self._check_sets()
+        cells = split_of(self).order  # type: ignore[arg-type]
+        if len(cells) < 2:
+            raise ValueError("The model's data hold none of the cells that trained it, which the sets' dimensions are learned from. Load it with the data that it was trained on.")  # fmt: skip
         names, members, types = self._asked()
-        read = super().get_latent_representation  # type: ignore[misc]
 
         def minibatches(cells: np.ndarray) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
             for tensors in self._make_data_loader(adata=self.adata, indices=cells):
-                yield tensors, torch.as_tensor(read(dataloader=[tensors]))
+                yield tensors, self._place(tensors)
 
         blocks = fit_blocks(
-            minibatches, split_of(self).order, names, members, types, self.summary_stats.n_batch, self.n_components,  # type: ignore[arg-type]
+            minibatches, cells, names, members, types, self.summary_stats.n_batch, self.n_components,
             n_steps=n_steps, seed=settings.seed or 0, progress=progress,
         )  # fmt: skip
-        self.blocks_ = blocks.saved()
+        self.blocks_, self.blocks_given_ = blocks.saved(), False
+
+    def _check_sets(self) -> None:
+        """Require counts, and sets whose genes vary."""
+        if self.adata is None or self.minified_data_type is not None:
+            raise ValueError("The sets' dimensions are learned from counts. Load the model with its full data.")  # fmt: skip
+        check_varying(self.get_anndata_manager(self.adata, required=True), self.feature_sets)
 
     def _asked(self) -> tuple[list[str], np.ndarray, list[str] | None]:
         """Return names of the sets, their genes in each type, ``(n_sets, n_types or 1, n_genes)``, and types."""
@@ -328,28 +341,39 @@ class SetMixin:
 
     def _positions(self, adata: Any, indices: Any, batch_size: int | None, dataloader: Any = None, **loader: Any) -> Iterator[tuple[dict, Tensor, list, Cells]]:  # fmt: skip
         """Yield minibatches, positions in scVI's space, mean and variance in each block, and what blocks read."""
-        blocks, read, kept = self._blocks(), super().get_latent_representation, None  # type: ignore[misc]
+        blocks, kept = self._blocks(), None
         if dataloader is None:
             adata = self._validate_anndata(adata)
-            dataloader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size, **loader)  # fmt: skip
-            if self.minified_data_type is not None and _MINIFIED in adata.obsm:
-                kept = adata.obsm[_MINIFIED]
-        order = None if kept is None else (np.arange(adata.n_obs) if indices is None else np.asarray(indices))  # fmt: skip
-        if order is not None and order.dtype == bool:
-            order = np.flatnonzero(order)
+            rows = _rows(adata, indices)
+            dataloader = self._make_data_loader(adata=adata, indices=rows, batch_size=batch_size, **loader)  # fmt: skip
+            if self._without_counts and _MINIFIED in adata.obsm:
+                kept = torch.as_tensor(adata.obsm[_MINIFIED][rows])
+        if self._without_counts and kept is None:
+            raise ValueError(f"The data are minified, and hold neither counts nor positions in the sets (obsm[{_MINIFIED!r}]). Load the model with its full data, or minify it again.")  # fmt: skip
         start = 0
         for tensors in dataloader:
-            z = torch.as_tensor(read(dataloader=[tensors]))
+            z = self._place(tensors)
             x = tensors[REGISTRY_KEYS.X_KEY].cpu()
             x = x.to_dense() if x.layout != torch.strided else x
             cells = blocks.cells(x, z, tensors[REGISTRY_KEYS.BATCH_KEY].cpu())
             if kept is None:
                 yield tensors, z, blocks.positions(cells), cells
-            else:
-                rows = torch.as_tensor(kept[order[start : start + len(z)]])  # type: ignore[index]
-                start += len(z)
-                both = iter(rows.split([n for b in blocks for n in 2 * [b.mean.out_features]], 1))
-                yield tensors, z, list(zip(both, both, strict=True)), cells
+                continue
+            parts = iter(kept[start : start + len(z)].split([n for b in blocks for n in 2 * [b.mean.out_features]], 1))  # fmt: skip
+            start += len(z)
+            yield tensors, z, list(zip(parts, parts, strict=True)), cells
+
+    @property
+    def _without_counts(self) -> bool:
+        return self.minified_data_type == _WITHOUT_COUNTS
+
+    @torch.inference_mode()
+    def _place(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Return where cells lie in scVI's space, without a draw."""
+        module = self.module
+        found = module.inference(**module._get_inference_input(tensors))
+        loc = found["qz"].loc if "qz" in found else found["qzm"]
+        return module.z_encoder.z_transformation(loc).cpu().clone()
 
     def _log_change(self, adata: AnnData, cells: np.ndarray, set_shift: Mapping[str, float]) -> np.ndarray:  # fmt: skip
         """Return the change of all genes' log shares, shape ``(n_cells, n_genes)``."""
@@ -370,11 +394,19 @@ class SetMixin:
         for name, amount in set_shift.items():
             if name not in self.set_names:
                 raise ValueError(f"set_shift names {name!r}, but the sets are {self.set_names}. {near(str(name), self.set_names)}")  # fmt: skip
-            if isinstance(amount, bool) or not np.isfinite(amount):
-                raise ValueError(f"set_shift[{name!r}]={amount!r} must be a finite number.")
+            check_number(amount, f"set_shift[{name!r}]")
         if args or kwargs.get("dataloader") is not None or kwargs.get("n_samples_overall") is not None:  # fmt: skip
             raise ValueError("set_shift needs all further arguments by name, and neither dataloader nor n_samples_overall.")  # fmt: skip
 
     def _gene_names(self) -> np.ndarray:
         counts = self.registry_["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
         return np.asarray(counts["column_names"]).astype(str)
+
+
+def _rows(adata: AnnData, indices: Any) -> np.ndarray:
+    """Return positions of cells, of which there must be one."""
+    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    if not len(rows):
+        raise ValueError("indices names no cell. Give at least one, or leave it out for all.")
+    return rows

@@ -12,6 +12,7 @@ from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMix
 
 from lucidvi._validation import check_integer
 from lucidvi.model._features import QueryMixin, saved_registry
+from lucidvi.model._files import text_of_path
 from lucidvi.model._matrix import check_scale, check_varying
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
@@ -239,6 +240,7 @@ class SIVAE(
         *args, **kwargs
             As in :meth:`scvi.model.base.ArchesMixin.load_query_data`.
         """
+        reference_model = text_of_path(reference_model)
         saved = isinstance(reference_model, str)
         model = super().load_query_data(adata, reference_model, *args, **kwargs)
         registry = saved_registry(reference_model) if saved else reference_model.registry_

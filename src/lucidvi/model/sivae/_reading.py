@@ -198,10 +198,13 @@ class ReadingMixin:
         """Return values or log rates, less their means, at the latent means of training cells decoded as one batch."""
         check_integer(n_cells, 2, "n_cells")
         rows = self._split("train")
+        if not len(rows):
+            raise ValueError("These data hold none of the cells that trained the model, which this is about. Use the model as it was trained, or method='reconstruction' for the centrality of other cells.")  # fmt: skip
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:n_cells])
-        parts = [
-            mean.cpu().numpy() for _, mean in self._decoded(None, rows, 512, transform_batch=0)
-        ]
+        parts = []
+        for tensors, mean in self._decoded(None, rows, 512, transform_batch=0):
+            some = tensors[REGISTRY_KEYS.X_KEY].sum(1) > 0 if self.module.counts else slice(None)
+            parts.append(mean[some].cpu().numpy())  # a cell without counts has no rates
         values = np.concatenate(parts)
         if self.module.counts:
             values = np.log(np.maximum(values / values.sum(1, keepdims=True), 1e-9))
@@ -383,6 +386,7 @@ class ReadingMixin:
         """
         self._check_if_trained(warn=False)
         check_integer(n_cells, 1, "n_cells")
+        check_number(library_size, "library_size", above=0)
         module = self.module
         with torch.random.fork_rng():
             if seed is not None:
