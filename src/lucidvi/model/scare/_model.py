@@ -221,11 +221,6 @@ class SCARE(SetMixin, AttributionMixin, QueryMixin, SCVI):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    @property
-    def _wants_blocks(self) -> bool:
-        """Whether the sets get dimensions of their own."""
-        return self.module.steering == "block" and self.module.has_target
-
     @classmethod
     def load_query_data(cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any) -> "SCARE":  # fmt: skip
         """Load new cells into a trained model, as scvi-tools does; the sets' dimensions are those of the reference.

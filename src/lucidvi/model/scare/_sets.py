@@ -35,7 +35,6 @@ class SetMixin:
         share: float
         n_components: int
         minified_data_type: str | None
-        device: torch.device
         summary_stats: Any
         _check_if_trained: Callable[..., None]
         _validate_anndata: Callable[..., AnnData]
@@ -145,7 +144,7 @@ class SetMixin:
         """
         self._require_blocks()
         blocks, rows = self._blocks(), []
-        genes = self._gene_names()
+        genes = self.feature_sets.index.to_numpy()
         batch = torch.full((1, blocks.n_batch), 1 / blocks.n_batch)
         for name, block in zip(blocks.names, blocks, strict=True):
             for t, group in enumerate(blocks.types):
@@ -260,7 +259,7 @@ class SetMixin:
         (400, 2)
         """
         self._check_if_trained(warn=False)
-        if self.module.steering != "block" or not self.module.has_target:
+        if not self._wants_blocks:
             raise ValueError("This model has no sets to learn dimensions for. Set up with feature_set_key, and create SCARE(adata, steering='block').")  # fmt: skip
         n_steps = MAX_STEPS if n_steps is None else n_steps
         check_integer(n_steps, 1, "n_steps")
@@ -280,6 +279,11 @@ class SetMixin:
             n_steps=n_steps, seed=settings.seed or 0, progress=progress,
         )  # fmt: skip
         self.blocks_, self.blocks_given_ = blocks.saved(), False
+
+    @property
+    def _wants_blocks(self) -> bool:
+        """Whether the sets get dimensions of their own."""
+        return self.module.steering == "block" and self.module.has_target
 
     def _check_sets(self) -> None:
         """Require counts, and sets whose genes vary."""
@@ -397,10 +401,6 @@ class SetMixin:
             check_number(amount, f"set_shift[{name!r}]")
         if args or kwargs.get("dataloader") is not None or kwargs.get("n_samples_overall") is not None:  # fmt: skip
             raise ValueError("set_shift needs all further arguments by name, and neither dataloader nor n_samples_overall.")  # fmt: skip
-
-    def _gene_names(self) -> np.ndarray:
-        counts = self.registry_["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
-        return np.asarray(counts["column_names"]).astype(str)
 
 
 def _rows(adata: AnnData, indices: Any) -> np.ndarray:
