@@ -398,6 +398,17 @@ def SIVAE_nb():
 
 
 @builder
+def SIVAE_covariates():
+    adata = counts()
+    adata.obs["share"] = np.linspace(0, 1, adata.n_obs)
+    keys = {"categorical_covariate_keys": ["labels"], "continuous_covariate_keys": ["share"]}
+    lv.model.SIVAE.setup_anndata(adata, batch_key="batch", **keys)
+    model = lv.model.SIVAE(adata, n_latent=3, hidden=(16,), gene_likelihood="nb")
+    model.train(EPOCHS, train_size=0.8, **QUIET)
+    return model
+
+
+@builder
 def SCARE():
     adata = counts()
     adata.var["set"] = np.arange(adata.n_vars) < 3

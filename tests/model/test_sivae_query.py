@@ -1,6 +1,7 @@
 """siVAE on new cells, and what scvi-tools does with its counts."""
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,3 +130,99 @@ def test_counts_are_needed(trained):
         model.get_normalized_expression(n_samples=2)
     with pytest.raises(ValueError, match="'importance' is not supported"):
         trained.differential_expression(groupby="kind", weights="importance")
+
+
+COVARIATES = {"categorical_covariate_keys": ["donor"], "continuous_covariate_keys": ["stress"]}
+
+
+def with_covariates(n_cells=600):
+    """Donor "d" multiplies gene 6 by 4; stress moves gene 7 along."""
+    adata, rng = data(n_cells), np.random.default_rng(1)
+    adata.obs["donor"] = rng.permutation(np.resize(["c", "d"], n_cells))
+    adata.obs["stress"] = rng.normal(size=n_cells)
+    x = adata.X.toarray()
+    x[adata.obs["donor"] == "d", 6] *= 4
+    x[:, 7] = rng.poisson(8 * np.exp(adata.obs["stress"]))
+    adata.X = sp.csr_matrix(x)
+    return adata
+
+
+def create_with_covariates(**keys):
+    scvi.settings.seed = 0
+    adata = with_covariates()
+    lv.model.SIVAE.setup_anndata(adata, batch_key="batch", **keys)
+    model = lv.model.SIVAE(adata, n_latent=2, hidden=(32, 16), gene_likelihood="nb")
+    model.train(100, **QUIET, batch_size=64, plan_kwargs={"lr": 1e-2})
+    return model
+
+
+@pytest.fixture(scope="module")
+def covered():
+    return create_with_covariates(**COVARIATES)
+
+
+def test_the_decoder_holds_what_covariates_explain(covered):
+    expression = covered.get_normalized_expression()
+    donor, stress = (covered.adata.obs[k].to_numpy() for k in ("donor", "stress"))
+    fold = expression["gene_6"][donor == "d"].mean() / expression["gene_6"][donor == "c"].mean()
+    assert 2.5 < fold < 5
+    assert np.corrcoef(np.log(expression["gene_7"]), stress)[0, 1] > 0.9
+    without = create_with_covariates()
+
+    def explained(model):
+        z = model.get_latent_representation()
+        z = np.column_stack([z - z.mean(0), np.ones(len(z))])
+        return np.square(z @ np.linalg.lstsq(z, stress, rcond=None)[0]).mean() / stress.var()
+
+    assert explained(covered) < 0.5 * explained(without)
+    # a network holds what the cells' positions say, not the covariates
+    own = [m.get_feature_correlation().loc["gene_7", "gene_7"] for m in (covered, without)]
+    assert own[0] < 0.5 < 0.7 < own[1]
+
+
+def test_covariates_are_saved_and_read_again(covered, tmp_path):
+    covered.save(str(tmp_path / "model"))
+    again = lv.model.SIVAE.load(str(tmp_path / "model"), with_covariates())
+    first, second = (m.get_normalized_expression().to_numpy() for m in (covered, again))
+    np.testing.assert_array_equal(first, second)
+    query = covered.adata[:40].copy()
+    query.obs["batch"] = "new"
+    new = lv.model.SIVAE.load_query_data(query, covered)
+    np.testing.assert_allclose(new.get_latent_representation(), covered.get_latent_representation()[:40], atol=1e-5)  # fmt: skip
+    effect = new.module.cell_decoder[0].weight[:, -3:]
+    torch.testing.assert_close(effect[:, 2], effect[:, :2].mean(1))
+    known = [covered.get_normalized_expression(with_covariates()[:40].copy(), transform_batch=b) for b in "xy"]  # fmt: skip
+    new = new.get_normalized_expression().to_numpy()
+    assert np.corrcoef(np.log(new[:, 7]), np.log(known[0]["gene_7"]))[0, 1] > 0.99
+    assert covered.sample(20).shape == (20, 15)
+    drawn = covered.get_normalized_expression(indices=range(5), n_samples=3)
+    assert np.isfinite(drawn).all().all()
+    table = covered.differential_expression(
+        groupby="donor", group1="d", group2="c", mode="change", silent=True
+    )
+    assert table["lfc_mean"].abs().idxmax() == "gene_6"
+
+
+def test_covariates_in_a_modality():
+    mdata = md.MuData({"rna": with_covariates(200)})
+    lv.model.SIVAE.setup_mudata(mdata, batch_key="batch", **COVARIATES)
+    model = lv.model.SIVAE(mdata, n_latent=2, hidden=(16,), gene_likelihood="nb")
+    model.train(2, **QUIET)
+    assert model.module.covariates({"extra_categorical_covs": torch.tensor([[1.0]]), "extra_continuous_covs": torch.tensor([[3.0]])}).tolist() == [[3, 0, 1]]  # fmt: skip
+
+
+def test_bad_covariates(covered):
+    adata = with_covariates(60)
+    adata.obs["stress"] = np.where(np.arange(60) == 3, np.nan, 1.0)
+    for keys, error, match in (
+        ({"continuous_covariate_keys": ["stress"]}, ValueError, "stress"),
+        ({"continuous_covariate_keys": ["donor"]}, ValueError, "finite numbers"),
+        ({"categorical_covariate_keys": "donor"}, TypeError, "list"),
+        ({"categorical_covariate_keys": ["doner"]}, KeyError, "doner"),
+    ):
+        with pytest.raises(error, match=match):
+            lv.model.SIVAE.setup_anndata(adata, **keys)
+    query = with_covariates(60)
+    query.obs["donor"] = "unseen"
+    with pytest.raises(ValueError, match="has not seen"):
+        lv.model.SIVAE.load_query_data(query, covered)

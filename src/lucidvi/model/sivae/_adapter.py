@@ -50,7 +50,8 @@ class SIVAEAdapter(Adapter):
 
     def decode(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return expected values, on the registered scale or as shares."""
-        px = self.module.generative(z, z.new_ones(len(z), 1), tensors[REGISTRY_KEYS.BATCH_KEY])["px"]  # fmt: skip
+        given = {"z": z, "library": z.new_ones(len(z), 1)}
+        px = self.module.generative(**self.module._get_generative_input(tensors, given))["px"]
         return px.scale if self.module.counts else px.mean * self.module.std + self.module.mean
 
     def loadings(self) -> tuple[str, pd.DataFrame] | None:

@@ -13,6 +13,7 @@ from scvi.model.base import ArchesMixin, BaseModelClass, UnsupervisedTrainingMix
 from lucidvi._validation import check_integer
 from lucidvi.model._features import QueryMixin, saved_registry
 from lucidvi.model._files import text_of_path
+from lucidvi.model._labels import check_categories
 from lucidvi.model._matrix import check_scale, check_varying
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
@@ -142,12 +143,21 @@ class SIVAE(
             gene_likelihood=gene_likelihood,
             linear=linear,
             dispersion=dispersion,
+            n_continuous=self.summary_stats.get("n_extra_continuous_covs", 0),
+            n_categories=self._n_categories(),
         )
         self._model_summary_string = (
             f"SIVAE: {n_features} features, n_latent: {n_latent}, hidden: {tuple(hidden)}, "
             f"gamma: {gamma}, gene_likelihood: {gene_likelihood}{', linear' if linear else ''}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    def _n_categories(self) -> list[int]:
+        """Categories of each categorical covariate."""
+        manager = self.adata_manager
+        if REGISTRY_KEYS.CAT_COVS_KEY not in manager.data_registry:
+            return []
+        return manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY).n_cats_per_key
 
     def _check_values(self, manager: AnnDataManager) -> None:
         super()._check_values(manager)
@@ -229,7 +239,8 @@ class SIVAE(
         """Read new cells, also of new batches, with a trained model.
 
         The encoder and the features hold nothing that belongs to a batch: latent positions and loadings are those of
-        the reference, without further training. The decoder gives new batches the mean effect of the known ones.
+        the reference, without further training. The decoder gives new batches the mean effect of the known ones. Categories
+        of other covariates must be known.
 
         Parameters
         ----------
@@ -242,8 +253,10 @@ class SIVAE(
         """
         reference_model = text_of_path(reference_model)
         saved = isinstance(reference_model, str)
-        model = super().load_query_data(adata, reference_model, *args, **kwargs)
         registry = saved_registry(reference_model) if saved else reference_model.registry_
+        if registry is not None:
+            check_categories(adata, registry["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY))
+        model = super().load_query_data(adata, reference_model, *args, **kwargs)
         batches = (registry or {})["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]
         model.module.add_batches(len(batches["categorical_mapping"]))
         model._read_as_reference()

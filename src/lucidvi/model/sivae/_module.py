@@ -1,5 +1,6 @@
 """Networks and losses of siVAE."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -59,6 +60,8 @@ class SIVAEModule(BaseModuleClass):
         Decoders without hidden layers.
     dispersion
         Of ``"normal"``: one residual variance, ``"shared"``, or one of each feature, ``"feature"``.
+    n_continuous, n_categories
+        Number of continuous covariates, and of categories of each categorical one, that the cell decoder is given.
     """
 
     def __init__(
@@ -71,12 +74,16 @@ class SIVAEModule(BaseModuleClass):
         gene_likelihood: str,
         linear: bool,
         dispersion: str = "shared",
+        n_continuous: int = 0,
+        n_categories: Sequence[int] = (),
     ):
         super().__init__()
+        self.n_categories = tuple(n_categories)
         self.n_features, self.n_latent, self.n_batch = n_features, n_latent, n_batch
         self.counts = gene_likelihood == "nb"
         width, mirrored = hidden[0], tuple(reversed(hidden))
-        n_covariates = n_batch if n_batch > 1 else 0
+        # batches last: there are more of them where new cells are read
+        n_covariates = n_continuous + sum(self.n_categories) + (n_batch if n_batch > 1 else 0)
         self.cell_encoder = GaussianEncoder(n_features, hidden, n_latent)
         self.feature_encoder = GaussianEncoder(n_feature_input, hidden, n_latent)
         if linear:
@@ -124,20 +131,34 @@ class SIVAEModule(BaseModuleClass):
             "library": x.sum(1, keepdim=True),
         }
 
-    def decode_cells(self, z: Tensor, batch_index: Tensor) -> Tensor:
+    def covariates(self, tensors: dict[str, Tensor]) -> Tensor | None:
+        """Continuous covariates beside the categories of the others, shape ``(n_cells, n)``; ``None`` without any."""
+        parts = []
+        if (continuous := tensors.get(REGISTRY_KEYS.CONT_COVS_KEY)) is not None:
+            parts.append(continuous.to(self.weight))
+        if (codes := tensors.get(REGISTRY_KEYS.CAT_COVS_KEY)) is not None:
+            pairs = zip(codes.long().unbind(1), self.n_categories, strict=True)
+            parts += [F.one_hot(code, n).to(self.weight) for code, n in pairs]
+        return torch.cat(parts, dim=1) if parts else None
+
+    def decode_cells(
+        self, z: Tensor, batch_index: Tensor, covariates: Tensor | None = None
+    ) -> Tensor:
         """Last hidden layer of the cells, shape ``(..., n_cells, width)``."""
+        parts = [] if covariates is None else [covariates]
         if self.n_batch > 1:
-            batch = F.one_hot(batch_index.flatten().long(), self.n_batch).to(z)
-            z = torch.cat([z, batch.expand(*z.shape[:-1], -1)], dim=-1)
-        return self.cell_decoder(z)
+            parts.append(F.one_hot(batch_index.flatten().long(), self.n_batch).to(z))
+        return self.cell_decoder(
+            torch.cat([z, *(part.expand(*z.shape[:-1], -1) for part in parts)], dim=-1)
+        )
 
     @torch.no_grad()
     def add_batches(self, n_known: int) -> None:
         """Give batches behind the known ones their mean effect; a single batch has none."""
         decoder = self.cell_decoder
         first = cast("nn.Linear", decoder[0] if isinstance(decoder, nn.Sequential) else decoder)
-        effect = first.weight[:, self.n_latent :]
-        if n_known == 1:
+        effect = first.weight[:, first.in_features - self.n_batch :]
+        if self.n_batch > 1 and n_known == 1:
             effect.zero_()
         elif n_known < self.n_batch:
             effect[:, n_known:] = effect[:, :n_known].mean(1, keepdim=True)
@@ -183,6 +204,7 @@ class SIVAEModule(BaseModuleClass):
             "z": inference_outputs["z"],
             "library": inference_outputs["library"],
             "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY],
+            "covariates": self.covariates(tensors),
         }
 
     @auto_move_data
@@ -194,6 +216,7 @@ class SIVAEModule(BaseModuleClass):
         features: Tensor | None = None,
         transform_batch: Tensor | int | None = None,
         draw_features: bool = False,
+        covariates: Tensor | None = None,
     ) -> dict[str, Tensor | Distribution | None]:
         """Distribution of the cells' values, of all features or of some (integer indices).
 
@@ -202,7 +225,7 @@ class SIVAEModule(BaseModuleClass):
         """
         if transform_batch is not None:
             batch_index = torch.full_like(batch_index, int(transform_batch))
-        h = self.decode_cells(z, batch_index)
+        h = self.decode_cells(z, batch_index, covariates)
         qv, v, w = None, None, None
         if self.joint:
             qv = self.feature_posterior(features)
@@ -292,7 +315,7 @@ class SIVAEModule(BaseModuleClass):
             misfit = gamma * (u[:, features] - z @ v.T).square().mean(0)
         else:
             with torch.no_grad():
-                h = self.decode_cells(z, tensors[REGISTRY_KEYS.BATCH_KEY])
+                h = self.decode_cells(z, tensors[REGISTRY_KEYS.BATCH_KEY], self.covariates(tensors))
             misfit = (h @ wrong.T).square().mean(0)
         return (loss + 0.5 * self.n_train * misfit).mean()
 

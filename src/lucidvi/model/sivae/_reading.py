@@ -162,7 +162,7 @@ class ReadingMixin:
     def get_feature_correlation(self, *, floor: float = 0.5, n_cells: int = 5000) -> pd.DataFrame:
         """Correlation of features in what the model decodes: a network without the noise of measurement.
 
-        Values are decoded at the latent means of training cells, as one batch: scaled as the model reads them, or logarithms of
+        Values are decoded at the latent means of training cells, all as one batch and with one cell's covariates: scaled as the model reads them, or logarithms of
         rates of counts. A feature that
         the model hardly varies correlates with others by what little there is of it, so that to each variance is added a
         floor.
@@ -202,7 +202,7 @@ class ReadingMixin:
             raise ValueError("These data hold none of the cells that trained the model, which this is about. Use the model as it was trained, or method='reconstruction' for the centrality of other cells.")  # fmt: skip
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:n_cells])
         parts = []
-        for tensors, mean in self._decoded(None, rows, 512, transform_batch=0):
+        for tensors, mean in self._decoded(None, rows, 512, alike=True):
             some = tensors[REGISTRY_KEYS.X_KEY].sum(1) > 0 if self.module.counts else slice(None)
             parts.append(mean[some].cpu().numpy())  # a cell without counts has no rates
         values = np.concatenate(parts)
@@ -267,16 +267,24 @@ class ReadingMixin:
         indices: Sequence[int] | np.ndarray | None,
         batch_size: int,
         transform_batch: int | None = None,
+        *,
+        alike: bool = False,
     ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Minibatches and the mean of their distribution at the latent means."""
+        """Minibatches and the mean of their distribution at the latent means; ``alike``: all with covariates of the first cell."""
         adata = self._validate_anndata(adata)
-        module = self.module
+        module, first = self.module, None
         loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
         for tensors in loader:
             tensors = {k: v.to(module.device) for k, v in tensors.items()}
             inferred = module.inference(**module._get_inference_input(tensors))
             inferred["z"] = inferred["qz"].mean
             options = module._get_generative_input(tensors, inferred)
+            if alike:
+                own = {
+                    k: options[k] for k in ("batch_index", "covariates") if options[k] is not None
+                }
+                first = first or {k: v[:1] for k, v in own.items()}
+                options |= {k: v.expand(*own[k].shape) for k, v in first.items()}
             yield tensors, module.generative(**options, transform_batch=transform_batch)["px"].mean
 
     @torch.inference_mode()
@@ -350,6 +358,14 @@ class ReadingMixin:
             at += len(mean)
         return out if return_numpy else pd.DataFrame(out, index=cells, columns=names[chosen])
 
+    def _covariates_of_cells(self, n_cells: int) -> Tensor | None:
+        """Covariates of cells drawn at random from the data."""
+        keys = [REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY]
+        keys = [key for key in keys if key in self.adata_manager.data_registry]
+        rows = torch.randint(self.adata.n_obs, (n_cells,)).numpy()
+        tables = {key: np.asarray(self.adata_manager.get_from_registry(key))[rows] for key in keys}
+        return self.module.covariates({k: torch.from_numpy(v).to(self.module.device) for k, v in tables.items()})  # fmt: skip
+
     def _batch_code(self, batch: str) -> int:
         known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
         check_names([batch], pd.Index(known.astype(str)), "Batch")
@@ -366,6 +382,8 @@ class ReadingMixin:
         seed: int | None = 0,
     ) -> AnnData:
         """New cells from the model: latent positions from the prior, loadings from their posterior, decoded.
+
+        Covariates, where the model has them, are those of cells of the data, drawn at random.
 
         Parameters
         ----------
@@ -394,8 +412,9 @@ class ReadingMixin:
             z = torch.randn(n_cells, module.n_latent, device=module.device)
             code = 0 if batch is None else self._batch_code(batch)
             index = torch.full((n_cells, 1), code, device=module.device)
+            covariates = self._covariates_of_cells(n_cells)
             library = torch.full((n_cells, 1), float(library_size), device=module.device)
-            px = module.generative(z, library, index, draw_features=noise)["px"]
+            px = module.generative(z, library, index, None, None, noise, covariates)["px"]
             x = px.sample() if noise else px.mean
         if not module.counts:
             x = x * module.std + module.mean

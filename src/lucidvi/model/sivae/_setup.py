@@ -1,6 +1,6 @@
 """Registration of the data of siVAE: an AnnData object, or one modality of a MuData object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from anndata import AnnData
@@ -8,15 +8,19 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import (
+    CategoricalJointObsField,
     CategoricalObsField,
     LayerField,
+    MuDataCategoricalJointObsField,
     MuDataCategoricalObsField,
     MuDataLayerField,
+    MuDataNumericalJointObsField,
+    NumericalJointObsField,
 )
 
 from lucidvi._validation import check_modality, check_not_view
 from lucidvi.model._features import FeatureManager
-from lucidvi.model._labels import LabelsField, MuDataLabelsField, check_columns
+from lucidvi.model._labels import LabelsField, MuDataLabelsField, check_columns, check_covariates
 from lucidvi.model._matrix import check_matrix
 
 
@@ -34,6 +38,8 @@ class SetupMixin:
         layer: str | None = None,
         batch_key: str | None = None,
         labels_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register the data.
@@ -48,6 +54,9 @@ class SetupMixin:
             Column of ``obs`` with the batch; the cell decoder is conditioned on it.
         labels_key
             Column of ``obs`` with the cell type; only used by ``feature_input="cells"``.
+        categorical_covariate_keys, continuous_covariate_keys
+            Columns of ``obs`` that the cell decoder is given beside the batch, so that the latent space need not hold what
+            they explain. New cells must have them, with categories that the model knows.
         **kwargs
             Passed on when a saved model is loaded.
         """
@@ -57,15 +66,22 @@ class SetupMixin:
             )
         check_not_view(adata)
         arguments = cls._get_setup_method_args(
-            cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key
-        )
+            cls=cls, adata=adata, layer=layer, batch_key=batch_key, labels_key=labels_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        )  # fmt: skip
         check_matrix(adata, layer)
         if "source_registry" not in kwargs:
             check_columns(adata.obs, batch_key=batch_key, labels_key=labels_key)
+        covariates = check_covariates(
+            adata.obs, categorical_covariate_keys, continuous_covariate_keys
+        )
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, covariates[0]),
+            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, covariates[1]),
         ]
         manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(adata, **kwargs)
@@ -79,6 +95,8 @@ class SetupMixin:
         batch_key: str | None = None,
         labels_key: str | None = None,
         modalities: dict[str, str] | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register one modality.
@@ -91,6 +109,8 @@ class SetupMixin:
             As in :meth:`setup_anndata`.
         modalities
             Which modality, by default ``{"layer": "rna"}``.
+        categorical_covariate_keys, continuous_covariate_keys
+            As in :meth:`setup_anndata`.
         **kwargs
             Passed on when a saved model is loaded.
 
@@ -105,7 +125,8 @@ class SetupMixin:
         """
         arguments = cls._get_setup_method_args(
             cls=cls, mdata=mdata, layer=layer, batch_key=batch_key, labels_key=labels_key,
-            modalities=modalities,
+            modalities=modalities, categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
         )  # fmt: skip
         modality = (modalities or {}).get("layer", "rna")
         check_not_view(mdata)
@@ -113,6 +134,9 @@ class SetupMixin:
         check_matrix(mdata[modality], layer)
         if "source_registry" not in kwargs:
             check_columns(mdata[modality].obs, batch_key=batch_key, labels_key=labels_key)
+        covariates = check_covariates(
+            mdata[modality].obs, categorical_covariate_keys, continuous_covariate_keys
+        )
         if len(mdata[modality]) < mdata.n_obs:
             raise ValueError(
                 f"Modality {modality!r} lacks {mdata.n_obs - len(mdata[modality])} of {mdata.n_obs} cells. "
@@ -125,6 +149,8 @@ class SetupMixin:
             ),
             MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, **options),
             MuDataLabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, **options),
+            MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, covariates[0], **options),
+            MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, covariates[1], **options),
         ]
         manager = FeatureManager(fields=fields, setup_method_args=arguments)
         manager.register_fields(mdata, **kwargs)
