@@ -48,6 +48,14 @@ def nearest(weights: np.ndarray, names: pd.Index) -> pd.DataFrame:
     return pd.DataFrame(names.to_numpy()[order], index=names, columns=np.arange(1, N_NEIGHBORS + 1))
 
 
+def alikeness(x: np.ndarray, names: pd.Index, neighborhoods: dict[str, pd.DataFrame]) -> pd.DataFrame:  # fmt: skip
+    """Mean absolute correlation over all pairs of a neighbour by one method and one by another, mean over genes (paper, Figure 5e)."""
+    correlation = np.abs(np.corrcoef(x.T))
+    members = {m: names.get_indexer(table.to_numpy().ravel()).reshape(table.shape) for m, table in neighborhoods.items()}  # fmt: skip
+    values = [[correlation[a[:, :, None], b[:, None, :]].mean() for b in members.values()] for a in members.values()]  # fmt: skip
+    return pd.DataFrame(values, index=list(members), columns=list(members))
+
+
 def main() -> None:
     """Train, infer the networks, score all."""
     adata = load(args.quick)
@@ -93,9 +101,12 @@ def main() -> None:
         share = float(neighborhood_overlap(neighborhoods[a], neighborhoods[b]).mean())
         overlap.loc[a, b] = overlap.loc[b, a] = share
     print("\nshared neighbours\n", overlap.round(3).to_string())
+    alike = alikeness(x, names, neighborhoods)
+    print("\nmean correlation of two methods' neighbours of a gene\n", alike.round(3).to_string())
     result = {
         "benchmark": "sivae_networks", "seconds": seconds, "centrality": table.round(4).to_dict(),
         "explained": explained.round(4).to_dict(), "overlap": overlap.round(4).to_dict(),
+        "alike": alike.round(4).to_dict(),
     }  # fmt: skip
     goals = {
         "variance explained: siVAE - CLR, points": (round(100 * (explained["siVAE"] - explained["clr"]), 2), ">=", -1.0)

@@ -39,9 +39,13 @@ GAMMAS = (0.0, 0.05, 0.5, 3.0, 10.0, 20.0)
 DATA = {
     "kang": ("scrna/kang_pbmc_8donors.h5ad", "cell_type", 60),
     "pbmc3k": ("scrna/pbmc3k.h5ad", "louvain", 120),
+    "mnist": ("images/mnist.npz", "label", 60),
     "pbmc 3 batches": ("scrna/pbmc_3batches.h5ad", "cell_type_marker", 120),
 }
+USUAL = ["kang", "pbmc3k"]
 N_GENES = 2000  # most variable of larger data
+N_IMAGES = 5000  # of MNIST
+SHOWN = ("saliency", "gradient x input", "DeepLIFT")  # beside loadings of images
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 N_CELLS = 400  # held-out cells whose attributions are compared
 TABLE = RESULTS / "sivae_table.jsonl"
@@ -50,6 +54,8 @@ TABLE = RESULTS / "sivae_table.jsonl"
 def load(name: str) -> ad.AnnData:
     """Counts with a column ``label``; log-normalised values in a layer."""
     path, column, _ = DATA[name]
+    if name == "mnist":
+        return images(data_file(path))
     adata = ad.read_h5ad(data_file(path))
     if "in_scanpy_1838" in adata.var:
         adata = adata[:, adata.var["in_scanpy_1838"]].copy()
@@ -64,6 +70,36 @@ def load(name: str) -> ad.AnnData:
         adata = adata[:, logged.var["highly_variable"]].copy()
     torch.set_num_threads(THREADS)  # numba resets it
     return adata
+
+
+def images(path: Path) -> ad.AnnData:
+    """Digits of MNIST, pixels between 0 and 1; those that are lit in a hundredth of the images."""
+    with np.load(path) as file:
+        x, label = file["images"][:N_IMAGES].reshape(N_IMAGES, -1) / 255, file["labels"][:N_IMAGES]
+    adata = ad.AnnData(x.astype(np.float32), obs={"label": label.astype(str)})
+    adata.obs_names, adata.var_names = (pd.RangeIndex(n).astype(str) for n in adata.shape)
+    adata = adata[:, (x > 0).mean(0) > 0.01].copy()
+    adata.layers["logged"] = sp.csr_matrix(adata.X)
+    adata.uns["of_images"] = True
+    return adata
+
+
+def panels(model: lv.model.SIVAE, components: dict[str, np.ndarray], seed: int) -> None:
+    """Loadings of MNIST's first ten dimensions as images, beside attributions of the decoder."""
+    rows = {"loadings": model.get_feature_embedding().to_numpy()} | components
+    fig, axes = plt.subplots(len(rows), 10, figsize=(9, 0.95 * len(rows)), layout="constrained")
+    for line, (name, values) in zip(axes, rows.items(), strict=True):
+        for k, ax in enumerate(line):
+            image = np.zeros(784)
+            sign = np.sign(np.dot(values[:, k], rows["loadings"][:, k])) or 1
+            image[model.adata.var_names.astype(int)] = sign * values[:, k]
+            limit = np.abs(image).max()
+            ax.imshow(image.reshape(28, 28), cmap="RdBu_r", vmin=-limit, vmax=limit)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    fig.savefig(RESULTS / f"sivae_mnist_{seed}.png", dpi=110)
+    plt.close(fig)
 
 
 def batch_of(adata: ad.AnnData) -> str | None:
@@ -118,8 +154,8 @@ def run_sivae(adata: ad.AnnData, options: dict, n_latent: int, seed: int, max_ep
     row = {"seconds": round(time.time() - tick, 1)}
     z = model.get_latent_representation()
     row["accuracy"] = lv.metrics.knn_accuracy(z, adata.obs["label"], train=train, test=test)
-    if stages[2] == 0 or counts:
-        return row
+    if stages[2] == 0 or counts or batch_of(adata):
+        return row  # attributions are those of a decoder without batches
     loadings = model.get_feature_embedding().to_numpy()
     module = model.module.eval()
     cells = np.random.default_rng(seed).permutation(test)[:N_CELLS]
@@ -136,6 +172,9 @@ def run_sivae(adata: ad.AnnData, options: dict, n_latent: int, seed: int, max_ep
     every = module.scaled(torch.from_numpy(adata.layers["logged"].toarray())).numpy()
     found["gene relevance"] = gene_relevance(every, z, cells[:150])
     row |= {name: agreement(loadings, value) for name, value in found.items()}
+    if "of_images" in adata.uns:
+        shown = {name: first_component(torch.nan_to_num(found[name])) for name in SHOWN}
+        panels(model, shown, seed)
     return row
 
 
@@ -239,7 +278,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--data", nargs="+", default=USUAL, choices=list(DATA))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--n-latent", nargs="+", type=int, default=[20, 2])
     parser.add_argument("--models", nargs="+", help="rows of the table; all by default")

@@ -136,6 +136,32 @@ def test_a_set_switched_on(model):
     assert some.shape == (3, 2, 1)
 
 
+def test_expression_decoded_with_the_sets():
+    """The first condition keeps 40 % of genes 0-9, which the space of an scVI that is hardly trained does not show."""
+    model = fitted(conditions(), max_epochs=1)
+    adata = model.adata
+    genes, first = [f"gene {i}" for i in range(10)], adata.obs["first"].to_numpy()
+    torch.manual_seed(0)
+    plain = model.get_normalized_expression(n_samples=5)
+    own = model.get_normalized_expression(n_samples=5, with_sets=True)
+    np.testing.assert_allclose(own.sum(1), plain.sum(1), rtol=1e-4)
+    change = [np.log2((e[genes][first].mean() / e[genes][~first].mean()).mean()) for e in (plain, own)]  # fmt: skip
+    truth = adata.to_df().div(adata.X.sum(1), axis=0)[genes]
+    truth = np.log2((truth[first].mean() / truth[~first].mean()).mean())
+    assert abs(change[1] - truth) < 0.6 and abs(change[0]) < 0.2
+    both = model.get_normalized_expression(n_samples=5, with_sets=True, set_shift={"set 1": 2.0})
+    assert (both[genes].mean() > own[genes].mean()).all()
+    options = {"groupby": "first", "group1": "True", "group2": "False", "mode": "change", "silent": True}  # fmt: skip
+    adata.obs["first"] = adata.obs["first"].astype(str)
+    held, moved = (model.differential_expression(with_sets=w, **options)["lfc_mean"] for w in (False, True))  # fmt: skip
+    adata.obs["first"] = adata.obs["first"] == "True"
+    assert moved[genes].mean() < held[genes].mean() - 0.2
+    others = [f"gene {i}" for i in range(20, 60)]
+    assert (moved[others] - held[others]).abs().mean() < 0.15
+    with pytest.raises(ValueError, match="own batch"):
+        model.get_normalized_expression(with_sets=True, transform_batch="b1")
+
+
 def test_overlapping_sets_sets_per_type_and_clusters():
     adata = conditions(400)
     model = fitted(adata, ["set 1", "overlap"], 4, labels=None)
@@ -219,7 +245,7 @@ def test_an_interrupt_keeps_what_scvi_learned(monkeypatch):
 
     adata = conditions(200)
     with monkeypatch.context() as patch:
-        patch.setattr("lucidvi.model.scare._sets.fit_blocks", interrupted)
+        patch.setattr("lucidvi.model.scare._set_learning.fit_blocks", interrupted)
         with pytest.warns(UserWarning, match=r"model.fit_sets\(\)"):
             model = fitted(adata, max_epochs=2)
     free = model.get_latent_representation()

@@ -62,7 +62,7 @@ def fit_blocks(
             blocks.append(SetBlock(genes, own[:, genes], n_dimensions, n_batch))
         far = near_distances([z], NEIGHBORS, np.random.default_rng(seed))[0]
         found = SetBlocks(list(names), blocks, readout, n_batch, far)
-        soft = torch.softmax(torch.as_tensor(z @ readout.weight + readout.bias), 1).float()
+        soft = found.types_of(torch.as_tensor(z))
         one_hot = torch.eye(n_batch)[batch]
         with tqdm(total=n_steps * len(blocks), disable=not progress, desc="feature sets") as bar:
             for block in blocks:

@@ -84,11 +84,15 @@ class SetBlock(nn.Module):
         """Return how far log shares of the genes lie from the type's own, shape ``(n, n_genes)``."""
         return self.decoder(torch.cat([types, position, batch], 1))
 
+    def log_shares(self, position: Tensor, types: Tensor, batch: Tensor) -> Tensor:
+        """Return log shares of the genes in the cell, shape ``(n, n_genes)``."""
+        return types @ self.log_share + self.change(position, types, batch)
+
     def loss(self, x: Tensor, total: Tensor, types: Tensor, batch: Tensor, kl_weight: float) -> Tensor:  # fmt: skip
         """Return the negative evidence lower bound of the set's genes in each cell, shape ``(n,)``."""
         mean, variance = self.encode(x, total, types)
         position = mean + variance.sqrt() * torch.randn_like(mean)
-        log_share = types @ self.log_share + self.change(position, types, batch)
+        log_share = self.log_shares(position, types, batch)
         likelihood = nb_log_likelihood(x, log_share + total.log(), self.log_theta)
         kl = 0.5 * (mean.square() + variance - variance.log() - 1).sum(1)
         return kl_weight * kl - (likelihood * (types @ self.members)).sum(1)
@@ -180,9 +184,13 @@ class SetBlocks(nn.Module):
         """Return the block of one set."""
         return cast("SetBlock", self.blocks[i])
 
+    def types_of(self, z: Tensor) -> Tensor:
+        """Return the probability of each type at positions in scVI's space, shape ``(n, n_types)``."""
+        return torch.softmax(z.float() @ self.type_weight + self.type_bias, 1)
+
     def cells(self, x: Tensor, z: Tensor, batch: Tensor) -> Cells:
         """Return what blocks read of cells with some counts, positions in scVI's space and batches (numbers)."""
-        types = torch.softmax(z.float() @ self.type_weight + self.type_bias, 1)
+        types = self.types_of(z)
         known = torch.eye(self.n_batch, device=x.device)
         known = torch.cat([known, known.mean(0, keepdim=True)])
         return Cells(x.float(), types, known[batch.flatten().long().clamp_max(self.n_batch)])

@@ -28,6 +28,8 @@ from lucidvi.model.scare._feature_sets import (
 from lucidvi.model.scare._module import SCAREModule
 from lucidvi.model.scare._options import FEATURE_SETS, STEERINGS, AttributionOptions, check_choice
 from lucidvi.model.scare._reading import AttributionMixin
+from lucidvi.model.scare._set_expression import SetExpressionMixin
+from lucidvi.model.scare._set_learning import SetLearningMixin
 from lucidvi.model.scare._sets import SetMixin
 from lucidvi.model.scare._trainingplan import SCARETrainingPlan
 
@@ -53,7 +55,7 @@ class SCARETrainRunner(ModelTrainRunner):
             return
         shown = self.trainer.progress_bar_callback is not None
         try:
-            self.model.fit_sets(
+            self.model._learn_sets(
                 int(np.clip(self.trainer.global_step, MIN_STEPS, MAX_STEPS)), progress=shown
             )
         except KeyboardInterrupt:
@@ -63,7 +65,7 @@ class SCARETrainRunner(ModelTrainRunner):
             )
 
 
-class SCARE(SetMixin, AttributionMixin, QueryMixin, SCVI):
+class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, QueryMixin, SCVI):
     """Single-cell variational inference that is told which genes to listen to, scARE :cite:p:`Inecik2023`.
 
     By default the latent space of :class:`scvi.model.SCVI`, which stays as it is, gets a few more dimensions for each

@@ -199,7 +199,7 @@ class SIVAEModule(BaseModuleClass):
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | None]:
         return {
             "z": inference_outputs["z"],
             "library": inference_outputs["library"],

@@ -280,11 +280,9 @@ class ReadingMixin:
             inferred["z"] = inferred["qz"].mean
             options = module._get_generative_input(tensors, inferred)
             if alike:
-                own = {
-                    k: options[k] for k in ("batch_index", "covariates") if options[k] is not None
-                }
-                first = first or {k: v[:1] for k, v in own.items()}
-                options |= {k: v.expand(*own[k].shape) for k, v in first.items()}
+                own = {k: options[k] for k in ("batch_index", "covariates")}
+                first = first or {k: None if v is None else v[:1] for k, v in own.items()}
+                options |= {k: None if v is None else v.expand(len(inferred["z"]), -1) for k, v in first.items()}  # fmt: skip
             yield tensors, module.generative(**options, transform_batch=transform_batch)["px"].mean
 
     @torch.inference_mode()
