@@ -1,12 +1,15 @@
 """What scvi-tools' training lacks: a split that is drawn once, and a model that a failed training leaves as it was."""
 
+import atexit
 import copy
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scvi import settings
 from scvi.dataloaders import DataSplitter
+from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan, TrainRunner
 
 from lucidvi._validation import near
@@ -14,6 +17,25 @@ from lucidvi.model._split import remember_split
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
+
+_DDP = ("ddp", "ddp_spawn", "ddp_fork", "ddp_notebook")
+
+
+class Plan(TrainingPlan):
+    """scvi-tools' training plan, whose further metrics can be reduced over processes."""
+
+    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
+        """Log losses as scvi-tools does, and further metrics outside of its inference mode, whose tensors cannot be reduced."""
+        bare = copy.copy(loss_output)
+        object.__setattr__(bare, "extra_metrics", {})
+        super().compute_and_log_metrics(bare, metrics, mode)
+        options = {
+            "on_step": self.on_step,
+            "on_epoch": self.on_epoch,
+            "sync_dist": self.use_sync_dist,
+        }
+        for name, value in loss_output.extra_metrics.items():
+            self.log(f"{name}_{mode}", value.detach(), batch_size=loss_output.n_obs_minibatch, **options)  # fmt: skip
 
 
 class SplitOnce(DataSplitter):
@@ -90,11 +112,19 @@ class ModelTrainRunner(TrainRunner):
     Raises
     ------
     ValueError
-        Early stopping or the learning rate follows validation cells, but there are none.
+        Early stopping or the learning rate follows validation cells, but there are none; or several processes have no seed.
     """
 
     def __init__(self, *args, **kwargs):
+        strategy = kwargs.get("strategy")
+        if strategy in _DDP:  # stages and sets leave some parameters unused in a step
+            kwargs["strategy"] = f"{strategy}_find_unused_parameters_true"
         super().__init__(*args, **kwargs)
+        if self.trainer.world_size > 1 and settings.seed is None:
+            raise ValueError(
+                f"Training in {self.trainer.world_size} processes needs a seed, or each draws training cells and weights of its "
+                "own. Set scvi.settings.seed = 0 before the model is created."
+            )
         if getattr(self.data_splitter, "n_val", None) != 0:
             return
         stopping = self.trainer.early_stopping_callback
@@ -123,6 +153,7 @@ class ModelTrainRunner(TrainRunner):
                 self.data_splitter.setup()
             self.prepare()
             super().__call__()
+            self._agree()
             self.finish()
             self._remember_split()
         except BaseException:
@@ -132,9 +163,22 @@ class ModelTrainRunner(TrainRunner):
                 before.restore()
             raise
 
+    def _agree(self) -> None:
+        """Give all processes the weights and statistics of the first: those of batch normalisation are each one's own."""
+        if self.trainer.world_size > 1:
+            for tensor in self.model.module.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+            atexit.register(_leave)
+
     def _remember_split(self) -> None:
         if self.model.adata is not None:
             remember_split(self.model)
+
+
+def _leave() -> None:
+    """Leave the group of processes, which may hang at the end of Python otherwise."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _refuse_validation(argument: str, metric: str) -> None:

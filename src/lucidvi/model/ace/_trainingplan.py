@@ -2,14 +2,13 @@
 
 import numpy as np
 import torch
-from scvi.train import TrainingPlan
 
 from lucidvi.model._scaling import moments
-from lucidvi.model._training import ModelTrainRunner, check_loss_kwargs
+from lucidvi.model._training import ModelTrainRunner, Plan, check_loss_kwargs
 from lucidvi.model.ace._module import ACEModule
 
 
-class ACETrainingPlan(TrainingPlan):
+class ACETrainingPlan(Plan):
     """Minimise reconstruction error and discrepancy between batches.
 
     Parameters

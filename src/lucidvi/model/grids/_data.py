@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from mudata import MuData
 from scvi.data import AnnDataManager
+from scvi.dataloaders import BatchDistributedSampler
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
@@ -145,17 +146,16 @@ class MultiomeLoader(DataLoader):
         distributed_sampler: bool = False,
         **kwargs,
     ):
-        if distributed_sampler:
-            raise ValueError(
-                "GRIDS cannot divide its minibatches among several devices. Train with devices=1."
-            )
         self.indices = (
             np.arange(adata_manager.adata.n_obs) if indices is None else np.asarray(indices)
         )
-        order = RandomSampler(self.indices) if shuffle else SequentialSampler(self.indices)
-        sampler = BatchSampler(
-            order, batch_size=batch_size, drop_last=drop_last and len(self.indices) > batch_size
-        )
+        drop_last = drop_last and len(self.indices) > batch_size
+        sampler: Any
+        if distributed_sampler:
+            sampler = BatchDistributedSampler(self.indices, batch_size, drop_last, shuffle=shuffle)
+        else:
+            order = RandomSampler(self.indices) if shuffle else SequentialSampler(self.indices)
+            sampler = BatchSampler(order, batch_size=batch_size, drop_last=drop_last)
         positions = cast("Sequence[int]", self.indices)
         dataset = torch.utils.data.Subset(MultiomeDataset(adata_manager), positions)
         super().__init__(_Batched(dataset), sampler=sampler, batch_size=None, **kwargs)

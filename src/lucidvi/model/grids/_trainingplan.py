@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from scvi.module.base import LossOutput
-from scvi.train import TrainingPlan
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lucidvi.model._training import check_loss_kwargs
+from lucidvi.model._training import Plan, check_loss_kwargs
 from lucidvi.model.grids._folds import without_fold
 from lucidvi.model.grids._module import GRIDSModule
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.core.optimizer import LightningOptimizer
 
 
-class GRIDSTrainingPlan(TrainingPlan):
+class GRIDSTrainingPlan(Plan):
     """Both autoencoders first, then maps, cis term and discriminators with everything trainable.
 
     The two autoencoders share no parameter, so that training them side by side equals the paper's two stages. The
@@ -141,7 +140,12 @@ class GRIDSTrainingPlan(TrainingPlan):
         )  # fmt: skip
 
     def _log(self, output: LossOutput, stage: str) -> None:
-        options = {"on_step": False, "on_epoch": True, "batch_size": output.n_obs_minibatch}
+        options = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": output.n_obs_minibatch,
+            "sync_dist": self.use_sync_dist,
+        }
         self.log(f"{stage}_loss", output.loss, prog_bar=stage == "train", **options)
         for name, value in output.extra_metrics.items():
             self.log(f"{name}_{stage}", value, **options)
@@ -180,6 +184,7 @@ class GRIDSTrainingPlan(TrainingPlan):
             on_epoch=True,
             on_step=False,
             batch_size=output.n_obs_minibatch,
+            sync_dist=self.use_sync_dist,
         )
 
     def on_validation_epoch_end(self) -> None:

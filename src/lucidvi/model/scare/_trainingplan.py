@@ -6,11 +6,11 @@ from typing import NoReturn, cast
 import numpy as np
 import torch
 from scvi.module.base import LossOutput
-from scvi.train import TrainingPlan
 from torch import Tensor
 
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer
+from lucidvi.model._training import Plan
 from lucidvi.model.scare._module import SCAREModule
 from lucidvi.model.scare._options import PRICE_OF_A_GENE, STEERING
 
@@ -18,7 +18,7 @@ RATE = 0.02  # change of the weight's logarithm per step, by the distance from t
 RANGE = (1e-3, 30.0)  # of the weight
 
 
-class SCARETrainingPlan(TrainingPlan):
+class SCARETrainingPlan(Plan):
     """scVI's training plan with a weight for the attribution loss.
 
     How far a weight steers depends on the genes, the set and the cells. So by default the weight is found in training.

@@ -4,15 +4,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from scvi.train import LoudEarlyStopping, TrainingPlan
+from scvi.train import LoudEarlyStopping
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lucidvi.model._training import ModelTrainRunner, check_loss_kwargs
+from lucidvi.model._training import ModelTrainRunner, Plan, check_loss_kwargs
 from lucidvi.model.sivae._module import SIVAEModule
 
 
-class SIVAETrainingPlan(TrainingPlan):
+class SIVAETrainingPlan(Plan):
     """A cell VAE with free output weights, then a feature VAE that learns these weights, then both.
 
     Over the second half of all epochs the learning rate falls to a twentieth: steps that see some of the features are
@@ -92,6 +92,8 @@ class SIVAETrainingPlan(TrainingPlan):
         if self.feature_batch_size == self.module.n_features:
             return None
         order = torch.randperm(self.module.n_features, device=self.device)
+        if self.trainer.world_size > 1:  # all processes keep the same weights of the other features
+            torch.distributed.broadcast(order, 0)
         return order[: self.feature_batch_size]
 
     def forward(self, *args, **kwargs) -> Any:
@@ -109,7 +111,14 @@ class SIVAETrainingPlan(TrainingPlan):
         if features is None:
             features = torch.arange(self.module.n_features, device=self.device)
         loss = self.module.feature_loss(batch, features, self.loss_kwargs["gamma"])
-        self.log("feature_loss_train", loss, on_step=False, on_epoch=True, batch_size=1)
+        self.log(
+            "feature_loss_train",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=1,
+            sync_dist=self.use_sync_dist,
+        )
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
