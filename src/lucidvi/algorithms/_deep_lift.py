@@ -6,8 +6,6 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from lucidvi.algorithms._expected_gradients import _gradient
-
 _ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus,
     nn.Softsign, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid,
@@ -58,6 +56,35 @@ def deep_lift(
     """
     if any(m.training for m in root.modules() if isinstance(m, _RANDOM_IN_TRAINING)):
         raise ValueError("root is in training mode, where cells depend on one another or on chance. Call root.eval() first.")  # fmt: skip
+    x = x.detach().clone()
+    baseline = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x).clone()
+    one = lambda both: function(both)[:, None]
+    return (x - baseline) * chord_gradients(one, root, x, baseline, elementwise=elementwise)[0]
+
+
+def chord_gradients(
+    function: Callable[[Tensor], Tensor],
+    root: nn.Module,
+    x: Tensor,
+    baseline: Tensor,
+    *,
+    elementwise: tuple[type[nn.Module], ...] = (),
+) -> Tensor:
+    """Gradients of several outputs in which slopes of chords stand for those of non-linearities: DeepLIFT's multipliers.
+
+    Parameters
+    ----------
+    function
+        Maps ``(2 n, p)``, the cells and then the baselines, to ``(2 n, n_outputs)`` and runs modules of ``root``.
+    root, elementwise
+        As in :func:`deep_lift`.
+    x, baseline
+        Cells and what each is compared with, shape ``(n, p)``.
+
+    Returns
+    -------
+    Shape ``(n_outputs, n, p)``.
+    """
     kinds = (*_ELEMENTWISE, *elementwise, nn.Softmax)
     activations = [m for m in root.modules() if isinstance(m, kinds)]
     n_rows, n_run = 2 * len(x), 0
@@ -79,12 +106,12 @@ def deep_lift(
             if getattr(module, "inplace", False):  # what it reads is needed
                 module.inplace = False  # type: ignore[assignment]
                 undo.callback(setattr, module, "inplace", True)
-        x = x.detach().clone()
-        baseline = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x).clone()
-        gradient = _gradient(function, torch.cat([x, baseline]), create_graph=False)
+        both = torch.cat([x, baseline]).detach().clone().requires_grad_(True)
+        columns = function(both).sum(0).unbind()
+        found = [torch.autograd.grad(c, both, retain_graph=True)[0][: len(x)] for c in columns]
     if activations and not n_run:
         raise ValueError(f"function runs none of the {len(activations)} activations inside of root.")  # fmt: skip
-    return (x - baseline) * gradient[: len(x)]
+    return torch.stack(found)
 
 
 def _through_chord(h: Tensor, out: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Attributions of networks that begin with a linear layer, from gradients behind that layer.
+"""Attributions of networks that begin with a linear layer, from what lies behind that layer.
 
-On a straight path the layer's output moves on a straight line too. Gradients are therefore taken by the output of the
+On a straight path the layer's output moves on a straight line too, and a feature that is replaced moves it by a row of the weights. Gradients are therefore taken by the output of the
 layer, which is narrow, and brought back to the features by its weights once per path rather than once per point: the
 same numbers as those of :mod:`lucidvi.algorithms._expected_gradients`, at a cost that hardly grows with the features.
 """
@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from lucidvi.algorithms._deep_lift import chord_gradients
 
 Rest = Callable[[Tensor], Tensor]
+"""The network behind the layer, from ``(n, n_hidden)`` to ``(n, n_outputs)``."""
+RowsRest = Callable[[Tensor, Tensor], Tensor]
+"""The same for rows that each belong to a cell, whose position is given."""
 _MAX_GRADIENTS = 2**26  # numbers kept at a time (256 MB)
+_MAX_ROWS = 4096  # that the network behind the layer reads at a time
 
 
 @dataclass
@@ -31,6 +37,48 @@ class LinearLayer:
     def image(self, x: Tensor) -> Tensor:
         """What the layer gives, shape ``(n, n_hidden)``."""
         return x @ self.weight
+
+    def saliency(self, rest: Rest, x: Tensor) -> Iterator[Tensor]:
+        """Derivative of each output by each feature, ``(n, p)``, one output after another."""
+        for gradient in _gradients(rest, self.image(x)):
+            yield gradient @ self.weight.T
+
+    def smoothgrad(self, rest: Rest, points: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The same, averaged over noisy copies of the cells."""
+        found = [_gradients(rest, self.image(point)) for point in points]
+        for gradient in torch.stack(found).mean(0):
+            yield gradient @ self.weight.T
+
+    def deep_lift(self, rest: RowsRest, root: nn.Module, x: Tensor, baseline: Tensor) -> Iterator[Tensor]:  # fmt: skip
+        """DeepLIFT by the rescale rule, one output after another; ``root`` holds the activations that ``rest`` runs."""
+        rows = torch.arange(len(x), device=x.device).repeat(2)
+        both = lambda h: rest(h, rows)
+        start = self.image(baseline.expand_as(x))
+        for slope in chord_gradients(both, root, self.image(x), start):
+            yield (x - baseline) * (slope @ self.weight.T)
+
+    @torch.no_grad()
+    def feature_ablation(self, rest: RowsRest, x: Tensor, baseline: Tensor) -> Iterator[Tensor]:
+        """Effect of replacing each feature of each cell by the baseline, one output after another.
+
+        Only features that differ from the baseline are replaced, each in its own cell.
+        """
+        difference = x - baseline
+        cell, feature = difference.nonzero(as_tuple=True)
+        h, rows = self.image(x), torch.arange(len(x), device=x.device)
+        before = rest(h, rows)
+        step = max(1, min(before.shape[1], _MAX_GRADIENTS // max(len(cell), 1)))
+        for first in range(0, before.shape[1], step):
+            effects = x.new_empty(len(cell), min(step, before.shape[1] - first))
+            for i in range(0, len(cell), _MAX_ROWS):
+                of, column = cell[i : i + _MAX_ROWS], feature[i : i + _MAX_ROWS]
+                moved = h[of] - difference[of, column, None] * self.weight[column]
+                change = before[of] - rest(moved, of)
+                effects[i : i + _MAX_ROWS] = change[:, first : first + step]
+            for effect in effects.T:
+                out = torch.zeros_like(x)
+                out[cell, feature] = effect
+                yield out
 
     def integrated_gradients(self, rest: Rest, x: Tensor, baseline: Tensor, n_steps: int) -> Iterator[Tensor]:  # fmt: skip
         """Integrated gradients by the midpoint rule, one output after another.

@@ -232,7 +232,12 @@ def attribute(
 def _reader(run: AttributionRun, cells: np.ndarray, target: Target) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip
     """The output as a function of the values of exactly these cells."""
     tensors = run.function.minibatch(cells)
-    value = run.output(tensors, target, 0)
+    network = run.cut(target.kind)
+    if network is None:
+        value = run.output(tensors, target, 0)
+    else:
+        own, column = network.own_values(tensors), target.columns[0]
+        value = lambda x: network(run.layer.image(x), own)[:, column]
 
     @torch.no_grad()
     def read(x: np.ndarray) -> np.ndarray:

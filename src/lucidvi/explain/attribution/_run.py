@@ -6,13 +6,14 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lucidvi._validation import check_integer, near
 from lucidvi.adapters import Adapter, Cut, Target
 from lucidvi.algorithms._attributions import (
     feature_ablation,
     input_x_gradient,
+    noisy_copies,
     saliency,
     smoothgrad,
 )
@@ -24,8 +25,6 @@ METHODS = (
     "expected_gradients", "integrated_gradients", "input_x_gradient", "deep_lift", "feature_ablation", "saliency",
     "smoothgrad",
 )  # fmt: skip
-PATHS = ("expected_gradients", "integrated_gradients")
-"""Methods that add up gradients along straight paths."""
 FROM_BASELINE = ("integrated_gradients", "input_x_gradient", "deep_lift")
 """Methods that compare each cell with the baseline."""
 
@@ -124,7 +123,7 @@ class AttributionRun:
         start
             Position of the chunk among all cells.
         """
-        network = self.cut(target.kind) if self.method in PATHS else None
+        network = self.cut(target.kind)
         if network is not None:
             yield from self._behind_layer(network, tensors, target, start)
             return
@@ -138,7 +137,7 @@ class AttributionRun:
                 network = self.function.cut(kind)
             except TypeError:
                 network = None
-            if network is not None and network.affine_weight is None:
+            if network is not None and (network.affine_weight is None or not self._can(network)):
                 network = None
             self._cut[kind] = network
             if network is not None:
@@ -147,21 +146,44 @@ class AttributionRun:
                     self.compared = References(self.layer, self.references)
         return self._cut[kind]
 
+    def _can(self, network: Cut) -> bool:
+        """Whether the method gives the same behind the layer as in front of it."""
+        if self.method == "deep_lift":
+            return network.module is not None
+        return self.method != "smoothgrad" or not np.isfinite(self.function.input.scale.limit)
+
     def _behind_layer(self, network: Cut, tensors: dict[str, Tensor], target: Target, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
         x, layer = self.function.values(tensors), self.layer
         own, columns = network.own_values(tensors), list(target.columns)
         rest = lambda h: network(h, own)[:, columns]
+        of_rows = lambda h, rows: network(h, {k: v[rows] for k, v in own.items()})[:, columns]
+        point = self.point.expand_as(x)
+        origins = [layer.image(point)]
         if self.method == "integrated_gradients":
             found = layer.integrated_gradients(rest, x, self.point, self.n_draws)
-            origins = [layer.image(self.point.expand_as(x))]
-        else:
+        elif self.method == "expected_gradients":
             chosen, positions = self._drawn(start, len(x), x.device)
             found = layer.expected_gradients(rest, x, self.compared, chosen, positions)
             origins = [self.compared.image[row] for row in chosen]
+        elif self.method == "deep_lift":
+            found = layer.deep_lift(of_rows, cast("nn.Module", network.module), x, point)
+        elif self.method == "feature_ablation":
+            found = layer.feature_ablation(of_rows, x, point)
+        elif self.method == "smoothgrad":
+            found = layer.smoothgrad(rest, self._noisy(x, start))
+        else:
+            by = 1.0 if self.method == "saliency" else x - point
+            found = (by * gradient for gradient in layer.saliency(rest, x))
         with torch.no_grad():
             before = rest(layer.image(x))
             away = torch.stack([rest(origin) for origin in origins]).mean(0)
         yield from zip(found, before.T, away.T, strict=True)
+
+    def _noisy(self, x: Tensor, start: int) -> Iterator[Tensor]:
+        return noisy_copies(x, self.n_draws, 0.1, self.spread, 0.0, self._generator(start))
+
+    def _generator(self, start: int) -> torch.Generator:
+        return torch.Generator().manual_seed((0 if self.seed is None else self.seed) + start)
 
     def _drawn(self, start: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
         part = slice(start, start + n)
@@ -194,7 +216,5 @@ class AttributionRun:
         elif self.method == "saliency":
             a = saliency(value, x)
         else:
-            seed = 0 if self.seed is None else self.seed
-            generator = torch.Generator().manual_seed(seed + start)
-            a = smoothgrad(value, x, n_draws=self.n_draws, scale=self.spread, minimum=0.0, generator=generator)  # fmt: skip
+            a = smoothgrad(value, x, n_draws=self.n_draws, scale=self.spread, minimum=0.0, generator=self._generator(start))  # fmt: skip
         return a, before, away
