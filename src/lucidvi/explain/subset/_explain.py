@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from lucidvi._workers import run_each
 from lucidvi.algorithms._set_statistics import matched_random_sets
 from lucidvi.algorithms._subset_problem import Replacement
 from lucidvi.explain.subset._contrast import by_donor, difference
@@ -25,14 +25,14 @@ def explain_bundles(
     n_jobs: int, bar: tqdm,
 ) -> Iterator[tuple[Pair, Tables]]:  # fmt: skip
     """Explain pairs and hand out each when it is done; those of a bundle share their set."""
-    calls = (delayed(_explain)(population, bundle, settings, replacement) for bundle in bundles)
     with bar:
-        for done in Parallel(n_jobs=n_jobs, return_as="generator")(calls):
+        for done in run_each(_explain, (population, settings, replacement), bundles, n_jobs):
             yield from done
             bar.update()
 
 
-def _explain(population: Population, tasks: Sequence[Task], settings: Mapping[str, Any], replacement: Replacement) -> list[tuple[Pair, Tables]]:  # fmt: skip
+def _explain(shared: tuple[Population, Mapping[str, Any], Replacement], tasks: Sequence[Task]) -> list[tuple[Pair, Tables]]:  # fmt: skip
+    population, settings, replacement = shared
     features, reached = found_set(population, tasks, settings, replacement)
     allowed = allowed_features(tasks)
     return [(t["pair"], _report(population, t, settings, replacement, features, reached, allowed)) for t in tasks]  # fmt: skip
