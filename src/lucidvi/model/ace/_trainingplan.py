@@ -17,7 +17,7 @@ class ACETrainingPlan(Plan):
         Networks to train.
     mmd_weight
         Weight of the discrepancy between batches.
-    weight_decay, eps, fused_optimizer, **kwargs
+    weight_decay, eps, **kwargs
         As in :class:`~scvi.train.TrainingPlan`.
     """
 
@@ -28,12 +28,11 @@ class ACETrainingPlan(Plan):
         mmd_weight: float = 1.0,
         weight_decay: float = 1e-5,
         eps: float = 1e-8,
-        fused_optimizer: bool = False,
         **kwargs,
     ):
         super().__init__(
             module, mmd_weight=mmd_weight, weight_decay=weight_decay, eps=eps,
-            fused_optimizer=fused_optimizer, **kwargs,
+            **kwargs,
         )  # fmt: skip
         check_loss_kwargs(self, set())
 

@@ -1,5 +1,6 @@
 """Minibatches of two modalities whose cells may be the same, partly the same, or different."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -133,7 +134,7 @@ class MultiomeDataset(Dataset):
 
 
 class MultiomeLoader(DataLoader):
-    """Loader of :class:`MultiomeDataset` minibatches; the arguments are those of scvi-tools' loader."""
+    """Loader of :class:`MultiomeDataset` minibatches; the arguments are those of scvi-tools' loader, and the data if they are read."""
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class MultiomeLoader(DataLoader):
         drop_last: bool = False,
         load_sparse_tensor: bool = False,
         distributed_sampler: bool = False,
+        dataset: MultiomeDataset | None = None,
         **kwargs,
     ):
         self.indices = (
@@ -157,8 +159,10 @@ class MultiomeLoader(DataLoader):
             order = RandomSampler(self.indices) if shuffle else SequentialSampler(self.indices)
             sampler = BatchSampler(order, batch_size=batch_size, drop_last=drop_last)
         positions = cast("Sequence[int]", self.indices)
-        dataset = torch.utils.data.Subset(MultiomeDataset(adata_manager), positions)
-        super().__init__(_Batched(dataset), sampler=sampler, batch_size=None, **kwargs)
+        # another one of the same data, which may be read in another way
+        dataset = MultiomeDataset(adata_manager) if dataset is None else copy.copy(dataset)
+        subset = torch.utils.data.Subset(dataset, positions)
+        super().__init__(_Batched(subset), sampler=sampler, batch_size=None, **kwargs)
 
 
 class _Batched(Dataset):

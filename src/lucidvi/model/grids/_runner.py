@@ -51,6 +51,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
         """Give each surrogate its cells, statistics and prior, and find the neighbours."""
         data = MultiomeDataset(self.model.adata_manager)
         splitter, module = self.data_splitter, self.model.module
+        splitter.data_loader_kwargs["dataset"] = data  # read once
         if not self.model.is_trained:  # a second training goes on
             module.set_folds(self.n_folds)
         cells, n_folds = splitter.train_idx, len(module.folds)

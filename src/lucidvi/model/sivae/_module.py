@@ -37,7 +37,8 @@ class GaussianEncoder(nn.Module):
     def forward(self, x: Tensor) -> Normal:
         """Posterior of the rows of ``x``."""
         h = self.layers(x)
-        return Normal(self.mean(h), (0.5 * self.log_variance(h).clamp(-8.0, 4.0)).exp())
+        sd = (0.5 * self.log_variance(h).clamp(-8.0, 4.0)).exp()
+        return Normal(self.mean(h), sd, validate_args=False)  # a check waits for the device
 
 
 class SIVAEModule(BaseModuleClass):
@@ -237,7 +238,7 @@ class SIVAEModule(BaseModuleClass):
         logits = h @ w.T + bias
         if not self.counts:
             variance = self.residual_variance(features)
-            return {"px": Normal(logits, variance.sqrt()), "v": v, "qv": qv}
+            return {"px": Normal(logits, variance.sqrt(), validate_args=False), "v": v, "qv": qv}
         total = logits.logsumexp(-1, keepdim=True)
         if features is not None:
             # the other features' share of the softmax, from their weights of a moment ago
@@ -249,7 +250,7 @@ class SIVAEModule(BaseModuleClass):
         rho = (logits - total).exp()
         theta = self.log_dispersion.clamp(-6.0, 8.0).exp()
         theta = theta if features is None else theta[features]
-        px = NegativeBinomial(mu=library * rho + 1e-8, theta=theta, scale=rho)
+        px = NegativeBinomial(mu=library * rho + 1e-8, theta=theta, scale=rho, validate_args=False)
         return {"px": px, "v": v, "qv": qv}
 
     def loss(

@@ -31,7 +31,7 @@ class SIVAETrainingPlan(Plan):
     n_epochs_kl_warmup
         Epochs over which the weight of the Kullback-Leibler divergences grows; by default half of the first stage, or
         of all epochs where there is no first stage.
-    n_steps_kl_warmup, eps, fused_optimizer, **kwargs
+    n_steps_kl_warmup, eps, **kwargs
         As in :class:`~scvi.train.TrainingPlan`.
     """
 
@@ -45,14 +45,13 @@ class SIVAETrainingPlan(Plan):
         n_epochs_kl_warmup: int | None = None,
         n_steps_kl_warmup: int | None = None,
         eps: float = 1e-8,
-        fused_optimizer: bool = False,
         **kwargs,
     ):
         if n_epochs_kl_warmup is None and n_steps_kl_warmup is None:
             n_epochs_kl_warmup = (n_epochs[0] or sum(n_epochs)) // 2
         super().__init__(
             module, gamma=gamma, n_epochs_kl_warmup=n_epochs_kl_warmup, n_steps_kl_warmup=n_steps_kl_warmup,
-            eps=eps, fused_optimizer=fused_optimizer, **kwargs,
+            eps=eps, **kwargs,
         )  # fmt: skip
         check_loss_kwargs(self, {"feature_batch_size"})
         self.n_epochs = n_epochs
