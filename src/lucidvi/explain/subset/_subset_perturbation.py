@@ -160,7 +160,8 @@ def subset_perturbation(
     n_null
         Distinct random sets of the same size, each member as open as a member of the set; fewer where there are no more.
     n_jobs
-        Pairs explained at the same time, through joblib (and its backends, such as dask or ray).
+        Pairs explained at the same time, through joblib and its engines (threads, processes, dask, ray); -1 takes all workers.
+        Each worker reads the model once. See the guide's page on clusters.
     adata
         Cells to explain instead of the model's data.
     dataloader
