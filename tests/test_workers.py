@@ -1,54 +1,30 @@
 """Tasks in threads, processes and on clusters: the same results, the shared object read once by each worker."""
 
+import importlib
 import os
-import signal
 import threading
 from pathlib import Path
 
 import joblib
-import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from lucidvi._workers import run_each
 
 
-class Shared:
-    """A large array that writes down who unpickles it."""
-
-    def __init__(self, folder):
-        self.folder, self.values = str(folder), np.arange(500_000.0)
-
-    def __getstate__(self):
-        Path(self.folder, f"sent-{len(list(Path(self.folder).glob('sent-*')))}").touch()
-        return self.__dict__
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        place = Path(self.folder)
-        Path(place, f"read-{os.getpid()}-{len(list(place.glob('read-*')))}").touch()
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Let workers that start now import the tasks."""
+    folder = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", folder)
+    get_reusable_executor().shutdown(wait=True)
+    yield
+    get_reusable_executor().shutdown(wait=True)
 
 
-def total(shared, task):
-    return float(shared.values[task : task + 10].sum()), os.getpid()
-
-
-def marked(shared, task):
-    """Die once at task 3."""
-    mark = Path(shared.folder, "died")
-    if task == 3 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return task
-
-
-def deadly(shared, task):
-    if task == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return task
-
-
-def wrong(shared, task):
-    raise ZeroDivisionError(f"task {task}")
+def tasks_module():
+    return importlib.import_module("worker_tasks")
 
 
 @pytest.fixture
@@ -73,10 +49,13 @@ def cluster(request):
 @pytest.mark.parametrize("cluster", ["threading", "loky", "multiprocessing", "dask", "ray"], indirect=True)  # fmt: skip
 def test_every_engine_gives_what_one_process_gives(tmp_path, cluster):
     tasks = list(range(18))
-    serial = [value for value, _ in run_each(total, Shared(tmp_path), tasks, 1)]
+    serial = [
+        value
+        for value, _ in run_each(tasks_module().total, tasks_module().Shared(tmp_path), tasks, 1)
+    ]
     assert not list(tmp_path.iterdir())
     with joblib.parallel_config(**cluster):
-        found = list(run_each(total, Shared(tmp_path), tasks, 2))
+        found = list(run_each(tasks_module().total, tasks_module().Shared(tmp_path), tasks, 2))
     assert [value for value, _ in found] == serial
     workers = {pid for _, pid in found}
     sent, read = (len(list(tmp_path.glob(f"{what}-*"))) for what in ("sent", "read"))
@@ -87,21 +66,27 @@ def test_every_engine_gives_what_one_process_gives(tmp_path, cluster):
 
 
 def test_more_workers_than_tasks(tmp_path):
-    assert [v for v, _ in run_each(total, Shared(tmp_path), [5], 4)] == [95.0]
-    assert list(run_each(total, Shared(tmp_path), [], 4)) == []
+    assert [
+        v for v, _ in run_each(tasks_module().total, tasks_module().Shared(tmp_path), [5], 4)
+    ] == [95.0]
+    assert list(run_each(tasks_module().total, tasks_module().Shared(tmp_path), [], 4)) == []
 
 
 def test_tasks_of_a_dead_worker_are_done_again(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr("lucidvi._workers.warn", lambda text, *values: said.append(text % values))
-    assert list(run_each(marked, Shared(tmp_path), list(range(8)), 2)) == list(range(8))
+    assert list(
+        run_each(tasks_module().marked, tasks_module().Shared(tmp_path), list(range(8)), 2)
+    ) == list(range(8))
     assert len(said) == 1 and "of 8 tasks that are not done are started again" in said[0]
 
 
 def test_what_is_done_comes_out_before_workers_that_keep_dying(tmp_path):
     done = []
     with pytest.raises(RuntimeError, match=r"[234] of 4 tasks are not done.*smaller n_jobs"):
-        for value in run_each(deadly, Shared(tmp_path), [0, 1, 2, 3], 2):
+        for value in run_each(
+            tasks_module().deadly, tasks_module().Shared(tmp_path), [0, 1, 2, 3], 2
+        ):
             done.append(value)
     assert done == list(range(len(done)))
 
@@ -109,16 +94,16 @@ def test_what_is_done_comes_out_before_workers_that_keep_dying(tmp_path):
 def test_errors_of_a_task_are_its_own(tmp_path):
     for n_jobs in (1, 2):
         with pytest.raises(ZeroDivisionError, match="task"):
-            list(run_each(wrong, Shared(tmp_path), [0, 1], n_jobs))
+            list(run_each(tasks_module().wrong, tasks_module().Shared(tmp_path), [0, 1], n_jobs))
 
 
 def test_what_cannot_be_sent_is_refused():
     with pytest.raises(TypeError, match="threading"):
-        list(run_each(total, threading.Lock(), [0, 1], 2))
+        list(run_each(tasks_module().total, threading.Lock(), [0, 1], 2))
 
 
 def test_a_file_that_a_worker_cannot_see(tmp_path):
     from lucidvi._workers import _work
 
     with pytest.raises(FileNotFoundError, match="JOBLIB_TEMP_FOLDER"):
-        _work(total, str(tmp_path / "none"), 0)
+        _work(tasks_module().total, str(tmp_path / "none"), 0)

@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 from joblib import Parallel, delayed
 from joblib.externals.loky import BrokenProcessPool
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from lucidvi._logging import warn
 
@@ -50,10 +51,12 @@ def run_each(work: Work, shared: Any, tasks: Sequence[Any], n_jobs: int) -> Iter
                     done += 1
                     yield out
                 return
-            except BrokenProcessPool as error:
+            except TerminatedWorkerError as error:
                 if attempt == _TRIES:
                     raise RuntimeError(f"Workers died {attempt} times, and {len(tasks) - done} of {len(tasks)} tasks are not done. Most often memory runs out: give a smaller n_jobs.") from error  # fmt: skip
                 warn("A worker died. The %d of %d tasks that are not done are started again.", len(tasks) - done, len(tasks))  # fmt: skip
+            except BrokenProcessPool as error:
+                raise TypeError(f"A worker cannot read its task: {error}. Modules of your own must be installed where workers run. Or use threads, with joblib.parallel_config(backend='threading').") from error  # fmt: skip
             except Exception as error:
                 if type(error).__module__.split(".")[0] in ("distributed", "ray"):
                     raise RuntimeError(f"The cluster is gone, and {len(tasks) - done} of {len(tasks)} tasks are not done. Start it and call again: {error}") from error  # fmt: skip

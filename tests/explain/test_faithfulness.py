@@ -4,8 +4,14 @@ import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 import lucidvi as lv
+from lucidvi.adapters import adapter
+from lucidvi.explain.attribution._faithfulness import _reader
+from lucidvi.explain.attribution._output_of_cells import OutputOfCells
+from lucidvi.explain.attribution._run import AttributionRun
+from lucidvi.metrics.faithfulness import deletion_curve, insertion_curve
 
 CALL = {"progress": False, "copy": True, "n_cells": 40, "n_null": 39, "n_bootstrap": 10}
 
@@ -100,3 +106,24 @@ def test_shuffling_leaves_the_model_alone(fitted):
 def test_bad_input(fitted, kwargs, match):
     with pytest.raises(ValueError, match=match):
         lv.explain.faithfulness(fitted("SCVI"), **{"target": "gene_1"} | kwargs)
+
+
+@pytest.mark.parametrize(("name", "target"), [("SCVI", "gene_2"), ("SCVI", {"latent": 1}), ("SIVAE", {"latent": 0})])  # fmt: skip
+def test_curves_behind_the_first_layer_are_those_of_the_whole_model(fitted, name, target):
+    function = adapter(fitted(name))
+    chosen, cells = function.target(target), np.arange(15)
+    run = AttributionRun(function, "saliency", np.arange(20), "empty", 4, 0)
+    tensors = function.minibatch(cells)
+    x = function.values(tensors).numpy()
+    whole = run.output(tensors, chosen, 0)
+    fast = _reader(run, cells, chosen)
+    assert isinstance(fast, OutputOfCells)
+    fast.max_rows = 7  # parts that are not whole numbers of cells
+    for curve in (deletion_curve, insertion_curve):
+        options = {"n_null": 5, "relative": False, "batch_size": len(cells), "match": x.mean(0)}
+        ranking = np.random.default_rng(0).normal(size=x.shape[1])
+        one, other = (curve(f, x, ranking, **options) for f in (fast, lambda v: whole(torch.from_numpy(v)).detach().numpy()))  # fmt: skip
+        np.testing.assert_array_equal(one["n_features"], other["n_features"])
+        scale = other["value"].abs().max()
+        for column in ("value", "random_1", "random_3"):
+            np.testing.assert_allclose(one[column], other[column], rtol=1e-4, atol=1e-5 * scale)

@@ -19,6 +19,7 @@ from lucidvi.adapters import Target, adapter
 from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
 from lucidvi.explain._results import Place
+from lucidvi.explain.attribution._output_of_cells import OutputOfCells
 from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
 from lucidvi.metrics.faithfulness import (
     attribution_agreement,
@@ -233,11 +234,10 @@ def _reader(run: AttributionRun, cells: np.ndarray, target: Target) -> Callable[
     """The output as a function of the values of exactly these cells."""
     tensors = run.function.minibatch(cells)
     network = run.cut(target.kind)
-    if network is None:
-        value = run.output(tensors, target, 0)
-    else:
-        own, column = network.own_values(tensors), target.columns[0]
-        value = lambda x: network(run.layer.image(x), own)[:, column]
+    if network is not None:
+        n_outputs = len(run.function.output(target.kind).names)
+        return OutputOfCells(network, run.layer, tensors, target.columns[0], n_outputs)
+    value = run.output(tensors, target, 0)
 
     @torch.no_grad()
     def read(x: np.ndarray) -> np.ndarray:

@@ -69,6 +69,9 @@ def _along(
     function: Function, start: np.ndarray, end: np.ndarray, order: np.ndarray, sizes: np.ndarray
 ) -> list[float]:
     """Sum of the output over cells after the first features of each size but 0 changed sides."""
+    along = getattr(function, "along", None)
+    if along is not None and order.ndim == 1:  # a function that knows how its features act together
+        return list(_finite(along(start, end, order, sizes)).sum(1))
     current = np.array(start)
     out = []
     for done, size in zip(sizes[:-1], sizes[1:], strict=True):
@@ -89,10 +92,15 @@ def _output(function: Function, x: np.ndarray) -> np.ndarray:
             f"`function` must return one number per cell, shape ({len(x)},), but returned "
             f"{value.shape}."
         )
+    return _finite(value)
+
+
+def _finite(value: np.ndarray) -> np.ndarray:
+    value = np.asarray(value, dtype=np.float64)
     if not np.isfinite(value).all():
         raise ValueError(
             f"`function` returned NaN or infinity for {int((~np.isfinite(value)).sum())} of "
-            f"{len(x)} cells; choose a baseline on which it is defined."
+            f"{value.size} values; choose a baseline on which it is defined."
         )
     return value
 
