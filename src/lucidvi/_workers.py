@@ -39,7 +39,7 @@ def run_each(work: Work, shared: Any, tasks: Sequence[Any], n_jobs: int) -> Iter
         return
     backend = Parallel(n_jobs=n_jobs)._backend
     if getattr(backend, "supports_sharedmem", False):
-        yield from _stream([delayed(work)(shared, task) for task in tasks], n_jobs)
+        yield from _stream([delayed(work)(shared, task) for task in tasks], n_jobs, backend)
         return
     folder = tempfile.mkdtemp(prefix="lucidvi-", dir=os.environ.get("JOBLIB_TEMP_FOLDER"))
     try:
@@ -47,7 +47,9 @@ def run_each(work: Work, shared: Any, tasks: Sequence[Any], n_jobs: int) -> Iter
         done = 0
         for attempt in range(1, _TRIES + 1):
             try:
-                for out in _stream([delayed(_work)(work, file, t) for t in tasks[done:]], n_jobs):
+                for out in _stream(
+                    [delayed(_work)(work, file, t) for t in tasks[done:]], n_jobs, backend
+                ):
                     done += 1
                     yield out
                 return
@@ -65,9 +67,8 @@ def run_each(work: Work, shared: Any, tasks: Sequence[Any], n_jobs: int) -> Iter
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stream(calls: list, n_jobs: int) -> Iterator[Any]:
+def _stream(calls: list, n_jobs: int, backend: Any) -> Iterator[Any]:
     """Yield results when they are there; where the engine only has lists, in parts of a few tasks for each worker."""
-    backend = Parallel(n_jobs=n_jobs)._backend
     if getattr(backend, "supports_return_generator", False):
         yield from Parallel(n_jobs=n_jobs, return_as="generator")(calls)
         return

@@ -18,6 +18,7 @@ from lucidvi.algorithms._expected_gradients import _gradient
 
 Function = Callable[[Tensor], Tensor]
 Features = Tensor | Sequence[int]
+NOISE = 0.1  # of smoothgrad, as a share of the scale
 
 
 def saliency(function: Function, x: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def smoothgrad(
     x: Tensor,
     *,
     n_draws: int = 25,
-    noise: float = 0.1,
+    noise: float = NOISE,
     scale: Tensor | Literal["range", "sd"] = "range",
     minimum: float | None = None,
     generator: torch.Generator | None = None,

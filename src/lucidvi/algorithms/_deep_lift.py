@@ -6,6 +6,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from lucidvi.algorithms._expected_gradients import output_gradients
+
 _ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus,
     nn.Softsign, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid,
@@ -106,12 +108,10 @@ def chord_gradients(
             if getattr(module, "inplace", False):  # what it reads is needed
                 module.inplace = False  # type: ignore[assignment]
                 undo.callback(setattr, module, "inplace", True)
-        both = torch.cat([x, baseline]).detach().clone().requires_grad_(True)
-        columns = function(both).sum(0).unbind()
-        found = [torch.autograd.grad(c, both, retain_graph=True)[0][: len(x)] for c in columns]
+        found = output_gradients(function, torch.cat([x, baseline]))
     if activations and not n_run:
         raise ValueError(f"function runs none of the {len(activations)} activations inside of root.")  # fmt: skip
-    return torch.stack(found)
+    return found[:, : len(x)]
 
 
 def _through_chord(h: Tensor, out: Tensor) -> Tensor:

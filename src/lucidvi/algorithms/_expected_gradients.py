@@ -99,6 +99,14 @@ def _gradient(function: Callable[[Tensor], Tensor], point: Tensor, create_graph:
     return gradient
 
 
+def output_gradients(function: Callable[[Tensor], Tensor], point: Tensor, outputs: slice = slice(None)) -> Tensor:  # fmt: skip
+    """Of each output by the point, shape ``(n_outputs, *point.shape)``; rows depend on their own point only."""
+    with torch.inference_mode(False), torch.enable_grad():
+        point = point.detach().clone().requires_grad_(True)
+        columns = function(point)[:, outputs].sum(0).unbind()
+        return torch.stack([torch.autograd.grad(c, point, retain_graph=True)[0] for c in columns])
+
+
 def reparametrize(attribution: Tensor, kind: Literal["abs_minmax", "sigmoid"]) -> Tensor:
     """Attributions on a scale from 0 to 1 within each cell, which does not change when they are multiplied by a number.
 

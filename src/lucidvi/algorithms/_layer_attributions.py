@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lucidvi.algorithms._deep_lift import chord_gradients
+from lucidvi.algorithms._expected_gradients import output_gradients
 
 Rest = Callable[[Tensor], Tensor]
 """The network behind the layer, from ``(n, n_hidden)`` to ``(n, n_outputs)``."""
@@ -40,12 +41,12 @@ class LinearLayer:
 
     def saliency(self, rest: Rest, x: Tensor) -> Iterator[Tensor]:
         """Derivative of each output by each feature, ``(n, p)``, one output after another."""
-        for gradient in _gradients(rest, self.image(x)):
+        for gradient in output_gradients(rest, self.image(x)):
             yield gradient @ self.weight.T
 
     def smoothgrad(self, rest: Rest, points: Iterator[Tensor]) -> Iterator[Tensor]:
         """The same, averaged over noisy copies of the cells."""
-        found = [_gradients(rest, self.image(point)) for point in points]
+        found = [output_gradients(rest, self.image(point)) for point in points]
         for gradient in torch.stack(found).mean(0):
             yield gradient @ self.weight.T
 
@@ -101,7 +102,7 @@ class LinearLayer:
         start, end = self.image(baseline.expand_as(x)), self.image(x)
         total: Tensor | float = 0.0
         for step in range(n_steps):
-            total = total + _gradients(rest, start + (step + 0.5) / n_steps * (end - start))
+            total = total + output_gradients(rest, start + (step + 0.5) / n_steps * (end - start))
         for gradient in cast("Tensor", total / n_steps):
             yield (x - baseline) * (gradient @ self.weight.T)
 
@@ -135,7 +136,7 @@ class LinearLayer:
         step = max(1, _MAX_GRADIENTS // (n_draws * end.numel()))
         for first in range(0, n_outputs, step):
             part = slice(first, first + step)
-            gradients = torch.stack([_gradients(rest, point, part) for point in points], 1)
+            gradients = torch.stack([output_gradients(rest, point, part) for point in points], 1)
             out = x * (gradients.sum(1) @ self.weight.T)
             self._subtract(out, gradients, references, chosen)
             for a in out:
@@ -172,11 +173,3 @@ class References:
         self.image = layer.image(x)
         self.features = [row.nonzero()[:, 0] for row in x]
         self.values = [row[features] for row, features in zip(x, self.features, strict=True)]
-
-
-def _gradients(rest: Rest, point: Tensor, outputs: slice = slice(None)) -> Tensor:
-    """Of each output by the point, shape ``(n_outputs, n, n_hidden)``."""
-    with torch.inference_mode(False), torch.enable_grad():
-        point = point.detach().clone().requires_grad_(True)
-        columns = rest(point)[:, outputs].sum(0).unbind()
-        return torch.stack([torch.autograd.grad(c, point, retain_graph=True)[0] for c in columns])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lucidvi._validation import check_integer, near
 from lucidvi.adapters import Adapter, Cut, Target
 from lucidvi.algorithms._attributions import (
+    NOISE,
     feature_ablation,
     input_x_gradient,
     noisy_copies,
@@ -180,7 +181,7 @@ class AttributionRun:
         yield from zip(found, before.T, away.T, strict=True)
 
     def _noisy(self, x: Tensor, start: int) -> Iterator[Tensor]:
-        return noisy_copies(x, self.n_draws, 0.1, self.spread, 0.0, self._generator(start))
+        return noisy_copies(x, self.n_draws, NOISE, self.spread, 0.0, self._generator(start))
 
     def _generator(self, start: int) -> torch.Generator:
         return torch.Generator().manual_seed((0 if self.seed is None else self.seed) + start)

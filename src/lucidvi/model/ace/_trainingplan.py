@@ -31,9 +31,8 @@ class ACETrainingPlan(Plan):
         **kwargs,
     ):
         super().__init__(
-            module, mmd_weight=mmd_weight, weight_decay=weight_decay, eps=eps,
-            **kwargs,
-        )  # fmt: skip
+            module, mmd_weight=mmd_weight, weight_decay=weight_decay, eps=eps, **kwargs
+        )
         check_loss_kwargs(self, set())
 
 

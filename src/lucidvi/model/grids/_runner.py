@@ -49,9 +49,10 @@ class GRIDSTrainRunner(ModelTrainRunner):
 
     def prepare(self) -> None:
         """Give each surrogate its cells, statistics and prior, and find the neighbours."""
-        data = MultiomeDataset(self.model.adata_manager)
+        # read once, for statistics and all loaders
+        self.data = data = MultiomeDataset(self.model.adata_manager)
         splitter, module = self.data_splitter, self.model.module
-        splitter.data_loader_kwargs["dataset"] = data  # read once
+        splitter.data_loader_kwargs["dataset"] = data
         if not self.model.is_trained:  # a second training goes on
             module.set_folds(self.n_folds)
         cells, n_folds = splitter.train_idx, len(module.folds)
@@ -85,7 +86,7 @@ class GRIDSTrainRunner(ModelTrainRunner):
         cells = splitter.val_idx if splitter.n_val else splitter.train_idx
         if model.module.siblings:  # which read each training cell by one that has not seen it
             cells = np.concatenate([splitter.val_idx, splitter.train_idx])
-        set_count_scale(model, cells, self.ceiling)
+        set_count_scale(model, self.data, cells, self.ceiling)
 
     def keep(self) -> bool:
         """Keep the best weights of an interrupted training; return whether there are any."""
@@ -121,9 +122,9 @@ def set_statistics(module: GRIDSModule, data: MultiomeDataset, train_idx: np.nda
     return largest.astype(np.float32)
 
 
-def set_count_scale(model: Any, cells: np.ndarray, ceiling: np.ndarray) -> None:
+def set_count_scale(model: Any, data: MultiomeDataset, cells: np.ndarray, ceiling: np.ndarray) -> None:  # fmt: skip
     """Set how counts follow from predictions: fitted to some cells, at most the largest value of a training cell."""
-    data, module = MultiomeDataset(model.adata_manager), model.module
+    module = model.module
     cells = cells[(data.rna_row[cells] >= 0) & (data.atac_row[cells] >= 0)]
     cells = cells[: max(200, _MAX_VALUES // len(ceiling))]
     fitted = np.ones((2, len(ceiling)))
