@@ -45,7 +45,7 @@ def _mean_absolute(
     total = np.zeros(problem.affine.n_features)
     for part in np.array_split(cells, max(1, len(cells) // 64)):
         for _ in range(n_samples):
-            h = problem.h[part]
+            h = problem.image((), torch.from_numpy(part))
             if noise:
                 block = rng.normal(0, noise, (len(part), problem.affine.n_features))
                 h = h + _image_of_noise(problem.affine, block.astype(np.float32))
@@ -61,7 +61,7 @@ def fimap(
     problem: SubsetProblem, rng: np.random.Generator, n_steps: int = 300, penalty: float = 1e-3
 ) -> np.ndarray:
     """A soft mask shared by all cells, learned by Adam with an L1 penalty; negated mask."""
-    affine, x = problem.affine, problem.input.x.tocoo()
+    affine, x = problem.affine, problem.removed.tocoo()
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     logit = torch.full((affine.n_features,), -3.0)
     logit += 0.01 * torch.randn(len(logit), generator=generator)
@@ -92,7 +92,7 @@ def fimap(
                 0, row[pairs[0]] * n_extra + pairs[1], gone[pairs[0]] * weight_extra
             )
             change.append(flat.view(problem.n_cells, n_extra))
-        h = problem.h - torch.cat(change, 1)
+        h = problem.image() - torch.cat(change, 1)
         loss = problem.cell_loss(h, problem.all_cells()).mean() + penalty * mask.sum()
         optimizer.zero_grad()
         loss.backward()

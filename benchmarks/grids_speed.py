@@ -97,7 +97,7 @@ def time_update(model: lv.model.GRIDS, n_features: int, beta: float) -> dict:
 
     sparse_s, sparse_cpu, found = clock(lambda problem=prepare(): sweep(problem), repeats=5)  # noqa: B008
     set_up_s, _, problem = clock(prepare, repeats=3)
-    scale = population.outputs(cells)(problem.h, problem.all_cells()).mean(0).clamp_min(0.1)
+    scale = population.outputs(cells)(problem.image(), problem.all_cells()).mean(0).clamp_min(0.1)
     dense = DenseSearch(model.module, x.toarray(), gene, beta, scale)
     dense_s, dense_cpu, (features, loss) = clock(lambda: dense.sweep(start, N_CANDIDATES))
     # the paper's update takes one gradient for all positions: the least a dense update can cost

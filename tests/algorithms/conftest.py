@@ -22,11 +22,10 @@ class Case:
     replacement: float = 0.0
     allowed: np.ndarray | None = None
 
-    def problem(self, dense=False):
+    def problem(self, dense=False, **options):
         x = self.x if dense else sp.csr_matrix(self.x)
-        return SubsetProblem(
-            x, self.affine, self.cell_loss, replacement=self.replacement, allowed=self.allowed
-        )
+        options = {"replacement": self.replacement, "allowed": self.allowed} | options
+        return SubsetProblem(x, self.affine, self.cell_loss, **options)
 
     @property
     def weight(self):

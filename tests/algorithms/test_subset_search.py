@@ -109,7 +109,9 @@ def test_incremental_equals_dense(random_case, replacement, continuous):
         case = random_case(seed, n_features=10, replacement=replacement, continuous=continuous)
         problem = case.problem()
         subset = problem.subset([3, 7])
-        torch.testing.assert_close(subset.h, case.replaced([3, 7]) @ case.weight, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            problem.image([3, 7]), case.replaced([3, 7]) @ case.weight, rtol=0, atol=1e-5
+        )
         assert subset.loss == pytest.approx(case.loss([3, 7]), abs=1e-5)
         others = np.array([0, 9, 4])
         expected = [case.loss([3, 7, j]) for j in others]
@@ -117,7 +119,7 @@ def test_incremental_equals_dense(random_case, replacement, continuous):
         swapped = problem.with_change(subset, drop=3, add=5)
         assert swapped.features == [7, 5]
         torch.testing.assert_close(
-            swapped.h, case.replaced([7, 5]) @ case.weight, rtol=0, atol=1e-5
+            problem.image(swapped.features), case.replaced([7, 5]) @ case.weight, rtol=0, atol=1e-5
         )
         assert swapped.loss == pytest.approx(case.loss([5, 7]), abs=1e-5)
         # the set it came from is left alone
@@ -147,9 +149,9 @@ def test_advantage_equals_autograd(random_case, replacement, continuous):
             original = torch.from_numpy(case.x)
             expected = (x.grad * (replacement - original)).sum(0)
             np.testing.assert_allclose(
-                problem.advantage(problem.subset(members).h), expected, atol=1e-5
+                problem.advantage(problem.image(members)), expected, atol=1e-5
             )
-    np.testing.assert_array_equal(input_times_gradient(problem), problem.advantage(problem.h))
+    np.testing.assert_array_equal(input_times_gradient(problem), problem.advantage(problem.image()))
 
 
 def test_advantage_equals_the_embedding_form(random_case):
@@ -162,7 +164,7 @@ def test_advantage_equals_the_embedding_form(random_case):
     case.cell_loss(looked_up.sum(1) - closed.sum(0), torch.arange(len(state))).mean().backward()
     step = (table[:, 0] - looked_up.detach()) * looked_up.grad
     problem = case.problem()
-    np.testing.assert_allclose(problem.advantage(problem.h), step.sum((0, 2)), atol=1e-5)
+    np.testing.assert_allclose(problem.advantage(problem.image()), step.sum((0, 2)), atol=1e-5)
 
 
 def test_path_advantage_is_complete(random_case):
@@ -222,14 +224,49 @@ def test_order_storage_and_chunks_do_not_matter(
     dense = search(case.problem(dense=True), 4)
     assert (dense.features, dense.loss) == (first.features, first.loss)
 
-    monkeypatch.setattr(_subset_problem, "_MAX_ROWS", 7)
-    chunked = search(case.problem(), 4)
+    problem = case.problem(max_rows=7)
+    chunked = search(problem, 4)
     assert chunked.features == first.features
     np.testing.assert_allclose(chunked.history, first.history, atol=1e-6)
-    problem = case.problem()
     expected = case.all_losses(1)
     losses = problem.mean_losses(problem.subset(), np.arange(12))
     np.testing.assert_allclose(losses, [expected[frozenset([j])] for j in range(12)], atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [None, np.repeat([0, 1], [300, 100])])
+def test_samples_stand_for_all_cells(random_case, parts, monkeypatch):
+    """Every sample weighs parts by their cells; together they cover all, and their mean gradient is that of all cells."""
+    monkeypatch.setattr(_subset_problem, "_SAMPLE", 100 if parts is None else 200)
+    problem = random_case(0, n_cells=400).problem(parts=parts)
+    samples = problem.samples
+    assert len(samples) == (4 if parts is None else 3)
+    of = np.zeros(400, int) if parts is None else parts
+    for sample in samples:
+        weight = np.bincount(of[sample.cells], weights=sample.weight)
+        np.testing.assert_allclose(weight, np.bincount(of), rtol=1e-5)
+    assert len(np.unique(np.concatenate([s.cells for s in samples]))) == 400
+    own = [problem.advantage(problem.image([3], s.cells), s) for s in samples]
+    monkeypatch.setattr(_subset_problem, "_SAMPLE", 400)
+    whole = random_case(0, n_cells=400).problem()
+    assert len(whole.samples) == 1
+    np.testing.assert_allclose(np.mean(own, 0), whole.advantage(whole.image([3])), atol=1e-5)
+
+
+def test_few_gradients_find_large_sets(random_case, monkeypatch):
+    """One gradient for several steps loses nothing that shows."""
+    case = random_case(0, n_features=150, n_cells=200, continuous=False, replacement=0.0)
+    n_gradients = []
+    gradient = _subset_problem.SubsetProblem.gradient
+    monkeypatch.setattr(_subset_problem.SubsetProblem, "gradient", lambda *given: n_gradients.append(1) or gradient(*given))  # fmt: skip
+    found = {}
+    for n in (10, 40):
+        n_gradients.clear()
+        monkeypatch.setattr(_subset_search, "_GRADIENTS", n)
+        found[n] = search(case.problem(), 40)
+        found[n].history = len(n_gradients)
+    drop = {n: case.loss([]) - found[n].loss for n in found}
+    assert found[10].history < found[40].history / 2
+    assert drop[10] > 0.999 * drop[40]
 
 
 def test_wide_beam_is_exhaustive(random_case):

@@ -66,12 +66,38 @@ def test_a_search_in_several_parts_weighs_them_alike(trained):
         loss = [problem.subset(members).loss for problem in alone]
         assert joint.subset(members).loss == pytest.approx((loss[0] + loss[1]) / 2 + loss[2], rel=1e-5)  # fmt: skip
     # the gradient is that of the mean loss, and where nothing has changed yet it counts a fall as a cost
-    gradient = [problem.gradient(problem.h) for problem in alone]
-    of_all = joint.gradient(joint.h)
+    gradient = [problem.gradient(problem.image()) for problem in alone]
+    of_all = joint.gradient(joint.image())
     torch.testing.assert_close(of_all[:40], gradient[0] / 2, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(of_all[-17:], gradient[2], rtol=1e-3, atol=1e-6)
     lowered = population.joint_problem([Part(parts[2].cells, 2)], sign=1.0, beta=0.1)
-    torch.testing.assert_close(gradient[2], -lowered.gradient(lowered.h), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        gradient[2], -lowered.gradient(lowered.image()), rtol=1e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"model": {"cis": "linear"}}, {"model": {"cis_window": None}}, {"n_folds": 2}]
+)
+def test_memory_does_not_change_losses(train, simulate, monkeypatch, settings):
+    """Images that are not kept are computed in blocks; sets are evaluated on the columns that they change."""
+    population = population_of(train(simulate(n_cells=150), 2, **settings))
+    parts = [Part(CELLS[:40], 2), Part(CELLS[30:], 3), Part(np.arange(100, 117), 2, keep=True)]
+
+    def losses():
+        problem = population.joint_problem(parts, sign=1.0, beta=5.0, fixed=[12])
+        subset, others = problem.subset([3, 40]), np.array([41, 7, 100])
+        whole = problem.cell_loss(problem.image([3, 40]), problem.all_cells()).mean()
+        swapped = problem.with_change(subset, add=7, drop=3).loss
+        return [subset.loss, float(whole), swapped, *problem.mean_losses(subset, others)], problem.candidates(subset, 9)  # fmt: skip
+
+    expected, best = losses()
+    assert expected[0] == pytest.approx(expected[1], rel=1e-5)
+    monkeypatch.setattr("lucidvi.algorithms._image._KEPT", 0)
+    monkeypatch.setattr("lucidvi.algorithms._image._BLOCK", 1)
+    found, same = losses()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert best.tolist() == same.tolist()
 
 
 def test_it_can_be_sent_to_other_processes(trained):

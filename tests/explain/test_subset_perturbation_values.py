@@ -9,7 +9,7 @@ import torch
 
 import lucidvi as lv
 from lucidvi.adapters import adapter
-from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._population import Part, Population
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 
@@ -61,10 +61,11 @@ def test_loss_equals_its_formula(fitted, output, beta):
     drift = ((y - unchanged[rows]) / size.clamp_min(0.1)) ** 2
     drift[:, 1] = 0
     expected = -y[:, 1] / size.clamp_min(0.1)[1] + beta / y.shape[1] * drift.sum(1)
-    loss = population._loss(cells, 1, -1.0, beta, h, False)(changed, rows)
+    loss = population.joint_problem([Part(cells, 1)], sign=-1.0, beta=beta).cell_loss(changed, rows)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
     kept = (y - unchanged[rows])[:, 1].abs() / size.clamp_min(0.1)[1] + beta / y.shape[1] * drift.sum(1)  # fmt: skip
-    torch.testing.assert_close(population._loss(cells, 1, -1.0, beta, h, True)(changed, rows), kept, rtol=1e-3, atol=1e-4)  # fmt: skip
+    keeps = population.joint_problem([Part(cells, 1, keep=True)], sign=-1.0, beta=beta)
+    torch.testing.assert_close(keeps.cell_loss(changed, rows), kept, rtol=1e-3, atol=1e-4)
     (gradient,) = torch.autograd.grad(loss.sum(), changed)
     assert gradient.abs().sum() > 0
 

@@ -4,7 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,12 +13,21 @@ from torch import Tensor, nn
 
 from lucidvi.adapters._base import CHUNK, Tensors, frozen
 from lucidvi.algorithms._affine import AffineMap
+from lucidvi.algorithms._image import Image
+from lucidvi.algorithms._subset_problem import CellLoss
 
 if TYPE_CHECKING:
     from lucidvi.adapters._base import Adapter
 
 _TOLERANCE = 1e-5  # of a match between what a layer reads and what is known of the features
-CellLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective(NamedTuple):
+    """The objective of a subset search, for each of some rows of an affine image and the cells that they belong to."""
+
+    loss: CellLoss
+    narrow: Callable[[np.ndarray], CellLoss] | None = None
+    """The same without gradients, where an image has the extra columns of some outputs only."""
 
 
 class Cut(ABC):
@@ -104,7 +113,15 @@ class Cut(ABC):
         value = self(h, own)[:, column]
         return value, torch.zeros_like(value)
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False, spared: Sequence[int] = ()) -> CellLoss | None:  # fmt: skip
+    def columns_of(self, outputs: int | np.ndarray) -> np.ndarray:
+        """Return the extra columns of the first operation that are for some outputs, in their order."""
+        raise TypeError("This model has no extra columns.")
+
+    def near(self, features: np.ndarray) -> np.ndarray:
+        """Return the outputs whose extra columns some features change, in ascending order."""
+        return np.empty(0, dtype=int)
+
+    def search_loss(self, image: Image, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False, spared: Sequence[int] = ()) -> Objective | None:  # fmt: skip
         """Return a faster form of the objective of the subset search, or one through the cis term alone, if there is one; see :class:`Population`."""
         return None
 

@@ -1,6 +1,6 @@
 """The affine first operation of an encoder, kept sparse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -62,6 +62,10 @@ class AffineMap:
         if self.extra is not None:
             h[:, self.n_pooled :] = (x @ self.extra).toarray()
         return torch.from_numpy(h).to(self.weight.device)
+
+    def with_extra(self, columns: np.ndarray) -> "AffineMap":
+        """The same with some of the extra columns only."""
+        return replace(self, extra=cast("sp.csr_matrix", self.extra)[:, columns].tocsr())
 
     def image(self, x: Tensor) -> Tensor:
         """The same for a dense ``x``, differentiable by it; columns are in the same order."""
@@ -147,11 +151,6 @@ class FixedInput:
             np.repeat(np.arange(pairs.nnz), np.diff(entries.indptr)),
             entries.data,
         )
-
-    def column(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows in which a feature is non-zero, and its values there."""
-        start, stop = self.columns.indptr[feature : feature + 2]
-        return self.columns.indices[start:stop], self.columns.data[start:stop]
 
     def advantage(self, gradient: Tensor, base: np.ndarray) -> np.ndarray:
         """First-order change of ``sum_i f(h_i)`` when a feature changes in all cells, for every feature.

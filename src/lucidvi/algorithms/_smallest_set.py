@@ -3,7 +3,7 @@
 from typing import Any
 
 from lucidvi.algorithms._subset_problem import Subset, SubsetProblem
-from lucidvi.algorithms._subset_search import search
+from lucidvi.algorithms._subset_search import Additions, search
 
 _TOLERANCE = 1e-9  # relative; losses this close to the goal reach it
 
@@ -33,8 +33,9 @@ def smallest_set(problem: SubsetProblem, goal: float, max_features: int, *, n_ca
     best = problem.subset()
     if best.loss <= limit:  # what is replaced already suffices
         return best, True
+    additions = Additions(problem, max_features, n_candidates)
     for _ in range(max_features):
-        feature, _loss = problem.best_addition(best, n_candidates)
+        feature, _loss = additions.best(best)
         best = problem.with_change(best, add=feature)
         if best.loss <= limit:
             break

@@ -12,11 +12,13 @@ _TOLERANCE = 1e-7  # relative; smaller gains are rounding errors
 _MAX_SETS = 50_000  # sets that are all evaluated
 _MAX_ROWS = 100_000  # cells evaluated for them, a cell counted as often as a set changes it
 _FEW, _SMALL = 200, 5  # features to choose from, and of a set, for exchanges of pairs
+_LEAST_GAIN = 1e-3  # of a sweep of a large set, relative to what the set does; less is not worth another sweep
+_GRADIENTS = 32  # gradients for as many steps as a set has features
 
 
 def input_times_gradient(problem: SubsetProblem) -> np.ndarray:
     """First-order change of the mean loss by each feature's replacement, at the unchanged input."""
-    return problem.advantage(problem.h)
+    return problem.advantage(problem.image((), problem.sample().cells))
 
 
 def path_advantage(problem: SubsetProblem, n_steps: int = 8) -> np.ndarray:
@@ -26,10 +28,11 @@ def path_advantage(problem: SubsetProblem, n_steps: int = 8) -> np.ndarray:
     goes away, so this score sees redundant sets that the gradient at the input does not.
     """
     every = problem.allowed.astype(np.float32)
-    removed = problem.affine.apply((problem.removed.x @ sp.diags_array(every)).tocsr())
+    removed = problem.affine.apply((problem.sample().removed.x @ sp.diags_array(every)).tocsr())
     step = problem.affine.apply(sp.csr_matrix((problem.base * every)[None])) - removed
+    start = problem.image((), problem.sample().cells)
     steps = (np.arange(n_steps) + 0.5) / n_steps
-    return np.mean([problem.advantage(problem.h + a * step) for a in steps], axis=0)
+    return np.mean([problem.advantage(start + a * step) for a in steps], axis=0)
 
 
 def top_features(problem: SubsetProblem, score: np.ndarray, n_features: int) -> list[int]:
@@ -38,11 +41,52 @@ def top_features(problem: SubsetProblem, score: np.ndarray, n_features: int) -> 
     return [int(j) for j in np.argsort(score, kind="stable")[:n_features]]
 
 
+class Additions:
+    """The best feature to add at each step of a search, by the exact loss of the most promising ones.
+
+    In a large set one member more or less changes little: there a gradient serves several steps, the first of which evaluates
+    twice as many candidates, and the others the best of those.
+
+    Parameters
+    ----------
+    problem
+        Population and loss.
+    n_features
+        Features of a set.
+    n_candidates
+        Candidates of a step.
+    """
+
+    def __init__(self, problem: SubsetProblem, n_features: int, n_candidates: int):
+        self.problem, self.every, self.step, self.turn = (
+            problem,
+            math.ceil(n_features / _GRADIENTS),
+            0,
+            0,
+        )
+        self.n = n_candidates if self.every == 1 else 2 * n_candidates
+        self.few = max(n_candidates // 4, 2 * self.every)
+        self.left = np.empty(0, dtype=int)
+
+    def best(self, subset: Subset) -> tuple[int, float]:
+        """Return the best feature to add, and the mean loss with it."""
+        self.left = self.left[~np.isin(self.left, subset.features)]
+        if self.step % self.every == 0 or not len(self.left):
+            self.left = self.problem.candidates(subset, self.n, self.turn)
+            self.step, self.turn = 0, self.turn + 1
+        self.step += 1
+        losses = self.problem.mean_losses(subset, self.left)
+        order = np.argsort(losses, kind="stable")
+        best = int(self.left[order[0]])
+        self.left = self.left[order[: self.few]]
+        return best, float(losses[order[0]])
+
+
 def greedy(problem: SubsetProblem, n_features: int, *, n_candidates: int = 32) -> Subset:
     """Add the best single feature until the set is full."""
-    subset = problem.subset()
+    subset, additions = problem.subset(), Additions(problem, n_features, n_candidates)
     for _ in range(n_features):
-        feature, loss = problem.best_addition(subset, n_candidates)
+        feature, loss = additions.best(subset)
         subset = problem.with_change(subset, add=feature)
         subset.history.append(loss)
     return subset
@@ -68,19 +112,18 @@ def coordinate_descent(
     max_sweeps
         Upper limit on visits of every feature; the search ends when a sweep changes nothing.
     """
-    current = start
+    current, additions = start, Additions(problem, len(start.features), n_candidates)
+    least = _LEAST_GAIN * abs(start.loss - problem.subset().loss) if additions.every > 1 else 0.0
     for _ in range(max_sweeps):
-        changed = False
+        changed, before = False, current.loss
         for feature in list(current.features):
             rest = problem.with_change(current, drop=feature)
-            best, loss = problem.best_addition(rest, n_candidates)
+            best, loss = additions.best(rest)
             if best != feature and loss < current.loss - _TOLERANCE * abs(current.loss):
                 current = problem.with_change(rest, add=best)
                 current.history.append(loss)
                 changed = True
-        # sums that were changed many times carry rounding errors: start the next sweep from exact ones
-        current = Subset(**{**vars(problem.subset(current.features)), "history": current.history})
-        if not changed:
+        if not changed or before - current.loss < least:
             break
     return current
 
@@ -112,8 +155,7 @@ def can_be_exhausted(problem: SubsetProblem, n_features: int) -> bool:
     n_sets = math.comb(len(allowed), n_features)
     if n_sets > _MAX_SETS:
         return False
-    changed = np.mean([len(problem.changes(int(j))[0]) for j in allowed])
-    return bool(n_sets * changed <= _MAX_ROWS)
+    return bool(n_sets * problem.n_changed()[allowed].mean() <= _MAX_ROWS)
 
 
 def exchange_pairs(problem: SubsetProblem, start: Subset, *, n_candidates: int, max_sweeps: int) -> Subset:  # fmt: skip
@@ -130,7 +172,7 @@ def exchange_pairs(problem: SubsetProblem, start: Subset, *, n_candidates: int, 
                 rest = problem.with_change(rest, drop=feature)
             for first in problem.candidates(rest, min(n_candidates, 4)):
                 one = problem.with_change(rest, add=int(first))
-                second, loss = problem.best_addition(one, n_candidates)
+                second, loss = Additions(problem, 1, n_candidates).best(one)
                 if loss < current.loss - _TOLERANCE * abs(current.loss) and (found is None or loss < found.loss):  # fmt: skip
                     found = problem.with_change(one, add=second)
         if found is None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import Tensors
+from lucidvi.adapters._first_layer import Objective
+from lucidvi.algorithms._image import Image, Kept, column_of, mean_and_sd
 from lucidvi.algorithms._subset_problem import CellLoss, SubsetProblem, change_from
 from lucidvi.model._scaling import TARGET_SUM
 
@@ -112,18 +114,12 @@ class Population:
 
         return parts
 
-    def problem(self, cells: np.ndarray, column: int | None, loss: CellLoss, fixed: Sequence[int] = (), **options: Any) -> SubsetProblem:  # fmt: skip
-        """Return some cells as a problem of the search, evaluated in parts that fit into memory; fixed features are replaced."""
+    def problem(self, cells: np.ndarray, column: int | None, loss: CellLoss, **options: Any) -> SubsetProblem:  # fmt: skip
+        """Return some cells as a problem of the search, evaluated in parts that fit into memory."""
         affine = self.cut.affine if column is None else self.cut.affine_of(column)
-        x = self.x[cells]
-        if fixed:
-            x, at = x.tolil(), np.array(fixed)
-            own = x[:, at].toarray()
-            x[:, at] = own + options["replacement"].change(own, at)
-        problem = SubsetProblem(x.tocsr(), affine, loss, **options)
         if not self.cut.has_cis:
-            problem.max_rows = min(problem.max_rows, self.max_rows)
-        return problem
+            options["max_rows"] = self.max_rows
+        return SubsetProblem(self.x[cells], affine, loss, **options)
 
     def search_problem(self, cells: np.ndarray, column: int, **options: Any) -> SubsetProblem:
         """Return the search for a set that changes one output in some cells, see :meth:`joint_problem`."""
@@ -137,32 +133,25 @@ class Population:
         Every part of the population counts as much as the others, however many cells it has. The losses of the parts that are
         lowered are averaged, and those of the parts that are kept are, too; the sum of both is the loss.
         """
-        losses, weights, n_cells = [], [], sum(len(part.cells) for part in parts)
         spared = sorted({part.column for part in parts})  # no target pays for the change of another
+        objectives, images = [], []
         for part in parts:
-            h = self.cut.affine.apply(self.x[part.cells])
-            loss = self.cut.search_loss(h, self.own(part.cells), part.column, sign, beta, through, part.keep, spared)  # fmt: skip
-            losses.append(
-                loss or self._loss(part.cells, part.column, sign, beta, h, part.keep, spared)
-            )
-            alike = sum(other.keep == part.keep for other in parts)
-            weights.append(n_cells / len(part.cells) / alike)
-        cells = np.concatenate([part.cells for part in parts])
+            images.append(Image(self.x[part.cells], self.cut.affine))
+            given = self.cut.search_loss(images[-1], self.own(part.cells), part.column, sign, beta, through, part.keep, spared)  # fmt: skip
+            objectives.append(given or Objective(self._loss(part, images[-1], sign, beta, spared)))
+
+        def narrow(features: np.ndarray) -> tuple[np.ndarray, CellLoss]:
+            outputs = np.union1d(self.cut.near(features), spared)
+            return self.cut.columns_of(outputs), _joined(parts, [cast("Any", o.narrow)(outputs) for o in objectives])  # fmt: skip
+
+        loss = _joined(parts, [o.loss for o in objectives])
+        if self.has_cis:
+            options["narrow"] = narrow
         if len(parts) == 1:
-            return self.problem(cells, None, losses[0], **options)
-        sizes = [len(part.cells) for part in parts]
-        which = torch.from_numpy(np.repeat(np.arange(len(parts)), sizes))
-        first = np.concatenate([[0], np.cumsum(sizes)])
-
-        def of_all(h: Tensor, rows: Tensor) -> Tensor:
-            own = which.to(rows.device)[rows]
-            value = h.new_zeros(len(rows))
-            for k in own.unique().tolist():
-                (at,) = torch.nonzero(own == k, as_tuple=True)
-                value = value.index_add(0, at, weights[k] * losses[k](h[at], rows[at] - first[k]))
-            return value
-
-        return self.problem(cells, None, of_all, **options)
+            return self.problem(parts[0].cells, None, loss, image=images[0], **options)
+        cells = np.concatenate([part.cells for part in parts])
+        of = np.repeat(np.arange(len(parts)), [len(part.cells) for part in parts])
+        return self.problem(cells, None, loss, parts=of, **options)
 
     def reported_problem(
         self, cells: np.ndarray, column: int, *, sign: float, through: str = "all", **options: Any
@@ -172,32 +161,28 @@ class Population:
 
         def loss(h: Tensor, rows: Tensor) -> Tensor:
             latent, cis = parts(h, rows)
-            return sign * self.reported((latent if through == "all" else unchanged[rows]) + cis, column)  # fmt: skip
+            return sign * self.reported((latent if through == "all" else before(rows)[:, 0]) + cis, column)  # fmt: skip
 
         problem = self.problem(cells, column, loss, **options)
-        with torch.no_grad():
-            n = problem.max_rows
-            h, rows = self.cut.affine_of(column).apply(self.x[cells]), problem.all_cells()
-            unchanged = torch.cat([parts(h[i : i + n], rows[i : i + n])[0] for i in range(0, len(h), n)])  # fmt: skip
+        before = Kept(lambda rows: parts(problem.unchanged(rows), rows)[0][:, None], problem.all_cells(), 1)  # fmt: skip
         return problem
 
-    def _loss(self, cells: np.ndarray, column: int, sign: float, beta: float, h: Tensor, keep: bool, spared: Sequence[int] = ()) -> CellLoss:  # fmt: skip
-        """Return the output, or with ``keep`` the size of its change, plus the squared change of all others, each divided by its size."""
-        outputs, n = self.outputs(cells), self.max_rows
-        rows = torch.arange(len(cells), device=h.device)
-        with torch.no_grad():
-            unchanged = torch.cat([outputs(h[i : i + n], rows[i : i + n]) for i in range(0, len(h), n)])  # fmt: skip
-        size = unchanged.mean(0) if self.relative else unchanged.std(0, correction=0)
-        size = size.clamp_min(_FLOORS.get(self.kind, _FLOOR))
-        other = beta / len(size) / size**2
+    def _loss(self, part: Part, image: Image, sign: float, beta: float, spared: Sequence[int]) -> CellLoss:  # fmt: skip
+        """Return the output, or where it is kept the size of its change, plus the squared change of all others, each divided by its size."""
+        outputs, column, n = self.outputs(part.cells), part.column, len(self.targets)
+        unchanged = Kept(lambda rows: outputs(image(rows), rows), image.cells, n)
+        before = column_of(unchanged, image.cells, column, n) if part.keep else None
+        mean, sd = mean_and_sd(unchanged, image.cells, n)
+        size = (mean if self.relative else sd).clamp_min(_FLOORS.get(self.kind, _FLOOR))
+        other = beta / n / size**2
         other[[column, *spared]] = 0.0
 
-        def loss(part: Tensor, rows: Tensor) -> Tensor:
-            y = outputs(part, rows)
+        def loss(h: Tensor, rows: Tensor) -> Tensor:
+            y = outputs(h, rows)
             value = sign * y[:, column] / size[column]
-            if keep:
-                value = change_from(sign * unchanged[rows, column] / size[column], value)
-            return value if beta == 0 else value + ((y - unchanged[rows]) ** 2) @ other
+            if before is not None:
+                value = change_from(sign * before[rows] / size[column], value)
+            return value if beta == 0 else value + ((y - unchanged(rows)) ** 2) @ other
 
         return loss
 
@@ -215,3 +200,24 @@ class Population:
         """Return what is not due to the features in some cells."""
         at = torch.from_numpy(np.asarray(cells, dtype=np.int64))
         return {k: v[at.to(v.device)] for k, v in self._own.items()}
+
+
+def _joined(parts: Sequence[Part], losses: Sequence[CellLoss]) -> CellLoss:
+    """Return the loss of all parts of a population, one after the other, each with its weight."""
+    if len(parts) == 1:
+        return losses[0]
+    sizes = [len(part.cells) for part in parts]
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    alike = [sum(other.keep == part.keep for other in parts) for part in parts]
+    weights = [sum(sizes) / n / k for n, k in zip(sizes, alike, strict=True)]
+    of_cell = torch.from_numpy(np.repeat(np.arange(len(parts)), sizes))
+
+    def joined(h: Tensor, rows: Tensor) -> Tensor:
+        of = of_cell.to(rows.device)[rows]
+        value = h.new_zeros(len(rows))
+        for k in of.unique().tolist():
+            (at,) = torch.nonzero(of == k, as_tuple=True)
+            value = value.index_add(0, at, weights[k] * losses[k](h[at], rows[at] - first[k]))
+        return value
+
+    return joined

@@ -65,6 +65,7 @@ class Evaluator:
         observed: np.ndarray | None = None,
     ):
         self.population, self.observed, self.column = population, observed, column
+        self.cells = cells
         self.parts = population.parts(cells, column)
         self.problem = population.problem(
             cells,
@@ -110,8 +111,9 @@ class Evaluator:
         changes = np.stack([self._state([j]).expression for j in features], 1) - self.unchanged.expression[:, None]  # fmt: skip
         single = changes.mean(0)
         joint = np.array([self.delta(features[: i + 1]) for i in range(len(features) - 1)])
-        random = [self._state(members.tolist()) for members in random_sets]
-        null = np.array([state.expression.mean() for state in random]) - self.before
+        random = np.array([self._summary(self._state(members.tolist())) for members in random_sets])
+        null, associations = random.reshape(-1, 2).T
+        null = null - self.before
         before, after = self.unchanged.expression, own.expression
         delta = float(after.mean() - self.before)
         by_cis = (own.cis - self.unchanged.cis).mean()
@@ -140,7 +142,7 @@ class Evaluator:
             "null_mean": float(null.mean()) if len(null) else np.nan,
             "null_sd": float(null.std()) if len(null) else np.nan,
             "p_value_model": p_value(-sign * delta, -sign * null),
-            "p_value": p_value(association, np.array([self._association(s) for s in random])),
+            "p_value": p_value(association, associations),
             "association": association,
         }
         return SetReport(
@@ -167,11 +169,13 @@ class Evaluator:
 
     @torch.no_grad()
     def _state(self, features: list[int]) -> "_State":
-        h = self.problem.image(features)
-        parts = self.parts(h, self.problem.all_cells())
-        latent, cis = (part.cpu().double() for part in parts)
+        parts = [self.parts(h, rows) for rows, h in self.problem.images(features)]
+        latent, cis = (torch.cat(part).cpu().double() for part in zip(*parts, strict=True))
         reported = self.population.reported(latent + cis, self.column)
         return _State(latent.numpy(), cis.numpy(), reported.numpy())
+
+    def _summary(self, state: "_State") -> tuple[float, float]:
+        return float(state.expression.mean()), self._association(state)
 
     def _association(self, state: "_State") -> float:
         """Correlation over cells of the set's predicted contribution with the measured expression."""

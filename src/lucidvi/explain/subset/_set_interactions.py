@@ -147,7 +147,7 @@ def _of_set(evaluator: Evaluator, base: Evaluator, at: np.ndarray, units: np.nda
     mean = values.mean(0)
     effect = mean - before.mean()
     single, rest, joint, pair = effect[:n], effect[n : 2 * n], effect[2 * n], effect[2 * n + 1 :]
-    x = evaluator.problem.input.columns[:, at].toarray()
+    x = evaluator.population.x[evaluator.cells][:, at].toarray()
     is_on, is_changed = x != 0, evaluator.problem.replacement.change(x, at) != 0
     measured = Measured(*(np.full(len(pairs), np.nan),) * 3, np.nan, np.nan, np.nan)
     if evaluator.observed is not None and len(pairs):

@@ -1,7 +1,6 @@
 """GRIDS as a function of the peaks or of the expression of its cells."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Literal, cast
 
@@ -14,11 +13,12 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from lucidvi.adapters._base import Adapter, Input, Output, Tensors
-from lucidvi.adapters._first_layer import CellLoss, Cut, FirstLayer
+from lucidvi.adapters._first_layer import Cut, FirstLayer, Objective
 from lucidvi.adapters._registry import register
 from lucidvi.algorithms._affine import AffineMap
 from lucidvi.algorithms._calibration import CountScale
-from lucidvi.algorithms._subset_problem import change_from
+from lucidvi.algorithms._image import Image, Kept, column_of, mean_and_sd
+from lucidvi.algorithms._subset_problem import CellLoss, change_from
 from lucidvi.model._split import Split, split_of
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._data import MultiomeDataset
@@ -210,11 +210,20 @@ class GRIDSCut(Cut):
 
     def affine_of(self, columns: int | np.ndarray) -> AffineMap:
         """Return the sums by chromosome and those near some genes, of one fold after the other."""
-        extra = self.affine.extra
-        if extra is None:
+        if self.affine.extra is None:
             return self.affine
+        return self.affine.with_extra(self.columns_of(columns))
+
+    def columns_of(self, outputs: int | np.ndarray) -> np.ndarray:
+        """Return the cis columns of some genes, of one fold after the other."""
         first = self._folds[0].n_genes * np.arange(len(self._folds))
-        return replace(self.affine, extra=extra[:, np.add.outer(first, columns).ravel()].tocsr())
+        return np.add.outer(first, outputs).ravel()
+
+    def near(self, features: np.ndarray) -> np.ndarray:
+        """Return the genes near some peaks."""
+        if self.affine.extra is None:
+            return np.empty(0, dtype=int)
+        return np.unique(self.affine.extra[features].indices % self._folds[0].n_genes)
 
     def chosen(self, h: Tensor, own: Tensors, columns: np.ndarray, row: Tensor, at: Tensor) -> Tensor:  # fmt: skip
         """Return log1p predictions of single genes, not clamped."""
@@ -239,7 +248,7 @@ class GRIDSCut(Cut):
     def _mixed(self, fold: Tensor, values: Callable[[FoldedSurrogate, Tensor], Tensor]) -> Tensor:
         return by_fold(fold, len(self._folds), lambda k, rows: values(self._folds[k], rows))
 
-    def search_loss(self, h: Tensor, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False, spared: Sequence[int] = ()) -> CellLoss:  # fmt: skip
+    def search_loss(self, image: Image, own: Tensors, column: int, sign: float, beta: float, through: str = "all", keep: bool = False, spared: Sequence[int] = ()) -> Objective:  # fmt: skip
         """Return the objective, with the squared change of all other genes as a quadratic form.
 
         The latent change of all genes is a form in the last hidden layer, and the cis change touches few genes. Through the
@@ -247,45 +256,53 @@ class GRIDSCut(Cut):
         """
         batch, fold = own[BATCH], own[FOLD]
         fold = torch.where(fold < 0, torch.arange(len(fold), device=fold.device) % len(self._folds), fold)  # fmt: skip
-        with torch.no_grad():
-            hidden_0 = self._mixed(fold, lambda f, rows: f.hidden(h[rows], batch[rows]))
-            unchanged = self._mixed(fold, lambda f, rows: f.expression(h[rows], batch[rows]))
-        scale = unchanged.mean(0).clamp_min(_SCALE_FLOOR)
-        other = beta / len(scale) / scale**2
+        n_genes, every = self._folds[0].n_genes, np.arange(self._folds[0].n_genes)
+
+        def values(rows: Tensor, of_fold: Callable[[FoldedSurrogate, Tensor, Tensor], Tensor], columns: np.ndarray | None) -> Tensor:  # fmt: skip
+            h = image(rows, columns)
+            return self._mixed(fold[rows], lambda f, at: of_fold(f, h[at], batch[rows[at]]))
+
+        hidden_0 = Kept(lambda rows: values(rows, FoldedSurrogate.hidden, every[:0]), image.cells, self._folds[0].out_weight.shape[1])  # fmt: skip
+        unchanged = Kept(lambda rows: values(rows, FoldedSurrogate.expression, None), image.cells, n_genes)  # fmt: skip
+        before = column_of(unchanged, image.cells, column, n_genes) if keep else None
+        scale = mean_and_sd(unchanged, image.cells, n_genes)[0].clamp_min(_SCALE_FLOOR)
+        other = beta / n_genes / scale**2
         other[[column, *spared]] = 0.0
         grams = [f.out_weight.T @ (other[:, None] * f.out_weight) for f in self._folds]
 
-        def target(f: FoldedSurrogate, hidden: Tensor, part: Tensor, rows: Tensor) -> Tensor:
+        def of_fold(k: int, part: Tensor, rows: Tensor, genes: np.ndarray) -> Tensor:
+            """``part`` holds the cis sums of ``genes`` of all folds; with gradients, all genes."""
+            f, m = self._folds[k], len(genes)
+            cis = f.cis_kind is not None
+            own_sums = slice(f.n_pooled + k * m, f.n_pooled + (k + 1) * m)
+            hidden = hidden_0(rows) if through == "cis" else f.hidden(part, batch[rows])
             y = hidden @ f.out_weight[column] + f.out_bias[column]
-            if f.cis_kind is not None:
-                y = y + f.cis(f.sums(part)[:, column], column)
+            if cis:
+                y = y + f.cis(part[:, own_sums][:, int(np.searchsorted(genes, column))], column)
             value = sign * y / scale[column]
-            return change_from(sign * unchanged[rows, column] / scale[column], value) if keep else value  # fmt: skip
-
-        def of_fold(k: int, part: Tensor, rows: Tensor) -> Tensor:
-            f = self._folds[k]
-            hidden = hidden_0[rows] if through == "cis" else f.hidden(part, batch[rows])
-            value = target(f, hidden, part, rows)
+            if before is not None:
+                value = change_from(sign * before[rows] / scale[column], value)
             if beta == 0:
                 return value
             if torch.is_grad_enabled():
-                y = F.linear(hidden, f.out_weight, f.out_bias)
-                y = y if f.cis_kind is None else y + f.cis(f.sums(part))
-                return value + ((y - unchanged[rows]) ** 2) @ other
-            change = hidden - hidden_0[rows]
+                every_y = F.linear(hidden, f.out_weight, f.out_bias)
+                every_y = every_y + f.cis(part[:, own_sums]) if cis else every_y
+                return value + ((every_y - unchanged(rows)) ** 2) @ other
+            change = hidden - hidden_0(rows)
             value = value + ((change @ grams[k]) * change).sum(1)
-            if f.cis_kind is not None:
-                after, before = f.sums(part), f.sums(h[rows])
-                row, gene = torch.nonzero(after != before, as_tuple=True)
-                by_cis = f.cis(after[row, gene], gene) - f.cis(before[row, gene], gene)
+            if cis:
+                sums, sums_0 = part[:, own_sums], image(rows, k * n_genes + genes)[:, f.n_pooled :]
+                row, at = torch.nonzero(sums != sums_0, as_tuple=True)
+                gene = torch.from_numpy(genes).to(at)[at]
+                by_cis = f.cis(sums[row, at], gene) - f.cis(sums_0[row, at], gene)
                 by_latent = (f.out_weight[gene] * change[row]).sum(1)
                 value = value.index_add(0, row, other[gene] * by_cis * (2 * by_latent + by_cis))
             return value
 
-        def loss(part: Tensor, rows: Tensor) -> Tensor:
-            return by_fold(fold[rows], len(self._folds), lambda k, at: of_fold(k, part[at], rows[at]))  # fmt: skip
+        def narrow(genes: np.ndarray) -> CellLoss:
+            return lambda part, rows: by_fold(fold[rows], len(self._folds), lambda k, at: of_fold(k, part[at], rows[at], genes))  # fmt: skip
 
-        return loss
+        return Objective(narrow(every), narrow)
 
 
 register(GRIDS, GRIDSAdapter)
