@@ -60,12 +60,15 @@ def collected(model: BaseModelClass, dataloader: Iterable[dict[str, torch.Tensor
                 adata.layers[place["attr_key"]] = values
             continue
         values = np.concatenate(parts[key])
-        if "categorical_mapping" in state:
+        mappings = state.get(
+            "mappings", state.get("mapping")
+        )  # AnnData's fields and those of data modules
+        if state.get("categorical_mapping") is not None:
             known = np.asarray(state["categorical_mapping"])
             column = state.get("original_key") or place["attr_key"]
             adata.obs[column] = pd.Categorical(known[values.ravel().astype(int)], categories=known)
-        elif "mappings" in state:  # several categorical covariates
-            for k, (column, known) in enumerate(state["mappings"].items()):
+        elif mappings is not None:  # several categorical covariates
+            for k, (column, known) in enumerate(mappings.items()):
                 known = np.asarray(known)
                 adata.obs[column] = pd.Categorical(known[values[:, k].astype(int)], categories=known)  # fmt: skip
         elif "columns" in state:  # several continuous covariates

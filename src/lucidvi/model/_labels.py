@@ -30,7 +30,10 @@ class LabelsField(CategoricalObsField):
         **kwargs: Any,
     ) -> dict:
         """Take over the labels of a registry; cells without a column of labels are unknown."""
-        if self.is_default or self._original_attr_key in adata_target.obs:
+        if self.is_default:  # no labels; data modules name theirs otherwise than scvi-tools' fields
+            self._setup_default_attr(adata_target)
+            return {k: state_registry[k] for k in (self.CATEGORICAL_MAPPING_KEY, self.ORIGINAL_ATTR_KEY)}  # fmt: skip
+        if self._original_attr_key in adata_target.obs:
             return super().transfer_field(state_registry, adata_target, extend_categories=True, **kwargs)  # fmt: skip
         mapping = np.append(state_registry[self.CATEGORICAL_MAPPING_KEY], UNKNOWN)
         adata_target.obs[self.attr_key] = np.full(adata_target.n_obs, len(mapping) - 1)

@@ -153,7 +153,11 @@ def check_varying(x: Any, names: np.ndarray) -> None:
     """Require features that vary."""
     ends = [[_dense(part.min(axis=0)), _dense(part.max(axis=0))] for part in blocks(x)]
     low, high = np.min([e[0] for e in ends], axis=0), np.max([e[1] for e in ends], axis=0)
-    constant = np.flatnonzero(low == high)
+    refuse_constant(np.flatnonzero(low == high), names)
+
+
+def refuse_constant(constant: np.ndarray, names: np.ndarray) -> None:
+    """Require that no feature is constant, given the positions of those that are."""
     if len(constant):
         shown = ", ".join(map(str, names[constant[:3]]))
         raise ValueError(

@@ -32,7 +32,8 @@ plan_config
 """,
     "trainer": """
 datamodule
-    Not supported: the statistics of all training cells are needed before the first step.
+    Data module of scvi-tools, such as :class:`~scvi.dataloaders.AnnbatchDataModule`, for a model that was created with its
+    ``registry``. It is read once before the first step, for the statistics of the training cells. Not for GRIDS.
 trainer_config
     Mapping or configuration object with arguments of :class:`~scvi.train.Trainer`. Those given by name take
     precedence.

@@ -197,17 +197,16 @@ def check_loss_kwargs(plan: TrainingPlan, own: set[str]) -> None:
             raise TypeError(f"plan_kwargs holds {name!r}, which is unknown. {near(name, known)}")
 
 
-def check_trainable(model: "BaseModelClass", datamodule: object) -> int:
-    """Require data in memory or on disk; return the number of cells."""
+def check_trainable(model: "BaseModelClass", datamodule: Any) -> int:
+    """Require data in memory or on disk, or a data module for a model without data; return the number of cells."""
     name = type(model).__name__
     if datamodule is not None:
-        raise NotImplementedError(
-            f"{name} takes statistics of all training cells before the first step, which a datamodule cannot give. Set "
-            "up an AnnData or MuData object instead; it may be backed by a file."
-        )
+        if model.adata is not None:
+            raise ValueError(f"This {name} has data of its own. Create it with {name}(registry=datamodule.registry) to train it from a data module.")  # fmt: skip
+        return int(datamodule.n_obs)
     if model.adata is None:
         raise ValueError(
-            f"The model has no data to train on. Load it with {name}.load(folder, adata=...)."
+            f"The model has no data to train on. Load it with {name}.load(folder, adata=...), or pass a datamodule."
         )
     return model._validate_anndata().n_obs
 

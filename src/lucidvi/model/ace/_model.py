@@ -1,5 +1,6 @@
 """ACE: an embedding whose groups can be explained by gene panels."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
 from lucidvi.model._features import FeatureManager, QueryMixin
 from lucidvi.model._labels import LabelsField, check_columns
-from lucidvi.model._matrix import check_matrix, check_scale, check_varying
+from lucidvi.model._matrix import check_matrix, check_scale, check_varying, refuse_constant
+from lucidvi.model._streamed import minibatches, read_stream
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable
 from lucidvi.model.ace._module import ACEModule
 from lucidvi.model.ace._reading import ReadingMixin
 from lucidvi.model.ace._trainingplan import ACETrainingPlan, ACETrainRunner
+
+_SAMPLED = 1000  # cells of a data module that say what kind of values it holds
 
 
 class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
@@ -45,6 +49,8 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         Widths of the encoder's hidden layers; the decoder mirrors them.
     input_dropout
         Share of the values hidden from the encoder in each training step.
+    registry
+        Registry of a data module that the model is trained from, in place of ``adata``.
 
     Examples
     --------
@@ -71,14 +77,15 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
 
     def __init__(
         self,
-        adata: AnnData,
+        adata: AnnData | None = None,
         n_latent: int = 10,
         *,
         n_groups: int | None = None,
         hidden: tuple[int, ...] = (512, 256, 128),
         input_dropout: float = 0.2,
+        registry: dict | None = None,
     ):
-        super().__init__(adata)
+        super().__init__(adata, registry)
         n_features = self.summary_stats["n_vars"]
         check_integer(n_latent, 1, "n_latent")
         if n_groups is not None:
@@ -91,7 +98,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if not 0 <= input_dropout < 1:
             raise ValueError(f"input_dropout={input_dropout} must be at least 0 and below 1.")
-        if not self.adata_manager.of_trained_model:
+        if adata is not None and not self.adata_manager.of_trained_model:
             self._check_values(self.adata_manager)
             check_varying(self._values(), adata.var_names)
         self.n_groups = n_groups
@@ -163,7 +170,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         datasplitter_kwargs: dict | None = None,
         plan_config: Any = None,
         plan_kwargs: Any = None,
-        datamodule: None = None,
+        datamodule: Any = None,
         trainer_config: Any = None,
         *,
         seed: int | None = 0,
@@ -196,7 +203,7 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
             int(np.clip(200_000 / n_cells, 20, 200)) if max_epochs is None else max_epochs,
             accelerator, devices, train_size, validation_size, shuffle_set_split, load_sparse_tensor,
             batch_size, early_stopping, datasplitter_kwargs, plan_config, plan_kwargs,
-            trainer_config=trainer_config, seed=seed, **trainer_kwargs,
+            datamodule=datamodule, trainer_config=trainer_config, seed=seed, **trainer_kwargs,
         )  # fmt: skip
 
     @classmethod
@@ -228,19 +235,43 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
     def _values(self) -> sp.spmatrix | np.ndarray:
         return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
 
-    def _find_groups(self, seed: int | None) -> None:
-        z = self.get_latent_representation(indices=self.train_indices)
+    def _read_stream(self, datamodule: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the features in a data module."""
+        needed = [REGISTRY_KEYS.X_KEY] + [REGISTRY_KEYS.BATCH_KEY] * (self.summary_stats["n_batch"] > 1)  # fmt: skip
+        needed += [REGISTRY_KEYS.LABELS_KEY] * (self.n_groups is None)
+        stream = read_stream(datamodule, False, tuple(needed), n_sampled=_SAMPLED)
+        check_scale(stream.sample, counts=False)
+        refuse_constant(stream.constant, self.get_var_names())
+        return stream.mean, stream.std
+
+    def _training_cells(self, datamodule: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Latent positions and labels of the training cells."""
+        if self.adata is not None:
+            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel()
+            return self.get_latent_representation(indices=self.train_indices), codes[self.train_indices]  # fmt: skip
+        codes_of: list[np.ndarray] = []
+
+        def given() -> Iterator[dict[str, torch.Tensor]]:
+            for tensors in minibatches(datamodule):
+                codes_of.append(tensors[REGISTRY_KEYS.LABELS_KEY].cpu().numpy().ravel())
+                yield tensors
+
+        return self.get_latent_representation(dataloader=given()), np.concatenate(codes_of)
+
+    def _find_groups(self, seed: int | None, datamodule: Any = None) -> None:
+        z, codes = self._training_cells(datamodule)
         if self.n_groups is not None:
             found = KMeans(self.n_groups, n_init=10, random_state=seed).fit(z)
             centroids, names = found.cluster_centers_, np.arange(self.n_groups).astype(str)
         else:
-            registry = self.adata_manager.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
-            codes = self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel()
-            codes = codes[self.train_indices]
+            labels = self.registry_["field_registries"][REGISTRY_KEYS.LABELS_KEY]["state_registry"]
             present = np.unique(codes)
             centroids = np.stack([z[codes == c].mean(0) for c in present])
-            all_names = np.asarray(registry.categorical_mapping).astype(str)
-            if len(lost := np.delete(all_names, present)):
+            all_names = np.asarray(labels["categorical_mapping"]).astype(str)
+            lost = np.setdiff1d(
+                np.delete(all_names, present), [str(labels.get("unlabeled_category"))]
+            )
+            if len(lost):
                 warn("Labels without a training cell have no centroid and are never predicted: %s.", ", ".join(lost))  # fmt: skip
             names = all_names[present]
         self.centroids_ = pd.DataFrame(centroids.astype(np.float32), index=names)

@@ -1,6 +1,6 @@
 """What is read from a trained ACE model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class ReadingMixin:
         indices: Sequence[int] | None = None,
         *,
         batch_size: int = 512,
+        dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
     ) -> np.ndarray:
         """Embedding of the cells, shape ``(n_cells, n_latent)``.
 
@@ -42,10 +43,14 @@ class ReadingMixin:
             Cells; all by default.
         batch_size
             Cells at a time.
+        dataloader
+            Minibatches of cells, such as those of a data module, in place of ``adata`` and ``indices``.
         """
         self._check_if_trained(warn=False)
-        adata = self._validate_anndata(adata)
-        loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
+        loader = dataloader
+        if loader is None:
+            adata = self._validate_anndata(adata)
+            loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
         module = self.module
         parts = [module.inference(**module._get_inference_input(t))["z"].cpu() for t in loader]
         return torch.cat(parts).numpy()

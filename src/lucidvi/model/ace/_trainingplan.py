@@ -53,11 +53,15 @@ class ACETrainRunner(ModelTrainRunner):
 
     def prepare(self) -> None:
         """Set mean and standard deviation of the features."""
-        rows, module = np.sort(self.data_splitter.train_idx), self.model.module
-        mean, std = moments(self.model._values(), rows, counts=False)
+        module = self.model.module
+        if self.model.adata is None:
+            mean, std = self.model._read_stream(self.data_splitter)
+        else:
+            rows = np.sort(self.data_splitter.train_idx)
+            mean, std = moments(self.model._values(), rows, counts=False)
         module.mean.copy_(torch.from_numpy(mean))
         module.std.copy_(torch.from_numpy(std))
 
     def finish(self) -> None:
         """Find the groups."""
-        self.model._find_groups(self.seed)
+        self.model._find_groups(self.seed, self.data_splitter)

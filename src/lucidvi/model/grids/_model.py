@@ -186,7 +186,9 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
             ``score`` (0 or more): your own links, contacts or motif hits. ``None``: nothing. Weights start at the prior, and
             are penalised for leaving it.
         """
-        n_cells = check_trainable(self, datamodule)
+        if datamodule is not None:
+            raise NotImplementedError("GRIDS reads two modalities of each cell, which no data module of scvi-tools gives. Set up a MuData object instead; it may be backed by a file.")  # fmt: skip
+        n_cells = check_trainable(self, None)
         if n_neighbors is not None and self.n_paired < n_cells:
             raise ValueError(
                 "n_neighbors needs every cell in both modalities. Leave it out for unpaired cells."

@@ -20,10 +20,14 @@ def set_statistics(
     labels: np.ndarray,
     *,
     first: bool = True,
+    of_all: tuple[np.ndarray, np.ndarray, int] | None = None,
 ) -> None:
-    """Give a module the scaling of the features, and what describes them; before the ``first`` training their bias."""
+    """Give a module the scaling of the features, and what describes them; before the ``first`` training their bias.
+
+    Where the training cells are a sample, ``of_all`` holds the mean, standard deviation and number of all of them.
+    """
     counts, rng = module.counts, np.random.default_rng(0)
-    mean, std = moments(x, train_idx, counts)
+    mean, std, n_cells = of_all or (*moments(x, train_idx, counts), len(train_idx))
     n_input = module.feature_input.shape[1]
     if feature_input == "pca":
         table = feature_components(x, train_idx, mean, std, counts, n_input, rng)
@@ -34,7 +38,7 @@ def set_statistics(
     for name, value in {"mean": mean, "std": std, "feature_input": filled}.items():
         buffer = getattr(module, name)
         buffer.copy_(torch.from_numpy(value).to(buffer))
-    module.n_train.fill_(float(len(train_idx)))
+    module.n_train.fill_(float(n_cells))
     if counts and first:  # start from the mean composition
         share = torch.from_numpy(np.log(np.expm1(mean) + 1e-2)).to(module.bias)
         module.bias.data.copy_(share - share.logsumexp(0))

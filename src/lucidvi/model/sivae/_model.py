@@ -14,11 +14,12 @@ from lucidvi._validation import check_integer
 from lucidvi.model._features import QueryMixin, saved_registry
 from lucidvi.model._files import text_of_path
 from lucidvi.model._labels import check_categories
-from lucidvi.model._matrix import check_scale, check_varying
+from lucidvi.model._matrix import check_scale, check_varying, refuse_constant
+from lucidvi.model._streamed import read_stream
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
 from lucidvi.model.sivae._counts import CountsMixin
-from lucidvi.model.sivae._feature_input import set_statistics
+from lucidvi.model.sivae._feature_input import MAX_CELLS, set_statistics
 from lucidvi.model.sivae._module import SIVAEModule
 from lucidvi.model.sivae._reading import ReadingMixin
 from lucidvi.model.sivae._setup import SetupMixin
@@ -66,6 +67,8 @@ class SIVAE(
     dispersion
         Of ``"normal"``: one residual variance, ``"shared"``, or one of each feature, ``"feature"``. ``"nb"`` has one of each
         feature in any case.
+    registry
+        Registry of a data module that the model is trained from, in place of ``adata``.
 
     Examples
     --------
@@ -97,7 +100,7 @@ class SIVAE(
 
     def __init__(
         self,
-        adata: AnnData | MuData,
+        adata: AnnData | MuData | None = None,
         n_latent: int = 20,
         *,
         hidden: tuple[int, ...] = (1024, 512, 128),
@@ -107,8 +110,9 @@ class SIVAE(
         feature_input: Literal["pca", "cells"] = "pca",
         n_feature_input: int = 128,
         dispersion: Literal["shared", "feature"] = "shared",
+        registry: dict | None = None,
     ):
-        super().__init__(adata)
+        super().__init__(adata, registry)
         for name, value, allowed in (
             ("gene_likelihood", gene_likelihood, ("normal", "nb")),
             ("feature_input", feature_input, ("pca", "cells")),
@@ -127,7 +131,9 @@ class SIVAE(
             raise ValueError("hidden=() is empty. Give the width of at least one hidden layer.")
         if gamma is not None and gamma < 0:
             raise ValueError(f"gamma={gamma} is negative. Give 0 or more.")
-        if not self.adata_manager.of_trained_model:
+        if adata is None:
+            n_feature_input = min(n_feature_input, n_features - 1)
+        elif not self.adata_manager.of_trained_model:
             check_scale(self._values(), gene_likelihood == "nb", _CHOICE)
             check_varying(self._values(), self._feature_names())
             n_feature_input = min(n_feature_input, n_features - 1, n_cells - 1)
@@ -154,10 +160,8 @@ class SIVAE(
 
     def _n_categories(self) -> list[int]:
         """Categories of each categorical covariate."""
-        manager = self.adata_manager
-        if REGISTRY_KEYS.CAT_COVS_KEY not in manager.data_registry:
-            return []
-        return manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY).n_cats_per_key
+        field = self.registry_["field_registries"].get(REGISTRY_KEYS.CAT_COVS_KEY, {})
+        return list(field.get("state_registry", {}).get("n_cats_per_key", []))
 
     def _check_values(self, manager: AnnDataManager) -> None:
         super()._check_values(manager)
@@ -182,7 +186,7 @@ class SIVAE(
         datasplitter_kwargs: dict | None = None,
         plan_config: Any = None,
         plan_kwargs: Any = None,
-        datamodule: None = None,
+        datamodule: Any = None,
         trainer_config: Any = None,
         *,
         stages: tuple[float, float, float] = (0.4, 0.1, 0.5),
@@ -220,7 +224,7 @@ class SIVAE(
         super().train(
             max_epochs, accelerator, devices, train_size, validation_size, shuffle_set_split,
             load_sparse_tensor, batch_size, early_stopping, datasplitter_kwargs,
-            with_defaults(plan_config, **config), plan_kwargs,
+            with_defaults(plan_config, **config), plan_kwargs, datamodule,
             trainer_config=with_defaults(trainer_config), n_epochs=n_epochs, **trainer_kwargs,
         )  # fmt: skip
 
@@ -231,6 +235,18 @@ class SIVAE(
         set_statistics(
             self.module, self._values(), train_idx, self.feature_input, labels, first=first
         )
+
+    def _read_stream(self, datamodule: Any) -> None:
+        """Take the scaling and the description of the features from a data module."""
+        module = self.module
+        needed = [REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY] + [REGISTRY_KEYS.CAT_COVS_KEY] * bool(self._n_categories())  # fmt: skip
+        stream = read_stream(datamodule, module.counts, tuple(needed), MAX_CELLS)
+        check_scale(stream.sample, module.counts, _CHOICE)
+        refuse_constant(stream.constant, self._feature_names())
+        set_statistics(
+            module, stream.sample, np.arange(stream.sample.shape[0]), self.feature_input, stream.labels,
+            first=not self.is_trained_, of_all=(stream.mean, stream.std, stream.n_cells),
+        )  # fmt: skip
 
     @classmethod
     def load_query_data(

@@ -35,8 +35,11 @@ class ReadingMixin:
         _validate_anndata: Callable[..., AnnData | MuData]
         _make_data_loader: Callable[..., Any]
         _drawn_expression: Callable[..., Any]
+        get_var_names: Callable[..., Any]
 
     def _feature_names(self) -> pd.Index:
+        if self.adata is None:
+            return pd.Index(np.asarray(self.get_var_names()).astype(str))
         field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
         modality = getattr(field, "mod_key", None)
         return (self.adata if modality is None else self.adata[modality]).var_names

@@ -146,7 +146,10 @@ class SIVAETrainRunner(ModelTrainRunner):
 
     def prepare(self) -> None:
         """Set the statistics; in a further training the cell side starts from the weights of the feature side."""
-        self.model._set_statistics(np.sort(self.data_splitter.train_idx))
+        if self.model.adata is None:
+            self.model._read_stream(self.data_splitter)
+        else:
+            self.model._set_statistics(np.sort(self.data_splitter.train_idx))
         self.model.module.release_weights()
 
 

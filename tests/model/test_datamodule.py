@@ -1,0 +1,233 @@
+"""Training from a data module: the cells are read from minibatches, and the statistics in one pass."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from lightning.pytorch import LightningDataModule
+from scvi.dataloaders import AnnbatchDataModule
+
+import lucidvi as lv
+from lucidvi.model._streamed import read_stream
+
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+
+
+class Minibatches:
+    """Minibatches of some cells, as often as they are asked for."""
+
+    def __init__(self, make, n):
+        self.make, self.n = make, n
+
+    def __iter__(self):
+        return self.make()
+
+    def __len__(self):
+        return self.n
+
+
+class Cells(LightningDataModule):
+    """Training cells in minibatches, the first cells of the data held out."""
+
+    def __init__(self, model_cls, adata, n_held_out=20, without=(), **setup):
+        super().__init__()
+        model_cls.setup_anndata(adata, **setup)
+        manager = model_cls._get_most_recent_anndata_manager(adata)
+        self.registry, self.n_obs, self.n_vars = manager.registry, adata.n_obs, adata.n_vars
+        self.train_idx, self.val_idx = np.arange(n_held_out, adata.n_obs), np.arange(n_held_out)
+        self.test_idx = np.empty(0, int)
+        self.n_train, self.n_val = len(self.train_idx), n_held_out
+        self.codes = {
+            key: np.asarray(manager.get_from_registry(key)) for key in ("batch", "labels")
+        }
+        self.x, self.without = adata.X, without
+
+    def _minibatches(self, cells):
+        for rows in np.array_split(cells, -(-len(cells) // 64)):
+            x = self.x[rows]
+            x = x.toarray() if sp.issparse(x) else x
+            out = {"X": torch.from_numpy(x.astype(np.float32))}
+            out |= {k: torch.from_numpy(v[rows].astype(np.int64)) for k, v in self.codes.items()}
+            yield {k: v for k, v in out.items() if k not in self.without}
+
+    def train_dataloader(self):
+        rows = np.random.default_rng(0).permutation(self.train_idx)
+        return Minibatches(lambda: self._minibatches(rows), -(-len(rows) // 64))
+
+    def val_dataloader(self):
+        return Minibatches(lambda: self._minibatches(self.val_idx), 1)
+
+    def every_cell(self):
+        return self._minibatches(np.arange(self.n_obs))
+
+
+@pytest.fixture(scope="module")
+def counts():
+    adata = lv.datasets.hub_network(300, n_communities=2, n_per_community=20, n_isolated=20)
+    rate = 3 * np.exp(0.7 * np.asarray(adata.X))
+    adata.X = sp.csr_matrix(np.random.default_rng(0).poisson(rate).astype(np.float32))
+    adata.obs["batch"] = np.resize(["a", "b"], 300)
+    return adata
+
+
+def simulated(name, counts):
+    if name == "SIVAE nb":
+        return counts.copy(), {"batch_key": "batch"}, {"n_latent": 3, "hidden": (16,), "gene_likelihood": "nb"}  # fmt: skip
+    adata = lv.datasets.ace_simulation(300, n_causal=20, n_dependent=20, n_noise=20)
+    adata.obs["batch"] = np.resize(["a", "b"], adata.n_obs)
+    if name == "ACE":
+        return adata, {"batch_key": "batch", "labels_key": "group"}, {"n_latent": 3, "hidden": (16,)}  # fmt: skip
+    return adata, {"batch_key": "batch"}, {"n_latent": 3, "hidden": (16,)}
+
+
+NAMES = ["SIVAE", "SIVAE nb", "ACE"]
+
+
+def model_class(name):
+    return getattr(lv.model, name.split()[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_training_from_memory(name, counts):
+    """Same statistics, groups and shapes; the loss is that of a training from memory."""
+    adata, setup, options = simulated(name, counts)
+    cells = Cells(model_class(name), adata, **setup)
+    torch.manual_seed(0)
+    streamed = model_class(name)(registry=cells.registry, **options)
+    streamed.train(max_epochs=8, datamodule=cells, **QUIET)
+    torch.manual_seed(0)
+    own = model_class(name)(adata, **options)
+    split = {"external_indexing": [cells.train_idx, cells.val_idx, cells.test_idx]}
+    own.train(max_epochs=8, datasplitter_kwargs=split, batch_size=64, **QUIET)
+    for buffer in ("mean", "std"):
+        torch.testing.assert_close(getattr(streamed.module, buffer), getattr(own.module, buffer))
+    last = [float(m.history["elbo_train"].iloc[-1].iloc[0]) for m in (streamed, own)]
+    assert last[0] == pytest.approx(last[1], rel=0.05)
+    if name == "ACE":
+        assert streamed.centroids_.index.equals(own.centroids_.index)
+        z = streamed.get_latent_representation(dataloader=cells.every_cell())
+    else:
+        assert streamed.module.n_train == own.module.n_train
+        np.testing.assert_allclose(
+            streamed.module.feature_input.square().sum(), own.module.feature_input.square().sum(), rtol=1e-4
+        )  # fmt: skip
+        assert streamed.get_feature_embedding().index.equals(adata.var_names)
+        z = streamed.get_latent_representation(dataloader=cells.every_cell())
+        z = z[0] if isinstance(z, tuple) else z
+    assert z.shape == (300, 3) and np.isfinite(z).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_explain_and_save(name, counts, tmp_path):
+    adata, setup, options = simulated(name, counts)
+    cells = Cells(model_class(name), adata, **setup)
+    model = model_class(name)(registry=cells.registry, **options)
+    model.train(max_epochs=2, datamodule=cells, **QUIET)
+    found = lv.explain.attributions(
+        model, {"latent": [0]}, dataloader=cells.every_cell(), n_draws=2, progress=False
+    )
+    assert found.shape == (300, 60)
+    assert found.varm["attributions"].shape[0] == 60
+    model.save(str(tmp_path / "model"))
+    again = model_class(name).load(str(tmp_path / "model"), adata=adata.copy(), accelerator="cpu")
+    expected = lv.explain.attributions(
+        model, {"latent": [0]}, adata=adata.copy(), n_draws=2, copy=True, progress=False
+    )
+    same = lv.explain.attributions(again, {"latent": [0]}, n_draws=2, copy=True, progress=False)
+    np.testing.assert_allclose(same.varm["attributions"], expected.varm["attributions"], rtol=1e-5)
+
+
+def test_statistics_of_a_stream(counts):
+    cells = Cells(lv.model.SIVAE, counts.copy(), n_held_out=0, batch_key="batch")
+    whole = read_stream(cells, False, ("X",), n_sampled=1000)
+    x = counts.X.toarray() if sp.issparse(counts.X) else counts.X
+    np.testing.assert_allclose(whole.mean, x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(whole.std, x.std(0), rtol=1e-5)
+    assert whole.n_cells == whole.sample.shape[0] == 300 and len(whole.constant) == 0
+    few = read_stream(cells, True, ("X",), n_sampled=40)
+    assert few.sample.shape == (40, 60) and few.n_cells == 300
+    logged = np.log1p(1e4 * x / x.sum(1, keepdims=True))
+    np.testing.assert_allclose(few.mean, logged.mean(0), rtol=1e-5)
+    rows = [np.flatnonzero((x == row).all(1))[0] for row in few.sample.toarray()]
+    assert len(set(rows)) == 40 and np.ptp(rows) > 200  # from everywhere
+
+
+def test_labels_choose_the_cells_that_describe_features(counts):
+    adata = counts.copy()
+    adata.obs["type"] = np.where(np.arange(300) < 280, "common", "rare")
+    cells = Cells(lv.model.SIVAE, adata, labels_key="type")
+    options = {"n_latent": 2, "hidden": (8,), "feature_input": "cells", "n_feature_input": 20}
+    model = lv.model.SIVAE(registry=cells.registry, gene_likelihood="nb", **options)
+    model.train(max_epochs=2, datamodule=cells, **QUIET)
+    assert model.module.feature_input.shape == (60, 20)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_a_minibatch_without_what_the_model_reads():
+    adata, setup, options = simulated("ACE", None)
+    for missing in ("batch", "labels"):
+        cells = Cells(lv.model.ACE, adata.copy(), without=(missing,), **setup)
+        model = lv.model.ACE(registry=cells.registry, **options)
+        with pytest.raises(ValueError, match=rf"lack \['{missing}'\], which the model reads.*Name the"):  # fmt: skip
+            model.train(max_epochs=1, datamodule=cells, **QUIET)
+        assert not model.is_trained
+
+
+def test_wrong_values():
+    adata, setup, options = simulated("ACE", None)
+    adata.X = np.round(np.abs(adata.X) * 100)
+    cells = Cells(lv.model.ACE, adata, **setup)
+    with pytest.raises(ValueError, match="look like counts"):
+        lv.model.ACE(registry=cells.registry, **options).train(1, datamodule=cells, **QUIET)
+    adata, setup, options = simulated("SIVAE", None)
+    adata.X[:, 3] = 0.5
+    cells = Cells(lv.model.SIVAE, adata, **setup)
+    with pytest.raises(ValueError, match="1 features are constant"):
+        lv.model.SIVAE(registry=cells.registry, **options).train(2, datamodule=cells, **QUIET)
+
+
+def test_a_model_with_data_of_its_own():
+    adata, setup, options = simulated("ACE", None)
+    cells = Cells(lv.model.ACE, adata, **setup)
+    model = lv.model.ACE(adata, **options)
+    with pytest.raises(ValueError, match=r"Create it with ACE\(registry=datamodule.registry\)"):
+        model.train(1, datamodule=cells, **QUIET)
+
+
+# ---- annbatch ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_annbatch(name, counts, tmp_path):
+    annbatch, zarr = pytest.importorskip("annbatch"), pytest.importorskip("zarr")
+    adata, setup, options = simulated(name, counts)
+    adata.X = sp.csr_matrix(adata.X)
+    path = tmp_path / "shards"
+    for i, half in enumerate((adata[:150], adata[150:])):
+        half.copy().write_zarr(path / f"{i}.zarr")
+    collection = [
+        ad.AnnData(
+            X=ad.io.sparse_dataset(zarr.open(path / f"{i}.zarr")["X"]),
+            obs=ad.io.read_elem(zarr.open(path / f"{i}.zarr")["obs"]),
+            var=pd.DataFrame(index=adata.var_names),
+        )
+        for i in range(2)
+    ]
+    loader = annbatch.Loader(batch_size=32, chunk_size=8, preload_nchunks=8)
+    loader.add_adatas(collection)
+    cells = AnnbatchDataModule(
+        loader, batch_key="batch", label_key=setup.get("labels_key"), var_names=list(adata.var_names),
+        chunk_size=8, preload_nchunks=8, preload_to_gpu=False, shuffle=True,
+    )  # fmt: skip
+    model = model_class(name)(registry=cells.registry, **options)
+    model.train(max_epochs=3, train_size=0.8, batch_size=32, datamodule=cells, **QUIET)
+    z = model.get_latent_representation(dataloader=cells)
+    assert z.shape == (300, 3) and np.isfinite(z).all()
+    found = lv.explain.attributions(
+        model, {"latent": [0]}, dataloader=cells, n_draws=2, progress=False
+    )
+    assert found.shape == (300, 60) and list(found.var_names) == list(adata.var_names)
