@@ -13,6 +13,7 @@ from lucidvi._logging import warn
 from lucidvi._validation import check_unique
 
 _ROWS = 4096
+_MOST_READ = 2**27  # values of a file that are read into memory (1 GB)
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_LOG = 14.0  # log1p of a million, where all counts of a cell are of one gene
 _MOST_VALUE = 30.0  # a logarithm of any base of any count is lower
@@ -37,6 +38,27 @@ def in_memory(x: Any) -> np.ndarray | sp.spmatrix:
     if len(parts) == 1:
         return parts[0]
     return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+
+
+class FromFile:
+    """Rows of a large matrix in a file, in any order."""
+
+    def __init__(self, x: Any):
+        self.x, self.shape = x, x.shape
+
+    def __getitem__(self, rows: np.ndarray) -> sp.csr_matrix:
+        """Return some rows in memory; they are read in the order of the file."""
+        rows, back = np.unique(np.asarray(rows), return_inverse=True)
+        part = self.x[rows]
+        return sp.csr_matrix(part.compute() if hasattr(part, "compute") else part)[back]
+
+
+def by_rows(x: Any) -> sp.csr_matrix | FromFile:
+    """Return a matrix whose rows can be read in any order: in memory, unless it is a large one in a file."""
+    if sp.issparse(x) or isinstance(x, np.ndarray | pd.DataFrame):
+        return sp.csr_matrix(x)
+    stored = x.group["data"].shape[0] if hasattr(x, "group") else np.prod(x.shape)
+    return sp.csr_matrix(in_memory(x)) if stored <= _MOST_READ else FromFile(x)
 
 
 def check_numbers(x: Any, what: str, *, negative: bool = True) -> None:

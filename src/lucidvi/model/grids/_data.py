@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from lucidvi._logging import logger, warn
-from lucidvi.model._matrix import in_memory, kind_of_values
+from lucidvi.model._matrix import by_rows, kind_of_values
 from lucidvi.model._training import SplitOnce
 from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._folds import FOLD
@@ -59,10 +59,10 @@ class MultiomeDataset(Dataset):
         mdata = manager.adata
         registry = manager.data_registry
         self.n_cells = mdata.n_obs
-        self.rna = sp.csr_matrix(in_memory(manager.get_from_registry(GRIDSKeys.RNA)))
-        self.atac = sp.csr_matrix(in_memory(manager.get_from_registry(GRIDSKeys.ATAC)))
+        rna = manager.get_from_registry(GRIDSKeys.RNA)
+        self.rna, self.atac = by_rows(rna), by_rows(manager.get_from_registry(GRIDSKeys.ATAC))
         given = manager.registry["setup_args"].get("rna_values")
-        self.rna_is_counts = rna_is_counts(self.rna, given)
+        self.rna_is_counts = rna_is_counts(rna, given)
         self.rna_row = modality_rows(mdata, registry[GRIDSKeys.RNA]["mod_key"])
         self.atac_row = modality_rows(mdata, registry[GRIDSKeys.ATAC]["mod_key"])
         self.labels = np.asarray(manager.get_from_registry(GRIDSKeys.LABELS)).reshape(-1, 1)
