@@ -15,6 +15,8 @@ from lucidvi._arguments import checked
 from lucidvi._validation import check_integer, check_names, near
 from lucidvi.metrics._gene_swaps import ROWS_PER_CALL, counts, leiden, swapped_latents
 
+_BRUTE = 10_000  # cells whose neighbours are found soonest by all distances
+
 
 @checked
 def fssf(
@@ -257,7 +259,8 @@ def _no_pair(found: dict[str, pd.Series], min_cells: int, subclusters: str | Non
 def _nearest(latent, own: pd.Series, pair, n_neighbors: int, among: str) -> KNeighborsClassifier:
     """Tells the subcluster of a latent position, by the unchanged cells of the pair or of the whole group."""
     known = own[own.isin(pair)] if among == "pair" else own
-    return KNeighborsClassifier(n_neighbors).fit(latent[known.index], known.cat.codes)
+    algorithm = "brute" if len(known) < _BRUTE else "auto"
+    return KNeighborsClassifier(n_neighbors, algorithm=algorithm).fit(latent[known.index], known.cat.codes)  # fmt: skip
 
 
 def _draw(block, own: pd.Series, n_null: int, for_set, for_random):
