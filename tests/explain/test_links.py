@@ -2,6 +2,7 @@
 
 import logging
 
+import joblib
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -140,8 +141,18 @@ def test_round_trip(model, tmp_path):
         del model.adata["atac"].uns[key], model.adata["atac"].varm[key]
 
 
+def test_blocks_in_parallel(model, monkeypatch):
+    monkeypatch.setattr(_links, "_BLOCK", 2)
+    tables = []
+    for n_jobs in (1, 2):
+        with joblib.parallel_config(backend="loky"):
+            out = lv.explain.links(model, groupby="cell_type", n_jobs=n_jobs, copy=True, **QUIET, **WINDOW)  # fmt: skip
+        tables.append(lv.get.links(out))
+    pd.testing.assert_frame_equal(*tables)
+
+
 def test_groups_that_are_done_are_kept(model, monkeypatch):
-    real, seen = _links._of_group, []
+    real, seen = _links._with_tests, []
 
     def stop(*args):
         if seen:
@@ -149,7 +160,7 @@ def test_groups_that_are_done_are_kept(model, monkeypatch):
         seen.append(args)
         return real(*args)
 
-    monkeypatch.setattr(_links, "_of_group", stop)
+    monkeypatch.setattr(_links, "_with_tests", stop)
     with pytest.raises(KeyboardInterrupt):
         lv.explain.links(model, groupby="cell_type", **QUIET, **WINDOW)
     assert lv.get.links(model.adata)["group"].unique().tolist() == ["type_0"]

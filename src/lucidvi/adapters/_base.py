@@ -554,6 +554,14 @@ class Adapter(ABC):
         other.module = module
         return other
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Register the data with the model in the process that the adapter was sent to."""
+        self.__dict__.update(state)
+        if self.manager is not None:
+            known = self.model._per_instance_manager_store.get(self.model.id, {})
+            if self.manager.adata_uuid not in known:
+                self.model._register_manager_for_instance(self.manager)
+
     def without_data(self) -> Self:
         """Return an adapter that can be evaluated, holds no data and can be sent to other processes."""
         other = copy(self)

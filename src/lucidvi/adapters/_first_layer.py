@@ -19,6 +19,7 @@ from lucidvi.algorithms._subset_problem import CellLoss
 if TYPE_CHECKING:
     from lucidvi.adapters._base import Adapter
 
+_HOOKS = threading.RLock()  # layers are watched by one thread at a time
 _TOLERANCE = 1e-5  # of a match between what a layer reads and what is known of the features
 
 
@@ -220,13 +221,14 @@ class FirstLayer(Cut):
             if len(seen) == len(self._layers):
                 raise _Stop  # what comes behind the layers is not needed
 
-        handles = [layer.register_forward_pre_hook(keep) for layer in self._layers]
-        try:
-            with torch.no_grad(), suppress(_Stop):
-                self._whole.evaluate(self._whole.values(tensors), tensors, self.kind)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with _HOOKS:
+            handles = [layer.register_forward_pre_hook(keep) for layer in self._layers]
+            try:
+                with torch.no_grad(), suppress(_Stop):
+                    self._whole.evaluate(self._whole.values(tensors), tensors, self.kind)
+            finally:
+                for handle in handles:
+                    handle.remove()
         nothing = self._whole.input.scale.read(
             torch.zeros(1, self.n_features, device=next(iter(tensors.values())).device)
         )

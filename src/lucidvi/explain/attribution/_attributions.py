@@ -1,6 +1,6 @@
 """Which features make a model say what it says of a cell."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
+from lucidvi._workers import run_each
 from lucidvi.adapters import Adapter, Target, adapter
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
 from lucidvi.explain._results import Place, placed
@@ -55,6 +56,7 @@ def attributions(
     n_references: int = 100,
     per_cell: bool = False,
     batch_size: int = 128,
+    n_jobs: int = 1,
     adata: AnnData | MuData | None = None,
     dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
@@ -111,6 +113,8 @@ def attributions(
         Store the attributions of every cell too, for a single target; takes all cells of the groups.
     batch_size
         Cells at a time; only random noise depends on it.
+    n_jobs
+        Groups explained at the same time, as in :func:`subset_perturbation`.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
@@ -175,11 +179,15 @@ def attributions(
     cells = cells_of_groups(labels, groups, None if per_cell else n_cells, seed)
     pool = reference_cells(function, labels, reference, n_references, seed)
     run = AttributionRun(function, method, pool, start, n_draws, seed)
-    found = []
-    n_chunks = sum(-(-len(c) // batch_size) for c in cells.values())
-    with tqdm(total=n_chunks * len(chosen.names), disable=not progress, desc="attributions") as bar:
-        for own in cells.values():
-            found.append(_group_means(run, chosen, own, batch_size, per_cell, bar))
+    run.cut(chosen.kind)  # before there are threads
+    found: list[_GroupMeans] = []
+    n_steps = [-(-len(c) // batch_size) * len(chosen.names) for c in cells.values()]
+    with tqdm(total=sum(n_steps), disable=not progress, desc="attributions") as bar:
+        here = n_jobs == 1
+        shared = (run, chosen, batch_size, per_cell, bar.update if here else None)
+        for part, n in zip(run_each(_group_means, shared, list(cells.values()), n_jobs), n_steps, strict=True):  # fmt: skip
+            found.append(part)
+            bar.update(0 if here else n)
     rows = [
         {"target": name, "group": group, "n_cells": len(own), "output": part.outputs[0, k],
          "output_reference": part.outputs[1, k], "total": part.signed[k].sum(), "completeness_gap": part.gap(k, method)}
@@ -229,7 +237,17 @@ class _GroupMeans:
         return float(abs(missed) / max(self.change[k], 1e-12))
 
 
-def _group_means(run: AttributionRun, chosen: Target, cells: np.ndarray, batch_size: int, per_cell: bool, bar: tqdm) -> _GroupMeans:  # fmt: skip
+def _of_thread(run: AttributionRun) -> AttributionRun:
+    """Return the same run with draws of its own."""
+    other = object.__new__(AttributionRun)
+    other.__dict__.update(run.__dict__)
+    return other
+
+
+def _group_means(shared: tuple[AttributionRun, Target, int, bool, Callable[[], object] | None], cells: np.ndarray) -> _GroupMeans:  # fmt: skip
+    run, chosen, batch_size, per_cell, tick = shared
+    run.cut(chosen.kind)  # once in every process
+    run = _of_thread(run)
     function = run.function
     run.draw(len(cells))
     mean = np.zeros((2, len(chosen.names), len(function.features)))
@@ -245,7 +263,8 @@ def _group_means(run: AttributionRun, chosen: Target, cells: np.ndarray, batch_s
             mean[1, k] += np.abs(part, out=part).sum(0, dtype=np.float64) / len(cells)
             outputs[:, k] += [v.cpu().double().sum().item() / len(cells) for v in values]
             change[k] += float((values[0] - values[1]).abs().cpu().double().sum()) / len(cells)
-            bar.update()
+            if tick is not None:
+                tick()
     return _GroupMeans(
         mean[0], mean[1], outputs, change, sp.vstack(layer, format="csr") if layer else None
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -89,6 +89,11 @@ class AttributionRun:
         if self.method == "smoothgrad":
             self.spread = self.references.amax(0) - self.references.amin(0)
         self._cut: dict[str, Cut | None] = {}  # also where it cannot be done: tried once
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what another process finds by itself."""
+        own = {k: v for k, v in self.__dict__.items() if k not in ("layer", "compared")}
+        return own | {"_cut": {}}
 
     def draw(self, n_cells: int) -> None:
         """References, and positions on the paths to them, of all cells that are explained."""

@@ -60,6 +60,13 @@ class PanelInput:
     """What :func:`conditional_means` returns of the groups, in units of ``std``."""
     kmeans: NeuralKMeans
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "cut"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Cut the model again in the process that this was sent to."""
+        self.__dict__.update(state, cut=state["function"].cut("latent"))
+
     def problem(
         self, pairs: list[tuple[str, str]], cells: dict[str, np.ndarray], n_cells: int, options: PanelOptions
     ) -> PanelProblem:  # fmt: skip

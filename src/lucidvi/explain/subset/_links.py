@@ -1,7 +1,7 @@
 """The effect of every peak near every gene, closed alone: links between peaks and genes."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from lucidvi._genomics import cis_pairs
 from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer
+from lucidvi._workers import run_each
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.algorithms._link_statistics import MIN_CELLS, Association
 from lucidvi.algorithms._set_statistics import mean_and_error
@@ -42,6 +43,7 @@ def links(
     n_cells: int | None = 1000,
     adata: AnnData | MuData | None = None,
     dataloader: Iterable[dict[str, Tensor]] | None = None,
+    n_jobs: int = 1,
     seed: int | None = 0,
     key_added: str = Key.LINKS,
     copy: bool = False,
@@ -68,6 +70,8 @@ def links(
         ``"cis"`` reports the effect through GRIDS' cis term alone, with the latent state of each cell left as it is.
     n_cells
         Held-out cells of each group, drawn at random where there are more; ``None`` takes all.
+    n_jobs
+        Blocks of genes explained at the same time, as in :func:`subset_perturbation`.
     adata
         Cells to explain instead of the model's data.
     dataloader
@@ -150,11 +154,18 @@ def links(
     given = {"groupby": groupby, "n_cells": n_cells, "seed": seed, "modality": function.input.modality, "target_modality": modality}  # fmt: skip
     params = settings | {k: v for k, v in given.items() if v is not None}
     done: dict[str, pd.DataFrame] = {}
-    n_blocks = int(pairs["block"].iloc[-1]) + 1
+    blocks = [part for _, part in pairs.groupby("block", sort=False)]
+    tasks = [(group, k) for group in cells for k in range(len(blocks))]
+    shared = (population, blocks, {group: (at, _units(function, at)) for group, at in cells.items()}, through)  # fmt: skip
+    found: list[pd.DataFrame] = []
     try:
-        with tqdm(total=len(cells) * n_blocks, desc="Links", disable=not progress) as bar:
-            for group, at_cells in cells.items():
-                done[group] = _of_group(function, population, at_cells, pairs, through, seed, group, bar)  # fmt: skip
+        with tqdm(total=len(tasks), desc="Links", disable=not progress) as bar:
+            for (group, k), part in zip(tasks, run_each(_of_block, shared, tasks, n_jobs), strict=True):  # fmt: skip
+                found.append(part)
+                if k == len(blocks) - 1:
+                    done[group] = _with_tests(function, population, cells[group], blocks, pd.concat(found), seed, group)  # fmt: skip
+                    found = []
+                bar.update()
     finally:  # groups that are done are kept when the rest is interrupted
         if done:
             result: dict[str, object] = {"params": params, "links": _table(done, pairs, population, where)}  # fmt: skip
@@ -183,46 +194,55 @@ def _pairs(population: Population, where: Coordinates, columns: np.ndarray, wind
     return table.sort_values(["block", "peak"], kind="stable", ignore_index=True)
 
 
-def _of_group(
-    function: Adapter, population: Population, cells: np.ndarray, pairs: pd.DataFrame, through: str,
-    seed: int | None, group: str, bar: Any,
-) -> pd.DataFrame:  # fmt: skip
-    """Effects and p-values of all pairs in some cells of a group."""
+def _units(function: Adapter, cells: np.ndarray) -> np.ndarray:
+    """Number of the unit, such as the batch, that each cell belongs to."""
     units = units_of(np.asarray(function.batch_of_cells())[cells])
-    code = np.zeros(len(cells), np.int64) if units is None else np.unique(units, return_inverse=True)[1]  # fmt: skip
+    return np.zeros(len(cells), np.int64) if units is None else np.unique(units, return_inverse=True)[1]  # fmt: skip
+
+
+def _of_block(shared: tuple[Population, list[pd.DataFrame], dict[str, tuple[np.ndarray, np.ndarray]], str], task: tuple[str, int]) -> pd.DataFrame:  # fmt: skip
+    """Effects of the pairs of a block of genes in some cells of a group."""
+    population, blocks, cells_of, through = shared
+    (cells, code), part = cells_of[task[0]], blocks[task[1]]
     sizes = np.bincount(code)
-    x = population.x[cells]
+    columns, at = np.unique(part["column"], return_inverse=True)
+    n, before = len(part), np.zeros(len(columns))
+    total, squares = np.zeros((len(sizes), n)), np.zeros(n)
+    for changes in closing(population, cells, columns, at, part["peak"].to_numpy(), through):
+        before += changes.before.sum(0)
+        change = changes.after - changes.before[changes.cell, at[changes.pair]]
+        unit = code[changes.cells][changes.cell]
+        total += np.bincount(unit * n + changes.pair, change, len(sizes) * n).reshape(-1, n)
+        squares += np.bincount(changes.pair, change**2, n)
+    mean, error, freedom = mean_and_error(total.sum(0), squares, total, sizes)
+    reach = error * student.ppf(0.975, freedom) if freedom > 0 else np.full(n, np.nan)
+    return pd.DataFrame(
+        {"expression": before[at] / len(cells), "effect": mean, "effect_low": mean - reach, "effect_high": mean + reach},
+        index=part.index,
+    )  # fmt: skip
+
+
+def _with_tests(
+    function: Adapter, population: Population, cells: np.ndarray, blocks: list[pd.DataFrame], found: pd.DataFrame,
+    seed: int | None, group: str,
+) -> pd.DataFrame:  # fmt: skip
+    """Add openness and p-values to the effects of all pairs in some cells of a group."""
+    x, pairs = population.x[cells], pd.concat(blocks)
     all_columns = np.unique(pairs["column"])
     measured = function.observed(cells, population.kind, all_columns)
-    test = None
+    p, q = (np.full(len(pairs), np.nan),) * 2
     if measured is not None and len(cells) >= MIN_CELLS:
         test = Association(x, source_of_chance(seed, group))
-    out = {name: np.full(len(pairs), np.nan) for name in ("expression", "effect", "effect_low", "effect_high")}  # fmt: skip
-    for _, part in pairs.groupby("block", sort=False):
-        columns, at = np.unique(part["column"], return_inverse=True)
-        n, before = len(part), np.zeros(len(columns))
-        total, squares = np.zeros((len(sizes), n)), np.zeros(n)
-        for changes in closing(population, cells, columns, at, part["peak"].to_numpy(), through):
-            before += changes.before.sum(0)
-            change = changes.after - changes.before[changes.cell, at[changes.pair]]
-            unit = code[changes.cells][changes.cell]
-            total += np.bincount(unit * n + changes.pair, change, len(sizes) * n).reshape(-1, n)
-            squares += np.bincount(changes.pair, change**2, n)
-        mean, error, freedom = mean_and_error(total.sum(0), squares, total, sizes)
-        reach = error * student.ppf(0.975, freedom) if freedom > 0 else np.full(n, np.nan)
-        values = (before[at] / len(cells), mean, mean - reach, mean + reach)
-        for name, value in zip(out, values, strict=True):
-            out[name][part.index] = value
-        if test is not None and measured is not None:
+        for part in blocks:
+            columns, at = np.unique(part["column"], return_inverse=True)
             y = measured[:, np.searchsorted(all_columns, columns)]
             test.add(y, at, part["peak"].to_numpy(), part.index.to_numpy())
-        bar.update()
-    p, q = test.p_values(len(pairs)) if test else (np.full(len(pairs), np.nan),) * 2
+        p, q = test.p_values(len(pairs))
     openness = np.asarray((x != 0).mean(0)).ravel()[pairs["peak"]]
-    rel = out["effect"] / np.maximum(out["expression"], 1e-12)
-    return pd.DataFrame(
-        {"openness": openness} | out | {"rel_effect": rel, "p_value": p, "q_value": q}
-    )
+    rel = found["effect"] / np.maximum(found["expression"], 1e-12)
+    return found.assign(rel_effect=rel, p_value=p, q_value=q).assign(openness=openness)[
+        ["openness", *found, "rel_effect", "p_value", "q_value"]
+    ]
 
 
 def _table(done: dict[str, pd.DataFrame], pairs: pd.DataFrame, population: Population, where: Coordinates) -> pd.DataFrame:  # fmt: skip

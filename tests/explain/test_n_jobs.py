@@ -1,0 +1,39 @@
+"""Explanations in several processes or threads are those of one."""
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+import lucidvi as lv
+
+SETTINGS = {"copy": True, "progress": False}
+CALLS = {
+    "attributions": lambda m, n: lv.explain.attributions(
+        m, {"latent": [0, 1]}, groupby="group", n_cells=20, n_draws=3, n_jobs=n, **SETTINGS
+    ),
+    "gene_panel": lambda m, n: lv.explain.gene_panel(
+        m, "group", n_steps=4, n_null=2, n_bootstrap=2, n_jobs=n, **SETTINGS
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    adata = lv.datasets.ace_simulation(200, n_groups=3, n_causal=10, n_dependent=10, n_noise=10)
+    lv.model.ACE.setup_anndata(adata, labels_key="group")
+    model = lv.model.ACE(adata, n_latent=3, hidden=(16,))
+    model.train(5, enable_progress_bar=False, accelerator="cpu")
+    return model
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("name", CALLS)
+def test_equal_to_one_after_the_other(model, name, backend):
+    expected = CALLS[name](model, 1)
+    with joblib.parallel_config(backend=backend):
+        found = CALLS[name](model, 2)
+    np.testing.assert_array_equal(found.varm[name], expected.varm[name])
+    for key, table in expected.uns[name].items():
+        if isinstance(table, pd.DataFrame):
+            pd.testing.assert_frame_equal(found.uns[name][key], table)
