@@ -214,6 +214,10 @@ class FirstLayer(Cut):
         return {k: v.detach() for k, v in self._offsets(tensors).items()}
 
     def _offsets(self, tensors: Tensors) -> Tensors:
+        with _HOOKS:
+            return self._watched(tensors)
+
+    def _watched(self, tensors: Tensors) -> Tensors:
         seen: dict[int, Tensor] = {}
 
         def keep(layer: nn.Module, given: tuple) -> None:
@@ -221,14 +225,13 @@ class FirstLayer(Cut):
             if len(seen) == len(self._layers):
                 raise _Stop  # what comes behind the layers is not needed
 
-        with _HOOKS:
-            handles = [layer.register_forward_pre_hook(keep) for layer in self._layers]
-            try:
-                with torch.no_grad(), suppress(_Stop):
-                    self._whole.evaluate(self._whole.values(tensors), tensors, self.kind)
-            finally:
-                for handle in handles:
-                    handle.remove()
+        handles = [layer.register_forward_pre_hook(keep) for layer in self._layers]
+        try:
+            with torch.no_grad(), suppress(_Stop):
+                self._whole.evaluate(self._whole.values(tensors), tensors, self.kind)
+        finally:
+            for handle in handles:
+                handle.remove()
         nothing = self._whole.input.scale.read(
             torch.zeros(1, self.n_features, device=next(iter(tensors.values())).device)
         )
