@@ -32,7 +32,7 @@ plan_config
 """,
     "trainer": """
 datamodule
-    Data module of scvi-tools, such as :class:`~scvi.dataloaders.AnnbatchDataModule`, for a model that was created with its
+    Data module of scvi-tools, such as ``AnnbatchDataModule``, for a model that was created with its
     ``registry``. It is read once before the first step, for the statistics of the training cells. Not for GRIDS.
 trainer_config
     Mapping or configuration object with arguments of :class:`~scvi.train.Trainer`. Those given by name take
