@@ -49,7 +49,14 @@ def moments(
         values = rows_of(x, part, counts).astype(np.float64)
         total += np.asarray(values.sum(0)).ravel()
         squares += np.asarray(values.multiply(values).sum(0)).ravel()
-    mean = total / len(rows)
-    variance = np.maximum(squares / len(rows) - mean**2, 0.0)
-    std = np.sqrt(variance)
-    return mean, np.where(std > 1e-6 * np.maximum(np.abs(mean), 1.0), std, 1.0)
+    mean, std, varies = mean_and_std(total, squares, len(rows))
+    return mean, np.where(varies, std, 1.0)
+
+
+def mean_and_std(
+    total: np.ndarray, squares: np.ndarray, n_cells: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each feature from sums over cells, and whether it varies by more than rounding."""
+    mean = total / n_cells
+    std = np.sqrt(np.maximum(squares / n_cells - mean**2, 0.0))
+    return mean, std, std > 1e-6 * np.maximum(np.abs(mean), 1.0)

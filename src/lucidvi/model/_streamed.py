@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from lucidvi.model._scaling import log_normalize
+from lucidvi.model._scaling import log_normalize, mean_and_std
 
 X, LABELS = REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.LABELS_KEY
 
@@ -84,9 +84,7 @@ def read_stream(
     if not n_cells:
         raise ValueError("The data module gives no training cells.")
     kept, codes, _ = _least(kept, codes, keys, n_sampled)
-    mean = total / n_cells
-    std = np.sqrt(np.maximum(squares / n_cells - mean**2, 0.0))
-    varies = std > 1e-6 * np.maximum(np.abs(mean), 1.0)
+    mean, std, varies = mean_and_std(total, squares, n_cells)
     return Stream(mean, np.where(varies, std, 1.0), np.flatnonzero(~varies), kept[0], codes[0].astype(int), n_cells)  # fmt: skip
 
 
