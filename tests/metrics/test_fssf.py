@@ -292,16 +292,20 @@ def test_import_is_light():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", ["SCVI", "LinearSCVI", "ACE", "SIVAE", "SCARE"])
+@pytest.mark.parametrize(
+    "name", ["SCVI", "LinearSCVI", "ACE", "SIVAE", "SCARE", "SCARE with a set"]
+)
 def test_swaps_behind_the_first_layer_are_those_of_the_whole_model(name, monkeypatch):
-    """SIVAE reads counts relative to the depth of a cell, which a swap changes: it is run as a whole."""
+    """SIVAE reads the depth of a cell, which a swap changes, and a SCARE set reads its genes twice: both run as a whole."""
     rng = np.random.default_rng(0)
     adata = AnnData(sp.csr_matrix(rng.poisson(2.0, (80, 30)).astype(np.float32)))
     adata.obs["group"] = np.resize(["a", "b"], 80)
-    cls = getattr(lv.model, name, None) or getattr(scvi.model, name)
+    adata.var["set"] = np.arange(30) < 6
+    setup = {"ACE": {"labels_key": "group"}, "SCARE with a set": {"feature_set_key": "set"}}
+    cls = getattr(lv.model, name.split()[0], None) or getattr(scvi.model, name)
     if name == "ACE":
         adata.X = np.log1p(adata.X)
-    cls.setup_anndata(adata, **({"labels_key": "group"} if name == "ACE" else {}))
+    cls.setup_anndata(adata, **setup.get(name, {}))
     options = {"SCARE": {"minimal": True, "steering": "attribution"}, "SIVAE": {"gene_likelihood": "nb"}}  # fmt: skip
     model = cls(adata, n_latent=4, **options.get(name, {}))
     model.train(2, enable_progress_bar=False, accelerator="cpu")
@@ -314,4 +318,4 @@ def test_swaps_behind_the_first_layer_are_those_of_the_whole_model(name, monkeyp
     monkeypatch.setattr(_gene_swaps, "_by_whole_model", lambda *a: runs.append(len(a[3])) or whole(*a))  # fmt: skip
     found = list(_gene_swaps.swapped_latents(*given))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    assert (40 in runs) == (name == "SIVAE")
+    assert (40 in runs) == (name in ("SIVAE", "SCARE with a set"))

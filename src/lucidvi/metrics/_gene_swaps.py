@@ -76,7 +76,8 @@ def swapped_latents(
         some = slice(0, len(receivers), max(1, len(receivers) // _COMPARED))
         own = next(_by_whole_model(model, adata, layer, receivers[some], donors[:1, some], sets[:1], options))  # fmt: skip
         first = next(fast)
-        if np.allclose(first[some], own, rtol=1e-3, atol=1e-3 * np.abs(own).max()):
+        tolerance = {"rtol": 1e-3, "atol": 1e-3 * np.abs(own).max()}
+        if own.shape == first[some].shape and np.allclose(first[some], own, **tolerance):
             return itertools.chain([first], fast)
     return _by_whole_model(model, adata, layer, receivers, donors, sets, options)
 
@@ -92,7 +93,7 @@ def _behind_first_layer(model: Any, adata: AnnData, receivers: np.ndarray, donor
         return None
     try:
         function = adapter(model, adata)
-        cut = function.cut("latent")
+        cut = function.cut("joint" if "joint" in function.kinds else "latent")
     except (TypeError, ValueError, RuntimeError, KeyError):
         return None
     if not function.features.equals(adata.var_names):
