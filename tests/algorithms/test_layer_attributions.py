@@ -47,7 +47,8 @@ def test_expected_gradients(network, kept, monkeypatch):
     layer, rest, x = network
     cells = torch.rand(3, P, dtype=torch.float64) * (torch.rand(3, P) < 0.3)
     cells[2] = 0
-    chosen, positions = torch.randint(3, (DRAWS, N)), torch.rand(DRAWS, N, dtype=torch.float64)
+    chosen = torch.randint(3, (DRAWS, N)).numpy()
+    positions = torch.rand(DRAWS, N, dtype=torch.float64)
     assert any(len(set(c.tolist())) < DRAWS for c in chosen.T)
     found = list(layer.expected_gradients(rest, x, References(layer, cells), chosen, positions))
     assert len(found) == OUTPUTS

@@ -1,5 +1,6 @@
 """A trained model as a deterministic, differentiable function of the features it reads."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from lucidvi._logging import warn
 from lucidvi._validation import check_names
@@ -522,10 +524,11 @@ class Adapter(ABC):
 
     def evaluate(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return all outputs of a kind, shape ``(n, n_outputs)``."""
-        if not self.draws:
-            return self._evaluate(x, tensors, kind)
-        with unmoved_random_state(x.device):
-            return self._evaluate(x, tensors, kind)
+        with unchecked_distributions():
+            if not self.draws:
+                return self._evaluate(x, tensors, kind)
+            with unmoved_random_state(x.device):
+                return self._evaluate(x, tensors, kind)
 
     def _evaluate(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
         z = self.position(x, tensors, kind)
@@ -533,7 +536,7 @@ class Adapter(ABC):
 
     def decoded(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
         """Return all outputs of a kind for latent positions, in the batch that cells are decoded as."""
-        with unmoved_random_state(z.device):
+        with unchecked_distributions(), unmoved_random_state(z.device):
             return self.decode(z, self.in_batch(tensors), kind)
 
     def shuffled(self, seed: int) -> Self:
@@ -627,3 +630,26 @@ def unmoved_random_state(device: torch.device) -> Iterator[None]:
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+_CHECKS = threading.Lock()
+_unchecked = 0  # how many threads evaluate models now
+_default = True
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """Let distributions take their parameters as they are: each check would wait for the device."""
+    global _unchecked, _default
+    with _CHECKS:
+        if _unchecked == 0:
+            _default = Distribution._validate_args
+            Distribution.set_default_validate_args(False)
+        _unchecked += 1
+    try:
+        yield
+    finally:
+        with _CHECKS:
+            _unchecked -= 1
+            if _unchecked == 0:
+                Distribution.set_default_validate_args(_default)

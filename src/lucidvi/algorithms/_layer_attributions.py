@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -106,7 +108,7 @@ class LinearLayer:
         for gradient in cast("Tensor", total / n_steps):
             yield (x - baseline) * (gradient @ self.weight.T)
 
-    def expected_gradients(self, rest: Rest, x: Tensor, references: "References", chosen: Tensor, positions: Tensor) -> Iterator[Tensor]:  # fmt: skip
+    def expected_gradients(self, rest: Rest, x: Tensor, references: "References", chosen: np.ndarray, positions: Tensor) -> Iterator[Tensor]:  # fmt: skip
         """Expected gradients, one output after another.
 
         Parameters
@@ -127,9 +129,10 @@ class LinearLayer:
         Signed attributions to one output, shape ``(n, p)``.
         """
         end, n_draws = self.image(x), len(chosen)
+        origins = references.image[torch.from_numpy(chosen).to(x.device)]
         points = [
             origin + u[:, None] * (end - origin)
-            for origin, u in zip(references.image[chosen], positions, strict=True)
+            for origin, u in zip(origins, positions, strict=True)
         ]
         with torch.no_grad():
             n_outputs = rest(end).shape[1]
@@ -142,20 +145,23 @@ class LinearLayer:
             for a in out:
                 yield a.div_(n_draws)
 
-    def _subtract(self, out: Tensor, gradients: Tensor, references: "References", chosen: Tensor) -> None:  # fmt: skip
+    def _subtract(self, out: Tensor, gradients: Tensor, references: "References", chosen: np.ndarray) -> None:  # fmt: skip
         """What lies in the references; they are sparse, so that only their own features are computed."""
         n_draws, n = chosen.shape
-        flat, cell = chosen.flatten(), torch.arange(n, device=chosen.device).repeat(n_draws)
+        flat, cell = chosen.ravel(), np.tile(np.arange(n), n_draws)
         gradients = gradients.flatten(1, 2)
-        for reference in flat.unique().tolist():
-            at = (flat == reference).nonzero()[:, 0]
-            features, values = references.features[reference], references.values[reference]
+        by_reference = np.argsort(flat, kind="stable")
+        starts = np.flatnonzero(np.diff(flat[by_reference], prepend=-1))
+        for at in np.split(by_reference, starts[1:]):
+            features, values = (v.to(out.device) for v in references.of(flat[at[0]]))
             weight = self.weight[features] * values[:, None]
             # draws of one cell are summed first, so that each entry is written once
-            members, row = cell[at].unique(return_inverse=True)
+            members, row = np.unique(cell[at], return_inverse=True)
+            places = torch.from_numpy(np.stack([at, row])).to(out.device)
             summed = out.new_zeros(len(out), len(members), gradients.shape[2])
-            summed.index_add_(1, row, gradients[:, at])
-            out[:, members[:, None], features] -= summed @ weight.T
+            summed.index_add_(1, places[1], gradients[:, places[0]])
+            to = torch.from_numpy(members).to(out.device)
+            out[:, to[:, None], features] -= summed @ weight.T
 
 
 class References:
@@ -171,5 +177,9 @@ class References:
 
     def __init__(self, layer: LinearLayer, x: Tensor):
         self.image = layer.image(x)
-        self.features = [row.nonzero()[:, 0] for row in x]
-        self.values = [row[features] for row, features in zip(x, self.features, strict=True)]
+        self.rows = sp.csr_matrix(x.cpu().numpy())
+
+    def of(self, reference: int) -> tuple[Tensor, Tensor]:
+        """Return the features that one of the cells has, and their values."""
+        at = slice(*self.rows.indptr[reference : reference + 2])
+        return torch.from_numpy(self.rows.indices[at]), torch.from_numpy(self.rows.data[at])

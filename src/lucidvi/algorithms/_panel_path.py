@@ -10,6 +10,7 @@ from lucidvi.algorithms._panel_problem import PanelProblem, largest_penalty
 
 _ROUNDING = 1e-6  # a rate is a mean in single precision
 _TOLERANCE = 1e-3  # of a step of the path: the next one starts from it
+_TRIALS = 3  # step sizes that are tried for each step, at most, on average
 
 
 def minimize(
@@ -50,73 +51,56 @@ def minimize(
     The solution, and the objective of every problem after each iteration.
     """
     theta = theta.clone()
-    active = (
-        torch.ones(len(theta), dtype=torch.bool, device=theta.device)
-        if active is None
-        else active.clone()
-    )
+    everything = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
+    active = everything if active is None else active
 
-    def objective(at: Tensor, mask: Tensor) -> Tensor:
-        with torch.no_grad():
-            return problem.hinge(at, mask) + penalty * at.abs().sum(1)
+    def objective(loss: Tensor, at: Tensor) -> Tensor:
+        return loss + penalty * at.abs().sum(1)
 
+    with torch.no_grad():
+        value = objective(problem.hinge(theta, active), theta)
     point, previous = theta.clone(), theta.clone()
-    momentum = theta.new_ones(len(theta))
+    smooth, gradient = torch.zeros_like(value), torch.zeros_like(theta)
+    momentum, quiet = torch.ones_like(value), torch.zeros_like(value)
     lipschitz = theta.new_full((len(theta),), 1e-2) if lipschitz is None else lipschitz
-    value = objective(theta, active)
-    trace, quiet = [value.clone()], theta.new_zeros(len(theta))
-    for _ in range(max_iter):
-        if not active.any():
-            break
-        smooth, gradient = problem.hinge_and_gradient(point, active)
-        new, loss = _backtrack(problem, point, smooth, gradient, penalty, lipschitz, active)
-        reached = loss + penalty * new.abs().sum(1)
-        better = active & (reached <= value)
-        gain = torch.where(better, value - reached, torch.zeros_like(value))
+    n_steps, trace = torch.zeros_like(value), [value.clone()]
+    moved = active  # problems whose point has moved since its gradient was taken
+    for trial in range(_TRIALS * max_iter):
+        if not problem.selects or moved.any():
+            here = problem.hinge_and_gradient(point, moved)
+            smooth = torch.where(moved, here[0], smooth)
+            gradient = torch.where(moved[:, None], here[1], gradient)
+        new = problem.prox(point - gradient / lipschitz[:, None], penalty / lipschitz)
+        with torch.no_grad():
+            loss = problem.hinge(new, active)
+        step = new - point
+        bound = smooth + (gradient * step).sum(1) + 0.5 * lipschitz * step.square().sum(1)
+        rounding = 10 * torch.finfo(bound.dtype).eps * (1 + bound.abs())
+        moved = active & (loss <= bound + rounding)  # others try again with a smaller step
+        reached = objective(loss, new)
+        better = moved & (reached <= value)
+        gain = torch.where(better, value - reached, 0.0)
         theta = torch.where(better[:, None], new, theta)
         value = torch.where(better, reached, value)
-        restarted = (
-            active & ~better & (momentum > 1)
-        )  # without momentum a step can still be refused, then it is over
+        # without momentum a step can still be refused, then it is over
+        restarted = moved & ~better & (momentum > 1)
         stepped = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
         push = ((momentum - 1) / stepped)[:, None] * (theta - previous)
-        point = torch.where(better[:, None], theta + push, theta)
-        point = torch.minimum(torch.maximum(point, problem.low), problem.high)
-        momentum = torch.where(better, stepped, torch.ones_like(momentum))
-        previous = theta.clone()
-        lipschitz.copy_(torch.where(active, 0.9 * lipschitz, lipschitz).clamp_min(1e-6))
-        small = gain <= tolerance * value.abs()
-        quiet = torch.where(small & ~restarted, quiet + 1, torch.zeros_like(quiet))
-        active = active & (quiet < 2)
+        ahead = torch.minimum(torch.maximum(theta + push, problem.low), problem.high)
+        point = torch.where(moved[:, None], torch.where(better[:, None], ahead, theta), point)
+        momentum = torch.where(moved, torch.where(better, stepped, 1.0), momentum)
+        previous = torch.where(moved[:, None], theta, previous)
+        rescaled = torch.where(moved, 0.9 * lipschitz, 2 * lipschitz).clamp_min(1e-6)
+        lipschitz.copy_(torch.where(active, rescaled, lipschitz))
+        small = (gain <= tolerance * value.abs()) & ~restarted
+        quiet = torch.where(moved, torch.where(small, quiet + 1, 0.0), quiet)
+        n_steps += moved
+        active = active & (quiet < 2) & (n_steps < max_iter)
+        moved = moved & active
         trace.append(value.clone())
-    return theta, trace
-
-
-def _backtrack(
-    problem: PanelProblem,
-    point: Tensor,
-    smooth: Tensor,
-    gradient: Tensor,
-    penalty: Tensor,
-    lipschitz: Tensor,
-    active: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Proximal step of each problem, and its hinge loss; ``lipschitz`` is raised in place until its bound holds."""
-    new, waiting, loss = point.clone(), active.clone(), smooth.clone()
-    for _ in range(60):
-        step = problem.prox(point - gradient / lipschitz[:, None], penalty / lipschitz)
-        new = torch.where(waiting[:, None], step, new)
-        with torch.no_grad():
-            reached = problem.hinge(new, waiting)
-        loss = torch.where(waiting, reached, loss)
-        move = new - point
-        bound = smooth + (gradient * move).sum(1) + 0.5 * lipschitz * move.square().sum(1)
-        rounding = 10 * torch.finfo(bound.dtype).eps * (1 + bound.abs())
-        waiting = waiting & (reached > bound + rounding)
-        if not waiting.any():
+        if (trial + 1) % problem.checked_every == 0 and not active.any():
             break
-        lipschitz[waiting] *= 2
-    return new, loss
+    return theta, trace
 
 
 @dataclass
@@ -128,19 +112,24 @@ class Path:
     entry: Tensor
     """Step at which each feature entered; the number of steps for those that never did."""
     n_steps: int
-    rows: list[dict] = field(default_factory=list)
-    """One row per problem and step: step, penalty, number of features, flip rate."""
+    steps: list[tuple[int, Tensor]] = field(default_factory=list)
+    """Of each step what :attr:`rows` tells, still on the device."""
 
     def record(self, problems: Tensor, step: int, penalty: Tensor, rate: Tensor) -> None:
         """Add a row for each problem that is marked, from the parameters as they are."""
-        count = (self.theta != 0).sum(1)
-        for g in torch.nonzero(problems).flatten().tolist():
-            self.rows.append(
-                {
-                    "problem": g, "step": step, "penalty": float(penalty[g]),
-                    "n_features": int(count[g]), "flip_rate": round(float(rate[g]), 6),
-                }
-            )  # fmt: skip
+        count = (self.theta != 0).sum(1).to(rate)
+        self.steps.append((step, torch.stack([problems.to(rate), penalty, count, rate], 1)))
+
+    @property
+    def rows(self) -> list[dict]:
+        """One row per problem and step: step, penalty, number of features, flip rate."""
+        read = torch.stack([values for _, values in self.steps]).cpu().numpy().tolist()
+        return [
+            {"problem": g, "step": step, "penalty": penalty, "n_features": int(count), "flip_rate": round(rate, 6)}
+            for (step, _), values in zip(self.steps, read, strict=True)
+            for g, (marked, penalty, count, rate) in enumerate(values)
+            if marked
+        ]  # fmt: skip
 
 
 def solve_path(

@@ -62,6 +62,16 @@ class PanelProblem:
     alpha: float = 1.0
     smoothing: float = 0.1
 
+    @cached_property
+    def selects(self) -> bool:
+        """Whether work is left out by what tensors hold; an accelerator would wait for that longer than it works."""
+        return self.h.device.type == "cpu"
+
+    @property
+    def checked_every(self) -> int:
+        """After how many steps a solver asks whether all problems are solved."""
+        return 1 if self.selects else 20
+
     def margins(self, theta: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """How far each cell of the active problems is from its target (below 0: reached), and its problem.
 
@@ -73,14 +83,16 @@ class PanelProblem:
     def _move(self, theta: Tensor) -> Tensor:
         """Change of the first layer's output by the perturbation of each problem; of features that change, mostly few."""
         change = theta * self.direction
-        moving = change.detach().any(0)
-        if 4 * int(moving.sum()) < len(moving):
-            return change[:, moving] @ self.weight[moving]
+        if self.selects:
+            moving = change.detach().any(0)
+            if 4 * int(moving.sum()) < len(moving):
+                return change[:, moving] @ self.weight[moving]
         return change @ self.weight
 
     def _margins(self, move: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         rows: Tensor | slice
-        if active.all():  # copying all rows would cost as much as a layer
+        # copying all rows would cost as much as a layer
+        if not self.selects or active.all():
             rows, owner, h = slice(None), self.owner, self.h
         else:
             rows = torch.nonzero(active[self.owner]).flatten()
@@ -94,7 +106,7 @@ class PanelProblem:
         return torch.where(target < 0, chosen - others, others - chosen), owner
 
     def hinge(self, theta: Tensor, active: Tensor) -> Tensor:
-        """Mean hinge loss of every problem, 0 for those not active, shape ``(n_problems,)``."""
+        """Mean hinge loss of every problem, shape ``(n_problems,)``; of those not active any number."""
         margin, owner = self.margins(theta, active)
         return self._mean(self._rounded(margin), owner)
 

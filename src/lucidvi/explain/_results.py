@@ -222,9 +222,12 @@ def fingerprint(mask: np.ndarray) -> str:
 def fingerprint_of_model(module: nn.Module) -> str:
     """Return a short text that differs between models, also between two trainings of the same."""
     digest = hashlib.sha1()
-    for name, value in sorted(module.state_dict().items()):
+    state = sorted(module.state_dict().items())
+    values = [v.detach().flatten().contiguous().view(torch.uint8) for _, v in state]
+    together = torch.cat(values).cpu()  # in one transfer
+    for (name, _), value in zip(state, together.split([len(v) for v in values]), strict=True):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
+        digest.update(value.numpy())
     return digest.hexdigest()[:12]
 
 

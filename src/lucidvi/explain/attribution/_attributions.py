@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
@@ -23,6 +25,7 @@ from lucidvi.explain._results import Place, placed
 from lucidvi.explain.attribution._run import AttributionRun, baseline_of, check_options
 
 _LARGEST_GAP = 0.05
+_TARGETS = 64  # whose results come from the device at a time
 _REMEDY = {
     "expected_gradients": "Raise n_draws or n_cells.",
     "integrated_gradients": "Raise n_draws.",
@@ -250,21 +253,28 @@ def _group_means(shared: tuple[AttributionRun, Target, int, bool, Callable[[], o
     run = _of_thread(run)
     function = run.function
     run.draw(len(cells))
-    mean = np.zeros((2, len(chosen.names), len(function.features)))
-    outputs, layer = np.zeros((2, len(chosen.names))), []
-    change = np.zeros(len(chosen.names))
+    n_features, n_targets = len(function.features), len(chosen.names)
+    mean, outputs = np.zeros((2, n_targets, n_features)), np.zeros((2, n_targets))
+    layer, change = [], np.zeros(n_targets)
     for start in range(0, len(cells), batch_size):
         tensors = function.minibatch(cells[start : start + batch_size])
-        for k, (a, *values) in enumerate(run(tensors, chosen, start)):
-            part = a.detach().cpu().numpy()
-            if per_cell:
-                layer.append(sp.csr_matrix(part))
-            mean[0, k] += part.sum(0, dtype=np.float64) / len(cells)
-            mean[1, k] += np.abs(part, out=part).sum(0, dtype=np.float64) / len(cells)
-            outputs[:, k] += [v.cpu().double().sum().item() / len(cells) for v in values]
-            change[k] += float((values[0] - values[1]).abs().cpu().double().sum()) / len(cells)
-            if tick is not None:
-                tick()
+        found = run(tensors, chosen, start)
+        for first in range(0, n_targets, _TARGETS):
+            part = []
+            for a, *values in islice(found, _TARGETS):
+                a = a.detach()
+                part.append(torch.cat([a.sum(0), a.abs().sum(0), *values]))
+                if per_cell:
+                    layer.append(sp.csr_matrix(a.cpu().numpy()))
+                if tick is not None:
+                    tick()
+            # one transfer for many targets
+            sums, of_cells = np.split(torch.stack(part).cpu().numpy(), [2 * n_features], axis=1)
+            own, away = np.split(of_cells.astype(np.float64), 2, axis=1)
+            at = slice(first, first + len(part))
+            mean[:, at] += sums.reshape(-1, 2, n_features).swapaxes(0, 1) / len(cells)
+            outputs[:, at] += np.stack([own.sum(1), away.sum(1)]) / len(cells)
+            change[at] += np.abs(own - away).sum(1) / len(cells)
     return _GroupMeans(
         mean[0], mean[1], outputs, change, sp.vstack(layer, format="csr") if layer else None
     )

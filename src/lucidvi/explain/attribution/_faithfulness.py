@@ -1,6 +1,7 @@
 """Whether attributions are faithful to the model: curves, a model with random weights, stability, completeness."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from tqdm.auto import tqdm
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
-from lucidvi.adapters import Target, adapter
+from lucidvi._workers import run_each
+from lucidvi.adapters import Adapter, Target, adapter
 from lucidvi.adapters._base import listed
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, reference_cells
 from lucidvi.explain._results import Place
@@ -52,6 +54,7 @@ def faithfulness(
     n_models: int = 3,
     n_bootstrap: int = 50,
     n_top: int = 50,
+    n_jobs: int = 1,
     adata: AnnData | MuData | None = None,
     dataloader: Iterable[dict[str, Tensor]] | None = None,
     seed: int | None = 0,
@@ -87,6 +90,8 @@ def faithfulness(
         Bootstrap samples of the cells.
     n_top
         Number of features that count as the top; at most half of all.
+    n_jobs
+        Methods and groups worked on at the same time, as in :func:`~lucidvi.explain.subset_perturbation`.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
@@ -137,7 +142,7 @@ def faithfulness(
     >>> adata.uns["faithfulness"]["curves"]["curve"].unique().tolist()
     ['deletion', 'insertion']
     """
-    methods = listed(methods)
+    methods = list(dict.fromkeys(listed(methods)))
     if not methods:
         raise ValueError("methods=() names no method. Name at least one, such as 'expected_gradients'.")  # fmt: skip
     sizes = {"n_draws": n_draws, "n_references": n_references, "n_cells": n_cells, "n_top": n_top}
@@ -158,38 +163,22 @@ def faithfulness(
     pool = reference_cells(function, labels, reference, n_references, seed)
     shuffled = [function.shuffled(i if seed is None else seed + i) for i in range(n_models)]
     n_top = min(n_top, max(1, len(function.features) // 2))
-    curves, summary = [], []
-    with tqdm(total=len(cells) * len(methods), disable=not progress, desc="faithfulness") as bar:
-        for group, members in cells.items():
-            means = {}
-            for method in methods:
-                run = AttributionRun(function, method, pool, baseline, n_draws, seed)
-                a, x, gap = attribute(run, members, chosen)
-                means[method] = a.mean(0)
-                read = _reader(run, members, chosen)
-                options: dict[str, Any] = {"baseline": run.point.cpu().numpy(), "n_null": n_null, "match": x.mean(0), "seed": seed,
-                           "relative": function.output(chosen.kind).is_share, "batch_size": len(members)}  # fmt: skip
-                name = {"method": method, "group": group}
-                for curve in (deletion_curve, insertion_curve):
-                    table = curve(read, x, means[method], **options)
-                    area = curve_area(table)
-                    kind = table["curve"].iloc[0]
-                    curves.append(table.loc[:, :"random_high"].drop(columns="effect").assign(**name))  # fmt: skip
-                    summary.append(name | {"measure": f"{kind}_area", "value": area["area"], "random": area["random_mean"], "p_value": area["p_value"]})  # fmt: skip
-                summary.append(name | {"measure": "completeness_gap", "value": gap, "random": np.nan})  # fmt: skip
-                if shuffled:
-                    other = [attribute(AttributionRun(f, method, pool, baseline, n_draws, seed), members, chosen)[0].mean(0) for f in shuffled]  # fmt: skip
-                    summary += _rows(randomization_similarity(means[method], np.stack(other), n_top=n_top), "randomization", name)  # fmt: skip
-                if n_bootstrap > 1:
-                    runs = bootstrap_means(a, n_bootstrap, seed=seed)
-                    summary += _rows(attribution_stability(runs, n_top=n_top)[0], "stability", name)
-                bar.update()
+    asked = _Asked(function, shuffled, chosen, pool, baseline, n_draws, n_null, n_bootstrap, n_top, seed)  # fmt: skip
+    tasks = [(method, group, members) for group, members in cells.items() for method in methods]
+    found = tqdm(run_each(_quality, asked, tasks, n_jobs), total=len(tasks), disable=not progress, desc="faithfulness")  # fmt: skip
+    curves, summary, means = [], [], {}
+    for (method, group, _), (tables_of_curves, rows, mean) in zip(tasks, found, strict=True):
+        curves += tables_of_curves
+        summary += rows
+        means[method] = mean
+        if len(means) == len(methods):  # of this group
             if len(methods) > 1:
                 agreement = attribution_agreement(means)
                 summary += [
                     {"method": one, "group": group, "measure": f"agreement_{other}", "value": agreement.loc[one, other], "random": 0.0}
                     for one in methods for other in methods if one != other
                 ]  # fmt: skip
+            means = {}
     params = {
         "target": f"{chosen.kind} {chosen.names[0]}", "reference": reference, "baseline": baseline, "n_draws": n_draws,
         "relative": function.output(chosen.kind).is_share, "model": function.model_name, "n_null": n_null,
@@ -203,6 +192,57 @@ def faithfulness(
     }
     place.write({"params": params} | tables)
     return place.returned
+
+
+@dataclass
+class _Asked:
+    """What is asked of every method in every group."""
+
+    function: Adapter
+    shuffled: list[Adapter]
+    target: Target
+    pool: np.ndarray
+    baseline: str
+    n_draws: int
+    n_null: int
+    n_bootstrap: int
+    n_top: int
+    seed: int | None
+
+    def run(self, function: Adapter, method: str) -> AttributionRun:
+        """Return attributions of a model by a method."""
+        return AttributionRun(function, method, self.pool, self.baseline, self.n_draws, self.seed)
+
+
+def _quality(asked: _Asked, task: tuple[str, str, np.ndarray]) -> tuple[list[pd.DataFrame], list[dict], np.ndarray]:  # fmt: skip
+    """Return curves, rows of the summary and mean attributions of a method in a group."""
+    method, group, members = task
+    function, target = asked.function, asked.target
+    run = asked.run(function, method)
+    a, x, gap = attribute(run, members, target)
+    mean, name = a.mean(0), {"method": method, "group": group}
+    read = _reader(run, members, target)
+    options: dict[str, Any] = {
+        "baseline": run.point.cpu().numpy(), "n_null": asked.n_null, "match": x.mean(0), "seed": asked.seed,
+        "relative": function.output(target.kind).is_share, "batch_size": len(members),
+    }  # fmt: skip
+    curves, summary = [], []
+    for curve in (deletion_curve, insertion_curve):
+        table = curve(read, x, mean, **options)
+        area = curve_area(table)
+        kind = table["curve"].iloc[0]
+        curves.append(table.loc[:, :"random_high"].drop(columns="effect").assign(**name))
+        summary.append(name | {"measure": f"{kind}_area", "value": area["area"], "random": area["random_mean"], "p_value": area["p_value"]})  # fmt: skip
+    summary.append(name | {"measure": "completeness_gap", "value": gap, "random": np.nan})
+    if asked.shuffled:
+        other = [
+            attribute(asked.run(f, method), members, target)[0].mean(0) for f in asked.shuffled
+        ]
+        summary += _rows(randomization_similarity(mean, np.stack(other), n_top=asked.n_top), "randomization", name)  # fmt: skip
+    if asked.n_bootstrap > 1:
+        runs = bootstrap_means(a, asked.n_bootstrap, seed=asked.seed)
+        summary += _rows(attribution_stability(runs, n_top=asked.n_top)[0], "stability", name)
+    return curves, summary, mean
 
 
 def _rows(table: pd.DataFrame, prefix: str, name: dict[str, str]) -> list[dict[str, object]]:
@@ -221,13 +261,12 @@ def attribute(
     for start in range(0, len(cells), batch_size):
         tensors = run.function.minibatch(cells[start : start + batch_size])
         found, *values = next(run(tensors, target, start))
-        a.append(found.detach().cpu().numpy())
-        x.append(run.function.values(tensors).cpu().numpy())
-        outputs.append(torch.stack(values).cpu().double().numpy())
-    own, away = np.concatenate(outputs, 1)
-    total = np.concatenate(a)
+        a.append(found.detach())
+        x.append(run.function.values(tensors))
+        outputs.append(torch.stack(values).detach())
+    total, given, (own, away) = (np.asarray(torch.cat(part, axis).cpu()) for part, axis in ((a, 0), (x, 0), (outputs, 1)))  # fmt: skip
     gap = completeness_gap(total, own, away)["relative_gap"].abs().mean()
-    return total, np.concatenate(x), float(gap)
+    return total, given, float(gap)
 
 
 def _reader(run: AttributionRun, cells: np.ndarray, target: Target) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip

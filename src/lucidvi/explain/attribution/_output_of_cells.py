@@ -1,5 +1,7 @@
 """An output of some cells while their features change sides, behind the model's first layer."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,17 +39,20 @@ class OutputOfCells:
         return self._read(h, torch.arange(len(h), device=h.device)).cpu().numpy()
 
     @torch.no_grad()
-    def along(self, start: np.ndarray, end: np.ndarray, order: np.ndarray, sizes: np.ndarray) -> np.ndarray:  # fmt: skip
-        """Return the output after the first features of each size but 0 changed sides, ``(n_sizes - 1, n_cells)``.
+    def along(self, start: np.ndarray, end: np.ndarray, orders: np.ndarray, sizes: np.ndarray) -> np.ndarray:  # fmt: skip
+        """Return the output after the first features of each size but 0 changed sides, ``(n_orders, n_sizes - 1, n_cells)``.
 
-        A feature that changes sides moves what the layer gives by its own weights, so that a whole curve costs about as much as
-        one evaluation.
+        ``orders`` is ``(n_orders, n_features)``. A feature that changes sides moves what the layer gives by its own weights, so
+        that a whole curve costs about as much as one evaluation. What comes back is read from the device at once.
         """
-        change, weight = self._tensor((end - start)[:, order]), self.layer.weight[order]
-        moves = [change[:, a:b] @ weight[a:b] for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-        h = self.layer.image(self._tensor(start)) + torch.stack(moves).cumsum(0)
-        rows = torch.arange(len(start), device=h.device).repeat(len(moves))
-        return self._read(h.flatten(0, 1), rows).view(len(moves), -1).cpu().numpy()
+        first, change = self._tensor(start), self._tensor(end) - self._tensor(start)
+        h, read = self.layer.image(first), []
+        rows = torch.arange(len(start), device=h.device).repeat(len(sizes) - 1)
+        for order in torch.from_numpy(orders).to(h.device):
+            moved, weight = change[:, order], self.layer.weight[order]
+            moves = [moved[:, a:b] @ weight[a:b] for a, b in pairwise(sizes.tolist())]
+            read.append(self._read((h + torch.stack(moves).cumsum(0)).flatten(0, 1), rows))
+        return torch.stack(read).view(len(orders), -1, len(start)).cpu().numpy()
 
     def _tensor(self, x: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.layer.weight)

@@ -100,7 +100,7 @@ class AttributionRun:
         rng = np.random.default_rng(self.seed)
         size = (self.n_draws, n_cells)
         if self.method == "expected_gradients":
-            self.chosen = torch.from_numpy(rng.integers(len(self.references), size=size))
+            self.chosen = rng.integers(len(self.references), size=size)
             # one point in each of as many intervals: less chance than points drawn alone
             start = rng.permuted(np.tile(np.arange(self.n_draws), (n_cells, 1)), axis=1).T
             positions = (start + rng.random(size)) / self.n_draws
@@ -170,7 +170,7 @@ class AttributionRun:
         elif self.method == "expected_gradients":
             chosen, positions = self._drawn(start, len(x), x.device)
             found = layer.expected_gradients(rest, x, self.compared, chosen, positions)
-            origins = [self.compared.image[row] for row in chosen]
+            origins = list(self.compared.image[torch.from_numpy(chosen).to(x.device)])
         elif self.method == "deep_lift":
             found = layer.deep_lift(of_rows, cast("nn.Module", network.module), x, point)
         elif self.method == "feature_ablation":
@@ -191,9 +191,9 @@ class AttributionRun:
     def _generator(self, start: int) -> torch.Generator:
         return torch.Generator().manual_seed((0 if self.seed is None else self.seed) + start)
 
-    def _drawn(self, start: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _drawn(self, start: int, n: int, device: torch.device) -> tuple[np.ndarray, Tensor]:
         part = slice(start, start + n)
-        return self.chosen[:, part].to(device), self.positions[:, part].to(device)
+        return self.chosen[:, part], self.positions[:, part].to(device)
 
     def _whole(self, tensors: dict[str, Tensor], value: Callable[[Tensor], Tensor], start: int) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         x = self.function.values(tensors)

@@ -1,7 +1,7 @@
 """Which genes of a panel tell its group from the reference, given all other genes, with controlled false discoveries."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi._validation import check_integer, check_names
+from lucidvi._workers import run_each
 from lucidvi.adapters import Adapter, adapter
 from lucidvi.adapters._base import CHUNK, listed
 from lucidvi.algorithms._knockoff_filter import knockoff_test
@@ -35,6 +36,7 @@ def panel_confidence(
     combine: Literal["median", "e-values"] = "median",
     within_batch: bool = True,
     n_cells: int = 2000,
+    n_jobs: int = 1,
     key: str = Key.GENE_PANEL,
     adata: AnnData | MuData | None = None,
     seed: int | None = 0,
@@ -84,6 +86,8 @@ def panel_confidence(
         not found. Without a registered batch it changes nothing.
     n_cells
         Cells of a group, and of its reference, at most; drawn at random.
+    n_jobs
+        Groups worked on at the same time, as in :func:`~lucidvi.explain.subset_perturbation`.
     key
         Name of the stored panels.
     adata
@@ -166,26 +170,19 @@ def panel_confidence(
     small = _too_small(cells, labels, references, groupby)
     wanted = [group for group in wanted if group not in small]
     batch = function.batch_of_cells() if within_batch else np.zeros(len(labels))
+    tasks = [(cells[group], _side(labels, group, references[group], cells[group], batch), sources[group]) for group in wanted]  # fmt: skip
     found = {}
     with tqdm(total=len(wanted) * n_draws, disable=not progress, desc="panel confidence") as bar:
-        for group in wanted:
-            rows = cells[group]
-            x = values_of_cells(function, rows)
-            x = _within(x, batch[rows])
-            y = _within((labels[rows] == group).astype(np.float64)[:, None], batch[rows])[:, 0]
-            if np.abs(y).max() < 1e-9:
-                raise ValueError(
-                    f"No batch has cells of {group!r} and of its reference, {references[group]!r}: within batches there is nothing to "
-                    "compare. Pass within_batch=False, and bear in mind that batches then count as differences."
-                )
-            varying = np.ptp(x, axis=0) > 1e-6
-            q = np.ones(len(varying))
-            if varying.any():
-                q[varying] = knockoff_test(
-                    x[:, varying], y, n_copies=n_copies, n_draws=n_draws, combine=combine, rng=sources[group],
-                    after_draw=lambda: bar.update(1),
-                )  # fmt: skip
+        here = n_jobs == 1
+        options = {"n_copies": n_copies, "n_draws": n_draws, "combine": combine}
+        shared = (
+            function,
+            batch,
+            options | ({"after_draw": lambda: bar.update(1)} if here else {}),
+        )
+        for group, q in zip(wanted, run_each(_tested, shared, tasks, n_jobs), strict=True):
             found[group] = pd.Series(q, function.features)
+            bar.update(0 if here else n_draws)
     params = {
         "method": "knockoffs", "n_copies": n_copies, "n_draws": n_draws, "combine": combine,
         "within_batch": bool(within_batch), "n_cells": n_cells,
@@ -194,6 +191,28 @@ def panel_confidence(
     params = dict(panel["params"]) | {"confidence": params}
     place.write(panel | {"params": params, "qvals": qvals, "pvals_adj": qvals.copy()})
     return place.returned
+
+
+def _side(labels: np.ndarray, group: str, reference: str, cells: np.ndarray, batch: np.ndarray) -> np.ndarray:  # fmt: skip
+    """Return whether cells are in the group, less the share of their batch that is."""
+    side = _within((labels[cells] == group).astype(np.float64)[:, None], batch[cells])[:, 0]
+    if np.abs(side).max() < 1e-9:
+        raise ValueError(
+            f"No batch has cells of {group!r} and of its reference, {reference!r}: within batches there is nothing to "
+            "compare. Pass within_batch=False, and bear in mind that batches then count as differences."
+        )
+    return side
+
+
+def _tested(shared: tuple[Adapter, np.ndarray, dict[str, Any]], task: tuple[np.ndarray, np.ndarray, np.random.Generator]) -> np.ndarray:  # fmt: skip
+    """Return the q-value of each feature in one group."""
+    (function, batch, options), (cells, side, rng) = shared, task
+    x = _within(values_of_cells(function, cells), batch[cells])
+    varying = np.ptp(x, axis=0) > 1e-6
+    q = np.ones(len(varying))
+    if varying.any():
+        q[varying] = knockoff_test(x[:, varying], side, rng=rng, **options)
+    return q
 
 
 def values_of_cells(function: Adapter, cells: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lucidvi._validation import is_storable
 from lucidvi.algorithms._panel_path import Path
@@ -190,29 +189,30 @@ def _row(
     """Return size and flip rate of a panel on the cells that are reported on, next to random panels."""
     theta, pool = path.theta, np.flatnonzero(allowed)
     margin, _ = reported.margins(theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device))  # fmt: skip
-    mean = lambda values: float(values.cpu().double().mean())
-    null = [mean(reported.flip_rate(_shuffled(theta, pool, rng))) for _ in range(n_null)]
-    size = mean((theta != 0).sum(1))
+    values = theta.cpu().numpy()
+    tried = [theta, torch.zeros_like(theta), *(torch.from_numpy(_shuffled(values, pool, rng)).to(theta) for _ in range(n_null))]  # fmt: skip
+    read = torch.stack([*(reported.flip_rate(at).mean() for at in tried), -margin.detach().mean()])
+    rate, before, *null, reached = read.cpu().numpy().tolist()
+    size = float((values != 0).sum(1).mean())
     return {
         "group": pair[0],
         "reference": pair[1],
         "n_genes": size if len(theta) > 1 else int(size),
-        "flip_rate": round(mean(reported.flip_rate(theta)), 6),
-        "flip_rate_before": round(mean(reported.flip_rate(torch.zeros_like(theta))), 6),
+        "flip_rate": round(rate, 6),
+        "flip_rate_before": round(before, 6),
         "flip_rate_random": round(float(np.mean(null)), 6) if null else np.nan,
-        "margin": mean(-margin.detach()),
+        "margin": reached,
         "n_learned": len(learned.owner),
         "n_held_out": len(reported.owner),
     }
 
 
-def _shuffled(theta: Tensor, pool: np.ndarray, rng: np.random.Generator) -> Tensor:
+def _shuffled(theta: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same changes of randomly drawn features."""
-    random = torch.zeros_like(theta)
-    for g in range(len(theta)):
-        values = theta[g][theta[g] != 0]
-        drawn = torch.from_numpy(rng.choice(pool, len(values), replace=False)).to(theta.device)
-        random[g, drawn] = values
+    random = np.zeros_like(theta)
+    for own, row in zip(theta, random, strict=True):
+        values = own[own != 0]
+        row[rng.choice(pool, len(values), replace=False)] = values
     return random
 
 

@@ -14,11 +14,12 @@ from tqdm.auto import tqdm
 from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._validation import check_integer
+from lucidvi._workers import run_each
 from lucidvi.adapters import adapter
 from lucidvi.algorithms._matching import nearest
 from lucidvi.explain._cells import cells_of_groups, labels_of_cells, source_of_chance
 from lucidvi.explain._results import Place
-from lucidvi.explain.sets._set_residuals import set_residuals
+from lucidvi.explain.sets._set_residuals import SetResiduals, set_residuals
 from lucidvi.explain.sets._sets import Sets, groups_of_sets, members_of_sets
 
 _LEAST_CELLS = 20  # of a type
@@ -34,6 +35,7 @@ def set_effect(
     groupby: str | None = None,
     n_null: int = 200,
     n_cells: int = 1000,
+    n_jobs: int = 1,
     modality: str | None = None,
     adata: AnnData | MuData | None = None,
     dataloader: Iterable[dict[str, Tensor]] | None = None,
@@ -64,6 +66,8 @@ def set_effect(
         Random sets; the least p-value is ``1 / (n_null + 1)``.
     n_cells
         Training cells of each type at most, drawn at random; ten times as many in all where there are no types.
+    n_jobs
+        Sets and types worked on at the same time, as in :func:`~lucidvi.explain.subset_perturbation`.
     modality
         Modality of a MuData, or layer, whose features the sets have; by default genes.
     adata
@@ -126,33 +130,31 @@ def set_effect(
     given = set_residuals(
         function, members, labels, np.sort(cells), everything, seed, read_off=False
     )
-    rows = []
-    with tqdm(total=len(members) * len(given.names), disable=not progress, desc="set effect") as bar:  # fmt: skip
-        for name, mask in given.members.items():
-            for g, group in enumerate(given.names):
-                at = np.flatnonzero((given.group == g) & given.learned)
-                bar.update(1)
-                if not mask[g].any():
-                    continue
-                varies = np.ptp(given.values[at], axis=0) > 1e-6 if len(at) else np.zeros(mask.shape[1], bool)  # fmt: skip
-                own, others = np.flatnonzero(mask[g] & varies), np.flatnonzero(~mask[g] & varies)
-                row = {"set": name, "group": group, "n_genes": len(own), "n_cells": len(at)}
-                if len(at) < _LEAST_CELLS or len(own) < _LEAST_GENES or len(others) < 2 * len(own):
-                    rows.append(row | {"explained": np.nan, "explained_random": np.nan, "pvals": np.nan})  # fmt: skip
-                    continue
-                x = given.values[at]
-                rng = source_of_chance(seed, name, str(group))
-                drawn = _like(given.mean[g], own, others, n_null, rng)
-                null = np.array([_explained(x[:, one]) for one in drawn])
-                value = _explained(x[:, own])
-                p = (1 + (null >= value).sum()) / (1 + n_null)
-                rows.append(row | {"explained": value, "explained_random": null.mean(), "pvals": p})
-    table = pd.DataFrame(rows)
+    tasks = [(name, g) for name, mask in given.members.items() for g in np.flatnonzero(mask.any(1))]
+    rows = run_each(_effect, (given, n_null, seed), tasks, n_jobs)
+    table = pd.DataFrame(tqdm(rows, total=len(tasks), disable=not progress, desc="set effect"))
     known = table["pvals"].notna()
     table.loc[known, "pvals_adj"] = false_discovery_control(table.loc[known, "pvals"]) if known.any() else np.nan  # fmt: skip
     params = {"model": function.model_name, "groupby": groupby or "", "n_null": n_null, "n_cells": n_cells}  # fmt: skip
     place.write({"params": params, "sets": table})
     return place.returned
+
+
+def _effect(shared: tuple[SetResiduals, int, int | None], task: tuple[str, int]) -> dict[str, object]:  # fmt: skip
+    """Return the row of a set in a type."""
+    (given, n_null, seed), (name, g) = shared, task
+    mask, group = given.members[name][g], given.names[g]
+    x = given.values[(given.group == g) & given.learned]
+    varies = np.ptp(x, axis=0) > 1e-6 if len(x) else np.zeros(len(mask), bool)
+    own, others = np.flatnonzero(mask & varies), np.flatnonzero(~mask & varies)
+    row = {"set": name, "group": group, "n_genes": len(own), "n_cells": len(x)}
+    if len(x) < _LEAST_CELLS or len(own) < _LEAST_GENES or len(others) < 2 * len(own):
+        return row | {"explained": np.nan, "explained_random": np.nan, "pvals": np.nan}
+    drawn = _like(given.mean[g], own, others, n_null, source_of_chance(seed, name, str(group)))
+    null = np.array([_explained(x[:, one]) for one in drawn])
+    value = _explained(x[:, own])
+    p = (1 + (null >= value).sum()) / (1 + n_null)
+    return row | {"explained": value, "explained_random": null.mean(), "pvals": p}
 
 
 def _explained(x: np.ndarray) -> float:

@@ -47,7 +47,13 @@ def perturbation_curve(
         order = order_of(batch)[..., : sizes[-1]]
         # The same for all rankings, hence evaluated once.
         sums[:, 0] += _output(function, np.array(start)).sum()
-        for total, ranked in zip(sums, chain([order], random.like(order, batch)), strict=True):
+        rankings = chain([order], random.like(order, batch))
+        if hasattr(function, "along") and order.ndim == 1:
+            # a function that knows how its features act together
+            read = function.along(start, end, np.stack(list(rankings)), sizes)
+            sums[:, 1:] += _finite(read).sum(2)
+            continue
+        for total, ranked in zip(sums, rankings, strict=True):
             total[1:] += _along(function, start, end, ranked, sizes)
     return _table(curve, effect, sizes, sums / cells.shape[0] / scale)
 
@@ -69,9 +75,6 @@ def _along(
     function: Function, start: np.ndarray, end: np.ndarray, order: np.ndarray, sizes: np.ndarray
 ) -> list[float]:
     """Sum of the output over cells after the first features of each size but 0 changed sides."""
-    along = getattr(function, "along", None)
-    if along is not None and order.ndim == 1:  # a function that knows how its features act together
-        return list(_finite(along(start, end, order, sizes)).sum(1))
     current = np.array(start)
     out = []
     for done, size in zip(sizes[:-1], sizes[1:], strict=True):
