@@ -75,6 +75,9 @@ def counts():
 def simulated(name, counts):
     if name == "SIVAE nb":
         return counts.copy(), {"batch_key": "batch"}, {"n_latent": 3, "hidden": (16,), "gene_likelihood": "nb"}  # fmt: skip
+    if name == "SCARE":
+        adata = counts.copy()
+        return adata, {"batch_key": "batch"}, {"n_latent": 3, "n_hidden": 16, "feature_sets": sets_of(adata)}  # fmt: skip
     adata = lv.datasets.ace_simulation(300, n_causal=20, n_dependent=20, n_noise=20)
     adata.obs["batch"] = np.resize(["a", "b"], adata.n_obs)
     if name == "ACE":
@@ -82,7 +85,12 @@ def simulated(name, counts):
     return adata, {"batch_key": "batch"}, {"n_latent": 3, "hidden": (16,)}
 
 
-NAMES = ["SIVAE", "SIVAE nb", "ACE"]
+def sets_of(adata):
+    member = np.arange(adata.n_vars)
+    return pd.DataFrame({"a": member < 8, "b": (member >= 8) & (member < 20)}, index=adata.var_names)  # fmt: skip
+
+
+NAMES = ["SIVAE", "SIVAE nb", "ACE", "SCARE"]
 
 
 def model_class(name):
@@ -98,13 +106,24 @@ def test_equals_training_from_memory(name, counts):
     streamed = model_class(name)(registry=cells.registry, **options)
     streamed.train(max_epochs=8, datamodule=cells, **QUIET)
     torch.manual_seed(0)
+    if sets := options.pop("feature_sets", None) is not None:
+        adata.var[["a", "b"]] = sets_of(adata)
+        model_class(name).setup_anndata(adata, feature_set_key=["a", "b"], **setup)
     own = model_class(name)(adata, **options)
     split = {"external_indexing": [cells.train_idx, cells.val_idx, cells.test_idx]}
     own.train(max_epochs=8, datasplitter_kwargs=split, batch_size=64, **QUIET)
-    for buffer in ("mean", "std"):
+    for buffer in () if sets else ("mean", "std"):
         torch.testing.assert_close(getattr(streamed.module, buffer), getattr(own.module, buffer))
     last = [float(m.history["elbo_train"].iloc[-1].iloc[0]) for m in (streamed, own)]
     assert last[0] == pytest.approx(last[1], rel=0.05)
+    if sets:
+        pd.testing.assert_frame_equal(streamed.feature_sets, own.feature_sets)
+        z = streamed.get_latent_representation(dataloader=cells.every_cell())
+        assert z.shape == (300, 3 + 2 * 2) and np.isfinite(z).all()
+        own_sets = streamed.get_latent_representation(dataloader=cells.every_cell(), part="b")
+        expected = own.get_latent_representation(part="b")
+        assert np.corrcoef(np.linalg.norm(own_sets, axis=1), np.linalg.norm(expected, axis=1))[0, 1] > 0.5  # fmt: skip
+        return
     if name == "ACE":
         assert streamed.centroids_.index.equals(own.centroids_.index)
         z = streamed.get_latent_representation(dataloader=cells.every_cell())
@@ -190,6 +209,47 @@ def test_wrong_values():
         lv.model.SIVAE(registry=cells.registry, **options).train(2, datamodule=cells, **QUIET)
 
 
+def test_wrong_sets(counts):
+    adata, setup, options = simulated("SCARE", counts)
+    cells, sets = Cells(lv.model.SCARE, adata, **setup), options.pop("feature_sets")
+    make = lambda table, **more: lv.model.SCARE(registry=cells.registry, feature_sets=table, **options | more)  # fmt: skip
+    for wrong, said in (
+        (sets.iloc[:30], "has 30 genes, but the data module has 60"),
+        (sets.to_numpy(), "feature_sets is of type ndarray. Pass a DataFrame, genes x sets"),
+        (sets.assign(c=False), "'c' .*is empty"),
+        (sets.assign(c=2), "holds values such as 2"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=said):
+            make(wrong)
+    shuffled = make(sets.iloc[::-1])
+    assert shuffled.feature_sets.equals(make(sets).feature_sets)
+    with pytest.raises(ValueError, match="feature_sets is for a model without data.*feature_set_key"):  # fmt: skip
+        lv.model.SCARE(adata, feature_sets=sets)
+    with pytest.raises(ValueError, match="nothing to steer towards.*feature_sets"):
+        lv.model.SCARE(registry=cells.registry, steering="attribution", **options).train(1, datamodule=cells, **QUIET)  # fmt: skip
+    adata.X = sp.csr_matrix(adata.X.toarray() * (np.arange(60) >= 8))
+    cells = Cells(lv.model.SCARE, adata, **setup)
+    with pytest.raises(ValueError, match="None of the 8 genes of feature set 'a' varies"):
+        make(sets).train(1, datamodule=cells, **QUIET)
+    cells = Cells(lv.model.SCARE, counts.copy(), without=("labels",), **setup)
+    with pytest.raises(ValueError, match=r"lack \['labels'\], which the model reads"):
+        make(sets).train(1, datamodule=cells, **QUIET)
+
+
+def test_interrupt_of_a_set(counts):
+    """Sets can be learned again from the data module."""
+    adata, setup, options = simulated("SCARE", counts)
+    cells = Cells(lv.model.SCARE, adata, **setup)
+    model = lv.model.SCARE(registry=cells.registry, **options)
+    model.train(1, datamodule=cells, **QUIET)
+    before = model.get_latent_representation(dataloader=cells.every_cell(), part="a")
+    model.fit_sets(5, datamodule=cells, progress=False)
+    after = model.get_latent_representation(dataloader=cells.every_cell(), part="a")
+    assert not np.allclose(before, after)
+    with pytest.raises(ValueError, match="has no data. Pass the datamodule"):
+        model.fit_sets(5, progress=False)
+
+
 def test_a_model_with_data_of_its_own():
     adata, setup, options = simulated("ACE", None)
     cells = Cells(lv.model.ACE, adata, **setup)
@@ -226,7 +286,7 @@ def test_annbatch(name, counts, tmp_path):
     model = model_class(name)(registry=cells.registry, **options)
     model.train(max_epochs=3, train_size=0.8, batch_size=32, datamodule=cells, **QUIET)
     z = model.get_latent_representation(dataloader=cells)
-    assert z.shape == (300, 3) and np.isfinite(z).all()
+    assert z.shape == (300, 3 + 2 * 2 * (name == "SCARE")) and np.isfinite(z).all()
     found = lv.explain.attributions(
         model, {"latent": [0]}, dataloader=cells, n_draws=2, progress=False
     )

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 import lucidvi as lv
 from lucidvi.adapters import adapter
-from lucidvi.model.grids._components import CisEffect
+from lucidvi.model.grids._components import CisEffect, PooledEncoder
 from lucidvi.model.grids._data import MultiomeDataset
 
 N_CELLS, N_GENES, N_PEAKS = 400, 8, 300
@@ -374,6 +374,23 @@ def test_closed_peaks_that_are_stored(trained):
     dense = other.copy()
     dense["atac"].X = x.toarray()
     pd.testing.assert_frame_equal(trained.translate(other), trained.translate(dense), atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ["by chromosome", "mixed"])
+def test_sums_by_chromosome(order):
+    """Whatever the order of the peaks, and with the derivative of a sum."""
+    torch.manual_seed(0)
+    group = torch.arange(12) % 3 if order == "mixed" else torch.arange(12) // 4
+    encoder = PooledEncoder(group, 2, 5, 4, peak_dropout=0.0, dropout=0.0).double().eval()
+    x = (torch.rand(6, 12) < 0.5).double()
+    x[2] = 0
+    cell, peak = x.nonzero(as_tuple=True)
+    sums = torch.cat([(x * (group == g)) @ encoder.embedding for g in range(3)], 1)
+    expected = encoder.from_sums(sums, x.sum(1, keepdim=True))
+    found = encoder(peak, cell, 6)
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(z.square().sum(), encoder.embedding)[0] for z in (found, expected)]  # fmt: skip
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-7)
 
 
 def stored_twice(x):

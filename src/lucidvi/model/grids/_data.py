@@ -63,6 +63,10 @@ class MultiomeDataset(Dataset):
         self.rna, self.atac = by_rows(rna), by_rows(manager.get_from_registry(GRIDSKeys.ATAC))
         given = manager.registry["setup_args"].get("rna_values")
         self.rna_is_counts = rna_is_counts(rna, given)
+        x = self.atac
+        self.as_open = isinstance(x, sp.csr_matrix) and x.has_canonical_format and bool((x.data > 0).all())  # fmt: skip
+        """Whether every peak that is stored is open, and stored once."""
+
         self.rna_row = modality_rows(mdata, registry[GRIDSKeys.RNA]["mod_key"])
         self.atac_row = modality_rows(mdata, registry[GRIDSKeys.ATAC]["mod_key"])
         self.labels = np.asarray(manager.get_from_registry(GRIDSKeys.LABELS)).reshape(-1, 1)
@@ -83,11 +87,14 @@ class MultiomeDataset(Dataset):
 
     def open_peaks(self, rows: np.ndarray) -> sp.csr_matrix:
         """Binary accessibility of rows of the ATAC modality, float32."""
-        part = self.atac[rows].astype(np.float32)
-        part.sum_duplicates()  # a peak that is stored twice is one open peak
-        part.data = (part.data > 0).astype(np.float32)
-        part.eliminate_zeros()
-        return part
+        part = self.atac[rows]
+        if not self.as_open:
+            part = part.astype(np.float32)
+            part.sum_duplicates()  # a peak that is stored twice is one open peak
+            part.data = part.data > 0
+            part.eliminate_zeros()
+        ones = np.ones(part.nnz, np.float32)
+        return sp.csr_matrix((ones, part.indices, part.indptr), shape=part.shape)
 
     def metacells(self, cells: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
         """Mean expression of each cell's neighbours, and every peak open in one of them."""

@@ -69,6 +69,23 @@ def find_feature_sets(
     return state | {"names": names.to_numpy(), "values": np.column_stack(values)}
 
 
+def with_feature_sets(registry: dict, table: pd.DataFrame) -> dict:
+    """Return a registry, such as that of a data module, that holds the sets of a table too."""
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"feature_sets is of type {type(table).__name__}. Pass a DataFrame, genes x sets.")  # fmt: skip
+    fields = registry["field_registries"]
+    genes = pd.Index(np.asarray(fields[REGISTRY_KEYS.X_KEY]["state_registry"]["column_names"]).astype(str))  # fmt: skip
+    table = table.set_axis(table.index.astype(str), axis=0)
+    if len(table) != len(genes) or set(table.index) != set(genes):
+        missing = genes.difference(table.index)
+        named = f", among them {missing[0]!r}, which feature_sets lacks" if len(missing) else ""
+        raise ValueError(f"feature_sets has {len(table)} genes, but the data module has {len(genes)}{named}. Give one row for each of them.")  # fmt: skip
+    shell = AnnData(obs=pd.DataFrame(index=[]), var=table.loc[genes])
+    field = FeatureSetField(find_feature_sets(shell, list(table.columns), None))
+    entry = {"data_registry": {}, "state_registry": field.state, "summary_stats": field.get_summary_stats(field.state)}  # fmt: skip
+    return registry | {"field_registries": fields | {FEATURE_SETS: entry}}
+
+
 def registered_sets(registry: dict) -> dict | None:
     """What the registry of a model holds about feature sets, as :func:`find_feature_sets` returned it."""
     return registry["field_registries"].get(FEATURE_SETS, {}).get("state_registry")
@@ -100,7 +117,7 @@ def check_blocks(state: dict | None, n_components: int, gene_likelihood: str) ->
 
 
 def check_varying(manager: AnnDataManager, sets: pd.DataFrame) -> None:
-    """Require that genes of each set vary between the cells; say how many do not."""
+    """Require that genes of each set vary between the cells of an object; see :func:`refuse_constant_sets`."""
     x = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     for start in range(0, x.shape[0], _ROWS):
@@ -108,7 +125,11 @@ def check_varying(manager: AnnDataManager, sets: pd.DataFrame) -> None:
         part = part if sp.issparse(part) else np.asarray(part)
         bounds = [sp.csr_matrix(bound).toarray().ravel() for bound in (part.min(0), part.max(0))]
         low, high = np.minimum(low, bounds[0]), np.maximum(high, bounds[1])
-    varies = high > low
+    refuse_constant_sets(high > low, sets)
+
+
+def refuse_constant_sets(varies: np.ndarray, sets: pd.DataFrame) -> None:
+    """Require that genes of each set vary between the cells; say how many do not."""
     for name in sets:
         own = sets[name].to_numpy()
         if own.any() and not varies[own].any():

@@ -24,6 +24,7 @@ from lucidvi.model.scare._feature_sets import (
     check_blocks,
     find_feature_sets,
     registered_sets,
+    with_feature_sets,
 )
 from lucidvi.model.scare._module import SCAREModule
 from lucidvi.model.scare._options import FEATURE_SETS, STEERINGS, AttributionOptions, check_choice
@@ -46,18 +47,21 @@ class SCARETrainRunner(ModelTrainRunner):
 
     def prepare(self) -> None:
         """Require counts, and sets whose genes vary."""
-        if self.model.adata is not None and self.model._wants_blocks:
-            self.model._check_sets()
+        if self.model._wants_blocks:
+            self.model._check_sets(self._datamodule)
+
+    @property
+    def _datamodule(self) -> Any:
+        return None if self.model.adata is not None else self.data_splitter
 
     def finish(self) -> None:
         """Learn the dimensions of the sets; those of a reference stay as they are."""
-        if self.model.adata is None or not self.model._wants_blocks or self.model.blocks_given_:
+        if not self.model._wants_blocks or self.model.blocks_given_:
             return
         shown = self.trainer.progress_bar_callback is not None
         try:
-            self.model._learn_sets(
-                int(np.clip(self.trainer.global_step, MIN_STEPS, MAX_STEPS)), progress=shown
-            )
+            n_steps = int(np.clip(self.trainer.global_step, MIN_STEPS, MAX_STEPS))
+            self.model._learn_sets(n_steps, self._datamodule, progress=shown)
         except KeyboardInterrupt:
             self.model.blocks_ = None
             warn(
@@ -78,7 +82,9 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
     adata
         Object registered with :meth:`setup_anndata`.
     registry
-        As in :class:`scvi.model.SCVI`.
+        Registry of a data module instead of data.
+    feature_sets
+        Sets for a registry, a table of genes x sets, boolean. Data that are registered with :meth:`setup_anndata` name theirs there.
     steering
         ``"block"``: dimensions for each set beside scVI's, learned after scVI. ``"attribution"``: the paper's loss, which
         merges cell types as it steers. ``"likelihood"``: genes of the sets count ``set_weight`` times in the likelihood.
@@ -171,6 +177,7 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
         adata: AnnData | None = None,
         registry: dict | None = None,
         *,
+        feature_sets: pd.DataFrame | None = None,
         steering: Literal["block", "attribution", "likelihood"] = "block",
         n_components: int = 2,
         share: float = 1.0,
@@ -195,6 +202,10 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
             reparametrization=reparametrization, attribution_loss=attribution_loss, combine=combine,
             disjoint=disjoint, minimal=minimal,
         )  # fmt: skip
+        if feature_sets is not None:
+            if adata is not None or registry is None:
+                raise ValueError("feature_sets is for a model without data, with the registry of a data module. Name the sets of an AnnData object in setup_anndata, with feature_set_key.")  # fmt: skip
+            registry, feature_sets = with_feature_sets(registry, feature_sets), None
         if adata is not None:
             registry_ = self._get_most_recent_anndata_manager(adata, required=True).registry
         else:

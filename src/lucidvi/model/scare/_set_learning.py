@@ -5,15 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from lucidvi._validation import check_integer
+from lucidvi.model._matrix import check_numbers
 from lucidvi.model._split import split_of
+from lucidvi.model._streamed import minibatches, read_stream
+from lucidvi.model._training import check_trainable
 from lucidvi.model.scare._block_fitting import MAX_STEPS, fit_blocks
-from lucidvi.model.scare._feature_sets import check_varying, registered_sets
+from lucidvi.model.scare._feature_sets import (
+    check_varying,
+    refuse_constant_sets,
+    registered_sets,
+)
 from lucidvi.model.scare._module import SCAREModule
+
+_NEEDED = (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
+_SAMPLED = 1000  # cells of a data module whose values are checked
 
 
 class SetLearningMixin:
@@ -35,13 +46,15 @@ class SetLearningMixin:
         _place: Callable[..., Tensor]
         get_anndata_manager: Callable[..., Any]
 
-    def fit_sets(self, n_steps: int | None = None, *, progress: bool = True) -> None:
+    def fit_sets(self, n_steps: int | None = None, *, datamodule: Any = None, progress: bool = True) -> None:  # fmt: skip
         """Learn the dimensions of the sets, as :meth:`train` does at its end, and leave scVI as it is.
 
         Parameters
         ----------
         n_steps
             Gradient steps for each set; 2,000 by default. ``train`` takes as many as scVI took, if these are fewer.
+        datamodule
+            Data module whose training cells the sets are learned from, of a model without data of its own.
         progress
             Show a progress bar.
 
@@ -68,19 +81,25 @@ class SetLearningMixin:
             raise ValueError("This model has no sets to learn dimensions for. Set up with feature_set_key, and create SCARE(adata, steering='block').")  # fmt: skip
         n_steps = MAX_STEPS if n_steps is None else n_steps
         check_integer(n_steps, 1, "n_steps")
-        self._validate_anndata()
-        self._check_sets()
-        self._learn_sets(n_steps, progress=progress)
+        self._check_sets(datamodule)
+        self._learn_sets(n_steps, datamodule, progress=progress)
 
-    def _learn_sets(self, n_steps: int, *, progress: bool) -> None:
+    def _learn_sets(self, n_steps: int, datamodule: Any = None, *, progress: bool) -> None:
         """Learn the dimensions of sets that were checked."""
-        cells = split_of(self).order  # type: ignore[arg-type]
+        if datamodule is not None:
+            cells = np.arange(datamodule.n_obs)  # in the order in which they come
+        else:
+            cells = split_of(self).order  # type: ignore[arg-type]
         if len(cells) < 2:
             raise ValueError("The model's data hold none of the cells that trained it, which the sets' dimensions are learned from. Load it with the data that it was trained on.")  # fmt: skip
         names, members, types = self._asked()
 
         def minibatches(cells: np.ndarray) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-            for tensors in self._make_data_loader(adata=self.adata, indices=cells):
+            if datamodule is not None:
+                given = _rows_of_stream(datamodule, cells)
+            else:
+                given = self._make_data_loader(adata=self.adata, indices=cells)
+            for tensors in given:
                 yield tensors, self._place(tensors)
 
         blocks = fit_blocks(
@@ -94,9 +113,18 @@ class SetLearningMixin:
         """Whether the sets get dimensions of their own."""
         return self.module.steering == "block" and self.module.has_target
 
-    def _check_sets(self) -> None:
+    def _check_sets(self, datamodule: Any = None) -> None:
         """Require counts, and sets whose genes vary."""
-        if self.adata is None or self.minified_data_type is not None:
+        if datamodule is not None:
+            check_trainable(self, datamodule)
+            stream = read_stream(datamodule, False, _NEEDED, n_sampled=_SAMPLED)
+            check_numbers(stream.sample, "What the data module gives", negative=False)
+            refuse_constant_sets(~np.isin(np.arange(len(stream.mean)), stream.constant), self.feature_sets)  # fmt: skip
+            return
+        if self.adata is None:
+            raise ValueError("The model has no data. Pass the datamodule that it was trained from.")
+        self._validate_anndata()
+        if self.minified_data_type is not None:
             raise ValueError("The sets' dimensions are learned from counts. Load the model with its full data.")  # fmt: skip
         check_varying(self.get_anndata_manager(self.adata, required=True), self.feature_sets)
 
@@ -113,3 +141,15 @@ class SetLearningMixin:
         by_label = dict(zip(map(str, state["names"]), values, strict=True))
         none = np.zeros(values.shape[1], dtype=bool)
         return [str(state["key"])], np.stack([by_label.get(t, none) for t in types or []])[None], types  # fmt: skip
+
+
+def _rows_of_stream(datamodule: Any, cells: np.ndarray) -> Iterator[dict[str, Tensor]]:
+    """Yield those training cells of a data module that come at some places, rising."""
+    wanted, start = np.zeros(datamodule.n_obs, dtype=bool), 0
+    wanted[cells] = True
+    for tensors in minibatches(datamodule, _NEEDED):
+        n = len(tensors[REGISTRY_KEYS.X_KEY])
+        at = torch.from_numpy(np.flatnonzero(wanted[start : start + n]))
+        start += n
+        if len(at):
+            yield {k: v[at.to(v.device)] for k, v in tensors.items() if isinstance(v, Tensor)}

@@ -126,7 +126,8 @@ class SCARETrainingPlan(Plan):
 
 def _nothing_to_steer_towards() -> NoReturn:
     raise ValueError(
-        "There is nothing to steer towards: no feature set was given. Call setup_anndata with feature_set_key, create "
+        "There is nothing to steer towards: no feature set was given. Call setup_anndata with feature_set_key (of a data "
+        "module: create the model with feature_sets), create "
         'the model with steering="attribution" and minimal=True, or train with plan_kwargs={"attribution_weight": 0}.'
     )
 
