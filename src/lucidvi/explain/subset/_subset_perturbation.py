@@ -135,7 +135,7 @@ def subset_perturbation(
     start
         First set of the coordinate descent: ``"greedy"`` or ``"random"``.
     n_candidates
-        Candidates per step that are evaluated exactly.
+        Candidates per step that are evaluated exactly. The gradient of up to 512 cells chooses them.
     max_sweeps
         Upper limit on sweeps of the coordinate descent.
     n_restarts

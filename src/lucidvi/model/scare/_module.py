@@ -248,10 +248,13 @@ class SCAREModule(VAE):
         inside = self._inside(target)
         known = inside.any(-1).any(0).expand(len(x))
         other = similar_cells(z)
-        apart = (self._mean(self.z_encoder, batch, x[other]) - z) * known[:, None]
+        given = x[other]
+        # where the encoder reads covariates, a cell keeps its own
+        there = self._mean(self.z_encoder, batch, given) if self.encode_covariates else z[other]
+        apart = (there - z) * known[:, None]
         moved = torch.zeros_like(z)
         for dims, genes in zip(self.latent_blocks(), inside, strict=True):
-            swapped = self._mean(self.z_encoder, batch, torch.where(genes, x[other], x))
+            swapped = self._mean(self.z_encoder, batch, torch.where(genes, given, x))
             moved[:, dims] = (swapped - z)[:, dims]
         return (moved * apart).sum() / apart.square().sum().clamp_min(1e-12)
 
