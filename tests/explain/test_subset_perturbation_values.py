@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import scvi
 import torch
@@ -133,3 +134,35 @@ def test_nothing_held_out():
         lv.explain.subset_perturbation(
             model, "gene_1", "part", groups="one", key_added="x", **options
         )
+
+
+def test_cells_of_a_search():
+    """Of large groups some cells are drawn, by name, so that what is found does not depend on the other groups."""
+    adata = scvi.data.synthetic_iid(batch_size=100, n_genes=12)
+    adata.obs["part"] = np.resize(["a", "a", "b"], adata.n_obs)
+    scvi.settings.seed = 0
+    scvi.model.SCVI.setup_anndata(adata)
+    model = scvi.model.SCVI(adata, n_hidden=8, n_latent=2)
+    model.train(2, train_size=0.6, **QUIET)
+    options = {"n_features": 2, "n_null": 2, "progress": False, "copy": True}
+    find = lambda **more: lv.explain.subset_perturbation(model, "gene_1", "part", **options | more).uns["subset_perturbation"]  # fmt: skip
+    table = find(n_cells=15)["sets"].set_index("group")
+    assert (table[["n_search_cells", "n_test_cells"]] == 15).all(axis=None)
+    alone = find(n_cells=15, groups="b")["sets"].iloc[0]
+    assert alone["delta"] == table.loc["b", "delta"]
+    everything = find(n_cells=None)
+    pd.testing.assert_frame_equal(everything["sets"], find()["sets"])
+    assert everything["sets"]["n_search_cells"].sum() == 120
+    assert everything["params"]["n_cells"] == "all"
+    assert "n_cells" not in find()["params"] and find(n_cells=15)["params"]["n_cells"] == 15
+    with pytest.raises(ValueError, match="n_cells"):
+        find(n_cells=0)
+    # only the cells that are drawn are read
+    function = adapter(model)
+    population = Population(function, "expression", np.array([3, 7, 50]))
+    whole = Population(function, "expression")
+    assert population.x.nnz == whole.x[[3, 7, 50]].nnz
+    cells = np.array([50, 3])
+    h = population.cut.affine.apply(population.x[cells])
+    rows = torch.arange(2)
+    torch.testing.assert_close(population.outputs(cells)(h, rows), whole.outputs(cells)(h, rows))

@@ -155,6 +155,8 @@ class FirstLayer(Cut):
     def __init__(self, adapter: "Adapter", kind: str):
         self.kind, self.n_features = kind, len(adapter.features)
         adapter.output(kind)
+        # layers are watched in a copy, as other threads may run the model
+        adapter = adapter.with_module(frozen(adapter.module))
         self._key = adapter.input.key
         tensors = adapter.minibatch(adapter.example_cells)
         x = adapter.values(tensors)

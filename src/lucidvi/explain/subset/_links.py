@@ -134,9 +134,12 @@ def links(
     kind, chosen = function.parse("expression" if target is None else target)
     if kind != "expression":
         raise TypeError(f"Links end at genes, but target asks for {kind!r}. Pass names of genes.")
-    population = Population(function, kind)
-    check_through(population, through)
     labels = labels_of_cells(function, groupby)
+    held_out = pd.Series(np.isin(np.arange(len(labels)), function.held_out_cells), index=labels.index)  # fmt: skip
+    own = cells_of_groups(labels, groups, None, seed)
+    cells = cells_of_groups(labels.where(held_out), [g for g in own if held_out.iloc[own[g]].any()] or None, n_cells, seed)  # fmt: skip
+    population = Population(function, kind, np.unique(np.concatenate(list(cells.values()))))
+    check_through(population, through)
     place = Place(function, key_added, "links", labels, copy=copy)
     modality = population.output.modality
     genes = place.data if modality is None else place.data[modality]
@@ -144,9 +147,6 @@ def links(
     where = Coordinates(place.store.var.iloc[at], genes, "peaks", needed=True)
     columns = np.asarray(function.target({kind: chosen} if chosen is not None else kind).columns)
     pairs = _pairs(population, where, columns, window)
-    held_out = pd.Series(np.isin(np.arange(len(labels)), function.held_out_cells), index=labels.index)  # fmt: skip
-    own = cells_of_groups(labels, groups, None, seed)
-    cells = cells_of_groups(labels.where(held_out), [g for g in own if held_out.iloc[own[g]].any()] or None, n_cells, seed)  # fmt: skip
     skipped = [{"group": g, "reason": f"none of its {len(own[g])} cells is held out"} for g in own if g not in cells]  # fmt: skip
     if skipped:
         warn("%d of %d groups are left out, such as %r: %s.", len(skipped), len(own), skipped[0]["group"], skipped[0]["reason"])  # fmt: skip

@@ -1,7 +1,6 @@
 """What is to be explained by sets: the arguments of a search, checked before the first one starts."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,26 +12,13 @@ from lucidvi._validation import boolean, check_integer, check_names, check_numbe
 from lucidvi.adapters import Adapter
 from lucidvi.adapters._base import listed
 from lucidvi.algorithms._subset_problem import Replacement
-from lucidvi.explain._cells import chosen_groups, members
-from lucidvi.explain.subset._contrast import MIN_UNITS, Contrast
+from lucidvi.explain._cells import chosen_groups
+from lucidvi.explain.subset._contrast import MIN_UNITS
 from lucidvi.explain.subset._coordinates import PROMOTER, Coordinates
 from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._search_cells import CannotExplain, SearchCells
 
 Pair = tuple[str, str]
-
-
-class CannotExplain(ValueError):
-    """One pair of target and group lacks cells or features; others may have them."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a search is told of the cells, and of what features become."""
-
-    labels: pd.Series
-    contrast: Contrast | None
-    donors: pd.Series | None
-    replacement: Replacement
 
 
 _CHOICES = {
@@ -57,6 +43,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             )
     for name, least in _LEAST.items():
         check_integer(settings[name], least, name)
+    if settings["n_cells"] is not None:
+        check_integer(settings["n_cells"], 1, "n_cells")
     if settings["beta"] is not None:
         check_number(settings["beta"], "beta", least=0)
     check_number(settings["min_openness"], "min_openness", least=0, most=1)
@@ -141,21 +129,14 @@ def check_through(population: Population, through: str) -> None:
 
 
 def prepare(
-    function: Adapter, population: Population, pair: Pair, given: Given, eligible: np.ndarray,
+    function: Adapter, population: Population, pair: Pair, among: SearchCells, replacement: Replacement, eligible: np.ndarray,
     where: Coordinates, window: int | None, settings: Mapping[str, Any], seed: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return cells and allowed features of a pair, checked."""
     target, group = pair
-    if given.contrast is None:
-        sides = {f"Group {group!r}": members(given.labels, group)}
-    else:
-        names = (
-            f"{group!r} in {name!r}" for name in (given.contrast.first, given.contrast.against)
-        )
-        sides = dict(zip(names, given.contrast.sides(group), strict=True))
-    cells = [_cells_of(function, population, own, name, given.donors) for name, own in sides.items()]  # fmt: skip
+    cells = among.of(group)
     training, held_out = cells[0]
-    x, replacement = population.x[training], given.replacement
+    x = population.x[training]
     openness = np.asarray((x != 0).astype(x.dtype).mean(0)).ravel()
     allowed = eligible & _changeable(x, replacement) & (openness >= settings["min_openness"])
     if window is not None:
@@ -184,32 +165,14 @@ def prepare(
             f"in group {group!r}. Ask for fewer, or loosen feature_mask, window or min_openness."
         )
     column = int(population.targets.get_loc(target))
-    units = np.asarray(function.batch_of_cells()) if given.donors is None else given.donors.to_numpy(object)  # fmt: skip
+    units = np.asarray(function.batch_of_cells()) if among.donors is None else among.donors.to_numpy(object)  # fmt: skip
     return {
         "pair": pair, "column": column, "search_cells": training, "test_cells": held_out,
         "against": cells[1] if len(cells) == 2 else None,
         "observed": function.observed(held_out, population.kind, column),
         "allowed": allowed, "forbidden": forbidden, "required": required, "openness": openness, "seed": seed, "units": units_of(units[held_out]),
-        "donors": given.donors,
+        "donors": among.donors,
     }  # fmt: skip
-
-
-def _cells_of(function: Adapter, population: Population, own: np.ndarray, name: str, donors: pd.Series | None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return the training and the held-out cells among some cells; those without a donor are left out where donors matter."""
-    if function.empty_is_unmeasured:  # nothing to replace
-        own = own[np.diff(population.x.indptr)[own] > 0]
-    known = own if donors is None else own[donors.notna().to_numpy()[own]]
-    cells = {
-        "training": np.intersect1d(own, function.train_cells),
-        "held-out": np.intersect1d(known, function.held_out_cells),
-    }
-    for kind, chosen in cells.items():
-        if len(chosen) == 0:
-            raise CannotExplain(
-                f"{name} has {len(own)} cells but no {kind} cell: searches need cells that trained the model, and "
-                "reports need others. Leave the group out, or train with model.train(train_size=0.8)."
-            )
-    return cells["training"], cells["held-out"]
 
 
 def _changeable(x: sp.csr_matrix, replacement: Replacement) -> np.ndarray:

@@ -40,6 +40,8 @@ class Population:
         The model.
     kind
         Kind of output.
+    read
+        Positions of the cells whose features are read, rising; all by default. The others are held as empty.
 
     Attributes
     ----------
@@ -57,7 +59,7 @@ class Population:
         Whether outputs are never negative, so that a change can be divided by the value before.
     """
 
-    def __init__(self, adapter: Adapter, kind: str):
+    def __init__(self, adapter: Adapter, kind: str, read: np.ndarray | None = None):
         self.kind, self.output = kind, adapter.output(kind)
         self.features, self.cells = adapter.features, adapter.cells
         names = self.output.names
@@ -70,7 +72,13 @@ class Population:
         )
         self.can_be_masked = (zero == 0).cpu().numpy()
         self.cut = adapter.cut(kind)
-        self.x, self._own = self.cut.read(adapter, np.arange(len(self.cells)))
+        read = np.arange(len(self.cells)) if read is None else read
+        x, self._own = self.cut.read(adapter, read)
+        self._place = np.full(len(self.cells), -1)
+        self._place[read] = np.arange(len(read))
+        size = np.zeros(len(self.cells), dtype=x.indptr.dtype)
+        size[read] = np.diff(x.indptr)
+        self.x = sp.csr_matrix((x.data, x.indices, np.append(0, np.cumsum(size))), (len(size), x.shape[1]))  # fmt: skip
         self.max_rows = int(np.clip(_MAX_OUTPUTS // len(names), 16, 8192))
 
     @property
@@ -198,7 +206,7 @@ class Population:
 
     def own(self, cells: np.ndarray) -> Tensors:
         """Return what is not due to the features in some cells."""
-        at = torch.from_numpy(np.asarray(cells, dtype=np.int64))
+        at = torch.from_numpy(self._place[cells])
         return {k: v[at.to(v.device)] for k, v in self._own.items()}
 
 

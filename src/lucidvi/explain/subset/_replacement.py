@@ -12,15 +12,15 @@ from anndata import AnnData
 from lucidvi._validation import check_names, check_number, check_unique
 from lucidvi.adapters import Adapter
 from lucidvi.algorithms._subset_problem import Replacement
-from lucidvi.explain._cells import members
 from lucidvi.explain._results import digest
 from lucidvi.explain.subset._population import Population
+from lucidvi.explain.subset._search_cells import SearchCells
 
 type New = float | str | Mapping[str, float] | pd.Series | np.ndarray | None
 
 
 def replacement_of(
-    new: New, strength: float, function: Adapter, population: Population, labels: pd.Series, store: AnnData, direction: str,
+    new: New, strength: float, function: Adapter, population: Population, among: SearchCells, store: AnnData, direction: str,
 ) -> tuple[Replacement, np.ndarray]:  # fmt: skip
     """Return what features become, from the arguments of a search, and which of them can be that."""
     check_number(strength, "strength", above=0, most=1)
@@ -30,8 +30,8 @@ def replacement_of(
     if new is None:
         value = 0.0 if direction == "down" else 1.0
     elif isinstance(new, str):
-        check_names([new], pd.Index(labels.dropna().unique()), "Replacement group")
-        cells = np.intersect1d(members(labels, new), function.train_cells)
+        check_names([new], pd.Index(among.labels.dropna().unique()), "Replacement group")
+        cells = among.training(new)
         if not len(cells):
             raise ValueError(f"replacement={new!r}: none of the cells of that group trained the model. Name another group.")  # fmt: skip
         x = population.x[cells]

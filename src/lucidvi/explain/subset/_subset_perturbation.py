@@ -16,14 +16,12 @@ from lucidvi._arguments import checked
 from lucidvi._keys import Key
 from lucidvi._logging import warn
 from lucidvi.adapters import Adapter, adapter
-from lucidvi.explain._cells import labels_of_cells
+from lucidvi.explain._cells import chosen_groups, labels_of_cells
 from lucidvi.explain._results import Place, digest, fingerprint, grouping, positions
 from lucidvi.explain.subset._contrast import Contrast, check_contrast
 from lucidvi.explain.subset._coordinates import Coordinates
 from lucidvi.explain.subset._explain import explain_bundles
 from lucidvi.explain.subset._pairs import (
-    CannotExplain,
-    Given,
     Pair,
     check_direction,
     check_effect,
@@ -35,6 +33,7 @@ from lucidvi.explain.subset._pairs import (
 )
 from lucidvi.explain.subset._population import Population
 from lucidvi.explain.subset._replacement import described, replacement_of
+from lucidvi.explain.subset._search_cells import CannotExplain, SearchCells
 from lucidvi.explain.subset._tables import finished_pairs, warn_of_unreliable
 from lucidvi.explain.subset._tables import store as write_tables
 
@@ -70,6 +69,7 @@ def subset_perturbation(
     strength: float = 1.0,
     replacement: float | str | Mapping[str, float] | pd.Series | np.ndarray | None = None,
     n_null: int = 100,
+    n_cells: int | None = 10_000,
     n_jobs: int = 1,
     adata: AnnData | MuData | None = None,
     dataloader: Iterable[dict[str, Tensor]] | None = None,
@@ -159,6 +159,8 @@ def subset_perturbation(
         feature in its training cells; or a value for each feature, as an array, or by name (features that are not named are not selected).
     n_null
         Distinct random sets of the same size, each member as open as a member of the set; fewer where there are no more.
+    n_cells
+        Training cells of each group to search in, and test cells to report on, at most; drawn at random. ``None`` takes all.
     n_jobs
         Pairs explained at the same time, through joblib and its engines (threads, processes, dask, ray); -1 takes all workers.
         Each worker reads the model once. See the guide's page on clusters.
@@ -261,13 +263,23 @@ def subset_perturbation(
         "n_features": n_features, "direction": direction, "beta": beta, "through": through, "method": method, "start": start,
         "n_candidates": n_candidates, "max_sweeps": max_sweeps, "n_restarts": n_restarts, "beam_size": beam_size,
         "min_openness": min_openness, "n_null": n_null, "effect": effect, "promoter": promoter, "min_distance": min_distance,
-        "shared": shared,
+        "shared": shared, "n_cells": n_cells,
     }  # fmt: skip
     check_settings(settings)
     check_contrast(contrast, condition_key, groupby, effect, shared, promoter)
     function = adapter(model, adata, dataloader=dataloader, modality=modality, prefer="peaks")
     kind, chosen = function.parse(target)
-    population = Population(function, kind)
+    labels = labels_of_cells(function, groupby)
+    columns = {"condition_key": condition_key, "donor_key": donor_key}
+    other = {k: labels_of_cells(function, column, k) for k, column in columns.items() if column is not None}  # fmt: skip
+    against = None if contrast is None else Contrast(contrast, labels, other.get("condition_key"))
+    groups = groups if against is None else against.groups(groups)
+    whole = Population(function, kind) if function.empty_is_unmeasured else None
+    measured = None if whole is None else np.diff(whole.x.indptr) > 0
+    among = SearchCells(function, labels, against, other.get("donor_key"), measured, n_cells, seed)
+    of_groups = chosen_groups(labels, list(groups) if isinstance(groups, Mapping) else groups)
+    new_as = replacement if isinstance(replacement, str) and replacement in set(labels) else None
+    population = whole or Population(function, kind, among.union(of_groups, new_as))
     if replacement is None:
         check_direction(population, function.input.kind, direction)
     check_through(population, through)
@@ -277,24 +289,19 @@ def subset_perturbation(
     elif beta is None:
         anywhere = window is None and through == "all"
         settings["beta"] = 100.0 if population.has_cis and anywhere else 0.1
-    labels = labels_of_cells(function, groupby)
-    columns = {"condition_key": condition_key, "donor_key": donor_key}
-    other = {k: labels_of_cells(function, column, k) for k, column in columns.items() if column is not None}  # fmt: skip
-    against = None if contrast is None else Contrast(contrast, labels, other.get("condition_key"))
     place = Place(function, key_added, "subset_perturbation", labels, copy=copy)
     data, store = place.data, place.store
-    groups = groups if against is None else against.groups(groups)
     pairs = pairs_to_explain(function, population, chosen, labels, groups)
     # the data may hold the features in another order, and others
     at = positions(function.features, store)
-    change, can_be = replacement_of(replacement, strength, function, population, labels, store, direction)  # fmt: skip
-    given = Given(labels, against, other.get("donor_key"), change)
+    change, can_be = replacement_of(replacement, strength, function, population, among, store, direction)  # fmt: skip
     eligible = eligible_features(store, feature_mask)[at]
     where = Coordinates(store.var.iloc[at], _genes(function, population, data), function.input.kind, needed=window is not None or promoter != "include" or min_distance > 0)  # fmt: skip
     # left out where they change nothing, so that results from before are found again
-    unused = {"effect": None, "promoter": "include", "min_distance": 0, "shared": None}
+    unused = {"effect": None, "promoter": "include", "min_distance": 0, "shared": None, "n_cells": 10_000}  # fmt: skip
     params = {k: v for k, v in settings.items() if k not in unused or v != unused[k]} | _what_is_explained(function, population) | {
         "model": place.made_from["model"],
+        **({"n_cells": "all"} if n_cells is None else {}),
         **({"groupby": groupby} if groupby else {}), **({"window": window} if window is not None else {}),
         **({"seed": seed} if seed is not None else {}),
         **({"feature_mask": fingerprint(eligible)} if feature_mask is not None else {}),
@@ -312,7 +319,7 @@ def subset_perturbation(
         if name not in missing:
             continue
         try:
-            task = prepare(function, population, pair, given, eligible & can_be, where, window, settings, seed)  # fmt: skip
+            task = prepare(function, population, pair, among, change, eligible & can_be, where, window, settings, seed)  # fmt: skip
             bundles.setdefault(name, []).append(task)
         except CannotExplain as error:
             skipped.append({"gene": pair[0], "group": pair[1], "reason": str(error)})
