@@ -13,7 +13,7 @@ _MAX_SETS = 50_000  # sets that are all evaluated
 _MAX_ROWS = 100_000  # cells evaluated for them, a cell counted as often as a set changes it
 _FEW, _SMALL = 200, 5  # features to choose from, and of a set, for exchanges of pairs
 _LEAST_GAIN = 1e-3  # of a sweep of a large set, relative to what the set does; less is not worth another sweep
-_GRADIENTS = 32  # gradients for as many steps as a set has features
+_GRADIENTS = 20  # gradients for as many steps as a set has features
 
 
 def input_times_gradient(problem: SubsetProblem) -> np.ndarray:
