@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import scvi
 import torch
+from anndata.experimental import AnnCollection
 from lightning.pytorch import LightningDataModule
-from scvi.dataloaders import AnnbatchDataModule
+from scvi.dataloaders import AnnbatchDataModule, CollectionAdapter
 
 import lucidvi as lv
 from lucidvi.model._streamed import read_stream
@@ -256,6 +258,51 @@ def test_a_model_with_data_of_its_own():
     model = lv.model.ACE(adata, **options)
     with pytest.raises(ValueError, match=r"Create it with ACE\(registry=datamodule.registry\)"):
         model.train(1, datamodule=cells, **QUIET)
+
+
+# ---- AnnCollection -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SIVAE nb", "ACE", "SCARE"])
+def test_collection_of_files(name, counts, tmp_path):
+    """As from one object in memory, but that cells of a minibatch come in the order of the files."""
+    adata, setup, options = simulated(name, counts)
+    options |= {"feature_sets": None, "steering": "attribution", "minimal": True} if name == "SCARE" else {}  # fmt: skip
+    adata.layers["values"] = sp.csr_matrix(np.asarray(adata.X.toarray() if sp.issparse(adata.X) else adata.X, np.float32))  # fmt: skip
+    adata.obs = adata.obs.apply(lambda column: column.astype("category"))
+    files = []
+    for i, half in enumerate((adata[:150], adata[150:])):
+        half.copy().write_h5ad(tmp_path / f"{i}.h5ad")
+        files.append(ad.read_h5ad(tmp_path / f"{i}.h5ad", backed="r"))
+    collection = CollectionAdapter(AnnCollection(files, join_vars="inner", join_obs="inner"))
+    last: list[float] = []
+    for data in (collection, adata):
+        model_class(name).setup_anndata(data, layer="values", **setup)
+        scvi.settings.seed = 0
+        model = model_class(name)(data, **options)
+        scvi.settings.seed = 0
+        model.train(max_epochs=3, **QUIET)
+        assert model.get_latent_representation().shape == (300, 3)
+        last.append(float(model.history["elbo_train"].iloc[-1].iloc[0]))
+        if data is collection:
+            with pytest.raises(
+                TypeError, match=r"cannot hold results. Pass some of its cells, such as"
+            ):
+                lv.explain.attributions(model, {"latent": [0]}, n_draws=2, progress=False)
+            some = ad.read_h5ad(tmp_path / "0.h5ad")
+            lv.explain.attributions(model, {"latent": [0]}, n_draws=2, adata=some, progress=False)
+            assert np.isfinite(some.varm["attributions"]).all()
+    assert last[0] == pytest.approx(last[1], rel=0.03)
+
+
+def test_sets_of_a_collection(counts, tmp_path):
+    """A collection has no table of genes."""
+    adata = counts.copy()
+    adata.layers["values"] = sp.csr_matrix(adata.X)
+    adata.write_h5ad(tmp_path / "0.h5ad")
+    collection = CollectionAdapter(AnnCollection([ad.read_h5ad(tmp_path / "0.h5ad", backed="r")]))
+    with pytest.raises(KeyError, match="feature_set_key='set' is in none of .var"):
+        lv.model.SCARE.setup_anndata(collection, layer="values", feature_set_key="set")
 
 
 # ---- annbatch ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Trained models as functions of their input: which models are explained, and how others are added."""
 
-from lucidvi.adapters._base import Adapter, Input, Output, Scale, Target
+from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._described import Input, Output, Scale, Target
 from lucidvi.adapters._first_layer import Cut
 from lucidvi.adapters._registry import adapter, register, supported
 

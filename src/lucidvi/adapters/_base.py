@@ -1,13 +1,10 @@
 """A trained model as a deterministic, differentiable function of the features it reads."""
 
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -17,189 +14,19 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from lucidvi._logging import warn
 from lucidvi._validation import check_names
+from lucidvi.adapters._described import Input, Output, Target, Tensors
+from lucidvi.adapters._evaluating import frozen, unchecked_distributions, unmoved_random_state
 from lucidvi.model._split import Split, split_of
 
 if TYPE_CHECKING:
     from lucidvi.adapters._first_layer import Cut
 
-Tensors = dict[str, Tensor]
 _WHAT = {"expression": "Gene", "label": "Label", "accessibility": "Peak", "protein": "Protein"}
 CHUNK = 512
 """Cells whose features are held dense at a time."""
-
-
-OutputScale = Literal["share", "probability", "rate", "log1p", "value"]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How data become the values that are explained, and what the first layer reads.
-
-    Values are ``log1p(log * data)``, or the data themselves where ``log`` is 0; data of 0 have the value 0. The first
-    layer reads the values plus a constant, or their standard scores where ``mean`` and ``std`` are given.
-
-    Parameters
-    ----------
-    log
-        Factor inside the logarithm; 0 for data that are read as they are.
-    mean, std
-        Mean and standard deviation of each feature, shape ``(n_features,)``.
-    limit
-        Standard scores are clipped at this value.
-    shift
-        Constant that the first layer reads in addition.
-    label
-        Name of the scale, where an adapter computes values in another way than :meth:`of`.
-
-    Examples
-    --------
-    >>> import lucidvi as lv
-    >>> import torch
-    >>> scale = lv.adapters.Scale(log=1.0)
-    >>> scale.back(scale.of(torch.tensor([0.0, 3.0])))
-    tensor([0., 3.])
-    """
-
-    log: float = 0.0
-    mean: Tensor | None = None
-    std: Tensor | None = None
-    limit: float = torch.inf
-    shift: float = 0.0
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name that is stored with a result."""
-        if self.label or not self.log:
-            return self.label or "as registered"
-        return "log1p" if self.log == 1 else f"log1p of {self.log:g} times the data"
-
-    def of(self, data: Tensor) -> Tensor:
-        """Return the values of data."""
-        if self.mean is not None:
-            return self.clipped(data)
-        return torch.log1p(self.log * data) if self.log else data
-
-    def clipped(self, values: Tensor) -> Tensor:
-        """Return values within the limit of the standard scores."""
-        if self.mean is None or self.std is None:
-            return values
-        reach = self.limit * self.std
-        return torch.minimum(torch.maximum(values, self.mean - reach), self.mean + reach)
-
-    def back(self, values: Tensor) -> Tensor:
-        """Return the data that have some values."""
-        return torch.expm1(values) / self.log if self.log else values
-
-    def read(self, values: Tensor) -> Tensor:
-        """Return what the first layer reads of some values."""
-        if self.mean is None or self.std is None:
-            return values + self.shift
-        return (values - self.mean) / self.std
-
-    @property
-    def slope(self) -> Tensor | float:
-        """Change of what the first layer reads per unit of the values."""
-        return 1.0 if self.std is None else 1.0 / self.std
-
-
-@dataclass(frozen=True)
-class Input:
-    """Features that a model reads and that can be held responsible for its outputs.
-
-    Parameters
-    ----------
-    key
-        Name of their data in a minibatch.
-    features
-        Names.
-    kind
-        ``"genes"``, ``"peaks"``, ``"proteins"`` or another word for the features.
-    modality
-        Modality of a MuData that holds them; ``None`` for an AnnData.
-    scale
-        How data become values.
-
-    Examples
-    --------
-    >>> import lucidvi as lv
-    >>> import pandas as pd
-    >>> lv.adapters.Input("X", pd.Index(["CD8A", "MS4A1"])).kind
-    'genes'
-    """
-
-    key: str
-    features: pd.Index
-    kind: str = "genes"
-    modality: str | None = None
-    scale: Scale = Scale()
-
-
-@dataclass(frozen=True)
-class Output:
-    """One kind of output of a model.
-
-    Parameters
-    ----------
-    names
-        Names of the single outputs.
-    scale
-        ``"share"`` of a cell's counts, ``"probability"``, ``"rate"`` (not negative), ``"log1p"`` of counts per 10,000, or
-        ``"value"`` (any number).
-    modality
-        Modality of a MuData whose features the outputs are; ``None`` for an AnnData and where they are no features.
-    to_counts
-        For ``"log1p"``: counts per 10,000 given predictions and the position of an output; by default ``expm1`` of
-        predictions clamped at 0.
-
-    Examples
-    --------
-    >>> import lucidvi as lv
-    >>> import pandas as pd
-    >>> lv.adapters.Output(pd.Index(["CD8A", "MS4A1"]), "share").is_share
-    True
-    """
-
-    names: pd.Index
-    scale: OutputScale = "value"
-    modality: str | None = None
-    to_counts: Callable[[Tensor, int | Tensor], Tensor] | None = None
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the output is never negative, so that a change can be divided by the value before."""
-        return self.scale in ("share", "probability", "rate")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is explained: some outputs of one kind.
-
-    Parameters
-    ----------
-    kind
-        Kind of output.
-    names, columns
-        Names of the outputs, and their positions among all of the kind.
-
-    Examples
-    --------
-    >>> import lucidvi as lv
-    >>> lv.adapters.Target("latent", ("0", "2"), (0, 2)).one(1).names
-    ('2',)
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    columns: tuple[int, ...]
-
-    def one(self, i: int) -> "Target":
-        """Return a target of one output."""
-        return Target(self.kind, self.names[i : i + 1], self.columns[i : i + 1])
 
 
 class Adapter(ABC):
@@ -579,77 +406,3 @@ def listed(names: object) -> list:
     if not isinstance(names, Iterable):
         raise TypeError(f"Names are expected, got {names!r}. Pass a name, or a list of names.")
     return list(names)
-
-
-def frozen(module: nn.Module, instead: Mapping[int, nn.Module] | None = None) -> nn.Module:
-    """Return a copy in evaluation mode that shares all tensors and needs no gradients of them.
-
-    Parameters
-    ----------
-    module
-        Module to copy.
-    instead
-        Modules that take the place of parts, by ``id`` of the part.
-    """
-    done: dict[int, nn.Module] = dict(instead or {})
-
-    def twin(part: nn.Module) -> nn.Module:
-        if id(part) not in done:
-            done[id(part)] = other = object.__new__(type(part))
-            other.__dict__.update(part.__dict__)
-            # a copy of each: else what is hooked onto the twin would be run by the model
-            hooks = (k for k, v in part.__dict__.items() if isinstance(v, dict) and "hooks" in k)
-            other.__dict__.update({k: copy(part.__dict__[k]) for k in hooks})
-            other.__dict__["_parameters"] = {
-                k: None if v is None else nn.Parameter(v.detach(), requires_grad=False)
-                for k, v in part._parameters.items()
-            }
-            other.__dict__["_buffers"] = dict(part._buffers)
-            other.__dict__["training"] = False
-            other.__dict__["_modules"] = {
-                k: None if v is None else twin(v) for k, v in part._modules.items()
-            }
-        return done[id(part)]
-
-    whole = twin(module)
-    if (first := next(nn.Module.parameters(whole), None)) is not None:
-        # scvi-tools asks every parameter for its device at each call; here one answers for all
-        whole.__dict__["parameters"] = partial(iter, (first,))
-    return whole
-
-
-@contextmanager
-def unmoved_random_state(device: torch.device) -> Iterator[None]:
-    """Let what torch draws inside have no effect on what it draws outside."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index or 0])
-    states = [generator.get_state() for generator in generators]
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
-
-_CHECKS = threading.Lock()
-_unchecked = 0  # how many threads evaluate models now
-_default = True
-
-
-@contextmanager
-def unchecked_distributions() -> Iterator[None]:
-    """Let distributions take their parameters as they are: each check would wait for the device."""
-    global _unchecked, _default
-    with _CHECKS:
-        if _unchecked == 0:
-            _default = Distribution._validate_args
-            Distribution.set_default_validate_args(False)
-        _unchecked += 1
-    try:
-        yield
-    finally:
-        with _CHECKS:
-            _unchecked -= 1
-            if _unchecked == 0:
-                Distribution.set_default_validate_args(_default)

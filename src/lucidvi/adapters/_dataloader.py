@@ -60,9 +60,8 @@ def collected(model: BaseModelClass, dataloader: Iterable[dict[str, torch.Tensor
                 adata.layers[place["attr_key"]] = values
             continue
         values = np.concatenate(parts[key])
-        mappings = state.get(
-            "mappings", state.get("mapping")
-        )  # AnnData's fields and those of data modules
+        # fields of AnnData and those of data modules
+        mappings = state.get("mappings", state.get("mapping"))
         if state.get("categorical_mapping") is not None:
             known = np.asarray(state["categorical_mapping"])
             column = state.get("original_key") or place["attr_key"]

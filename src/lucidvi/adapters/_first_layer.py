@@ -11,7 +11,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from lucidvi.adapters._base import CHUNK, Tensors, frozen
+from lucidvi.adapters._base import CHUNK
+from lucidvi.adapters._described import Tensors
+from lucidvi.adapters._evaluating import frozen
 from lucidvi.algorithms._affine import AffineMap
 from lucidvi.algorithms._image import Image
 from lucidvi.algorithms._subset_problem import CellLoss

@@ -160,6 +160,8 @@ def adapter(
         raise ValueError("The model's data are minified, but explanations need the counts. Load the model with the full data.")  # fmt: skip
     keep_split(model)
     data = model.adata if adata is None else adata
+    if hasattr(data, "collection"):
+        raise TypeError("An AnnCollection cannot hold results. Pass some of its cells, such as one of its files: adata=anndata.read_h5ad(file).")  # fmt: skip
     registered = _registered(model, match_features(data, model.registry_))
     found = cls(model, data, registered, modality, transform_batch, prefer)
     found.from_dataloader = dataloader is not None

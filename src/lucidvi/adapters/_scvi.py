@@ -21,7 +21,8 @@ from scvi.external import (
 from scvi.model import AUTOZI, PEAKVI, SCANVI, SCVI, CondSCVI, LinearSCVI
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, OutputScale, Scale, Tensors
+from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._described import Input, Output, OutputScale, Scale, Tensors
 from lucidvi.adapters._registry import register
 
 X = REGISTRY_KEYS.X_KEY

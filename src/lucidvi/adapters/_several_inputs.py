@@ -12,7 +12,8 @@ from scvi.external import METHYLANVI, METHYLVI, RESOLVI, TOTALANVI, VELOVI
 from scvi.model import MULTIVI, TOTALVI
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, OutputScale, Scale, Tensors
+from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._described import Input, Output, OutputScale, Scale, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.adapters._scvi import VAEAdapter, label_output, label_probability
 from lucidvi.model._scaling import TARGET_SUM

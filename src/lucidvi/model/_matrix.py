@@ -20,8 +20,30 @@ _MOST_VALUE = 30.0  # a logarithm of any base of any count is lower
 Kind = Literal["counts", "unlogged", "log1p", "other"]
 
 
+class _OfCollection:
+    """A layer of an AnnCollection, which scvi-tools shows as a sparse matrix without a shape."""
+
+    def __init__(self, x: Any):
+        self.x, self.shape = x, x.collection.shape
+
+    def __getitem__(self, rows: Any) -> sp.csr_matrix:
+        """Return some rows in memory."""
+        return sp.csr_matrix(self.x[rows])
+
+
+def opened(x: Any) -> Any:
+    """Return a matrix with a shape whose rows can be read."""
+    return _OfCollection(x) if hasattr(x, "collection") else x
+
+
+def matrix_of(manager: AnnDataManager, key: str) -> Any:
+    """Return a matrix that a model was set up with."""
+    return opened(manager.get_from_registry(key))
+
+
 def blocks(x: Any) -> Iterator[np.ndarray | sp.spmatrix]:
-    """Return a matrix in blocks of rows in memory: sparse or dense arrays, data frames, files, dask arrays."""
+    """Return a matrix in blocks of rows in memory: sparse or dense arrays, data frames, files, dask arrays, collections."""
+    x = opened(x)
     if isinstance(x, pd.DataFrame):
         x = x.to_numpy()
     if sp.issparse(x) or isinstance(x, np.ndarray):
@@ -86,8 +108,8 @@ def check_numbers(x: Any, what: str, *, negative: bool = True) -> None:
 def check_matrix(adata: AnnData, layer: str | None, what: str = "The data matrix", *, negative: bool = True) -> None:  # fmt: skip
     """Require distinct names, a known layer and finite values."""
     check_unique(adata.var_names, "Feature" if what == "The data matrix" else f"Feature ({what})")
-    if layer is not None and layer not in adata.layers:
-        known = [str(name) for name in adata.layers.keys() if name is not None]  # None stands for X
+    known = [str(name) for name in adata.layers.keys() if name is not None]  # None stands for X
+    if layer is not None and layer not in known:
         raise KeyError(
             f"Layer {layer!r} is not in .layers of {what[:1].lower() + what[1:]}. Known: {known}."
         )
@@ -107,7 +129,7 @@ def check_registered(manager: AnnDataManager, name: str) -> None:
         counts = getattr(getattr(field, "adata_field", field), "is_count_data", None)
         if counts is None or field.is_empty:
             continue
-        x = manager.get_from_registry(field.registry_key)
+        x = matrix_of(manager, field.registry_key)
         if not (sp.issparse(x) or isinstance(x, np.ndarray | pd.DataFrame)):
             continue
         what = f"{field.mod_key or 'adata'}.{field.attr_name}" + (f"[{field.attr_key!r}]" if field.attr_key else "")  # fmt: skip

@@ -1,7 +1,6 @@
 """Small signed gene panels that turn one group of cells into another."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, Literal, cast
 
@@ -20,20 +19,16 @@ from lucidvi._keys import Key
 from lucidvi._validation import check_integer, check_number
 from lucidvi._workers import run_each
 from lucidvi.adapters import adapter
-from lucidvi.algorithms._panel_path import Path, solve_path
-from lucidvi.algorithms._panel_problem import PanelProblem
-from lucidvi.explain._cells import donors_of_cells, source_of_chance
+from lucidvi.explain._cells import donors_of_cells
 from lucidvi.explain._results import Place, placed
 from lucidvi.explain.panel._differences import differences
 from lucidvi.explain.panel._genes import usable_genes
 from lucidvi.explain.panel._groups import labels_of_panel, pairs_of_groups, pairs_within, with_cells
 from lucidvi.explain.panel._halves import Halves
-from lucidvi.explain.panel._problem import MIN_CELLS, PanelInput, PanelOptions, prepare
+from lucidvi.explain.panel._problem import MIN_CELLS, PanelOptions, prepare
+from lucidvi.explain.panel._search import PanelSearch, panel_of
 from lucidvi.explain.panel._tables import (
     SolvedPanel,
-    repetition,
-    scores_and_others,
-    solved,
     tables,
 )
 
@@ -263,11 +258,11 @@ def gene_panel(
     with tqdm(total=len(pairs) * (1 + n_bootstrap), disable=not progress, desc="gene panel") as bar:
         try:  # one group after the other: the panel of a group does not depend on those asked for beside it
             here = n_jobs == 1
-            shared = _Search(
+            shared = PanelSearch(
                 given, options, Halves(given, seed, beta, donors), penalties, flip_rate, n_genes, n_cells, n_bootstrap, n_null,
                 merged, seed, bar.update if here else None,
             )  # fmt: skip
-            for panel in run_each(_panel_of, shared, pairs, n_jobs):
+            for panel in run_each(panel_of, shared, pairs, n_jobs):
                 found.append(panel)
                 bar.update(0 if here else 1 + n_bootstrap)
         finally:  # groups that are done are kept when the rest is interrupted
@@ -288,51 +283,6 @@ def gene_panel(
                 delta = np.stack([panel.delta for panel in found])
                 place.write(result, varm={key_added: placed(delta.T, names, store)}, layers=layers, obs=columns)  # fmt: skip
     return place.returned
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What the searches for the panels of all pairs share; see :func:`gene_panel`."""
-
-    given: PanelInput
-    options: PanelOptions
-    halves: Halves
-    penalties: torch.Tensor
-    flip_rate: float
-    n_genes: int | None
-    n_cells: int
-    n_bootstrap: int
-    n_null: int
-    merged: str | None
-    seed: int | None
-    tick: Callable[[], object] | None
-    """Called after each path."""
-
-    def path(self, problem: PanelProblem, reported: PanelProblem) -> Path:
-        """Return the last step of a path."""
-        *_, last = solve_path(problem, reported, self.penalties, flip_rate=self.flip_rate, n_features=self.n_genes)  # fmt: skip
-        if self.tick is not None:
-            self.tick()
-        return last
-
-
-def _panel_of(search: _Search, pair: tuple[str, str]) -> SolvedPanel:
-    """Find the panel of a pair of groups."""
-    given, options, n_cells, halves = search.given, search.options, search.n_cells, search.halves
-    rng, per_cell = source_of_chance(search.seed, *pair), options.per_cell
-    reported = given.problem([pair], given.held_out, n_cells if per_cell else 500, options)
-    learned = reported if per_cell else given.problem([pair], given.train, n_cells, options)
-    path = search.path(learned, reported)
-    repeated = []
-    for i in range(search.n_bootstrap):
-        half = halves.half(i)
-        problem = half.problem([pair], half.train, n_cells, options)
-        other = search.path(problem, half.problem([pair], given.held_out, 500, options))
-        score, _ = scores_and_others(half, pair, problem, other, options, search.merged)
-        repeated.append(score)
-    divided = [halves.divides(pair[0], i) for i in range(search.n_bootstrap)]
-    again = repetition(path, repeated, divided, options.allowed)
-    return solved(given, pair, learned, reported, path, again, options, search.merged, search.n_null, rng)  # fmt: skip
 
 
 def _check_bounds(bounds: Any) -> None:

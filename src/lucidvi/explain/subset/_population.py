@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lucidvi.adapters import Adapter
-from lucidvi.adapters._base import Tensors
+from lucidvi.adapters._described import Tensors
 from lucidvi.adapters._first_layer import Objective
 from lucidvi.algorithms._image import Image, Kept, column_of, mean_and_sd
 from lucidvi.algorithms._subset_problem import CellLoss, SubsetProblem, change_from

@@ -5,7 +5,8 @@ import pandas as pd
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, Scale, Tensors
+from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._described import Input, Output, Scale, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.model.ace._model import ACE
 from lucidvi.model.ace._module import _MAX_SCALED

@@ -19,7 +19,13 @@ from lucidvi._validation import check_integer, check_not_view
 from lucidvi.algorithms._neural_kmeans import default_beta
 from lucidvi.model._features import FeatureManager, QueryMixin
 from lucidvi.model._labels import LabelsField, check_columns
-from lucidvi.model._matrix import check_matrix, check_scale, check_varying, refuse_constant
+from lucidvi.model._matrix import (
+    check_matrix,
+    check_scale,
+    check_varying,
+    matrix_of,
+    refuse_constant,
+)
 from lucidvi.model._streamed import minibatches, read_stream
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable
@@ -230,10 +236,10 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
 
     def _check_values(self, manager: AnnDataManager) -> None:
         super()._check_values(manager)
-        check_scale(manager.get_from_registry(REGISTRY_KEYS.X_KEY), counts=False)
+        check_scale(matrix_of(manager, REGISTRY_KEYS.X_KEY), counts=False)
 
     def _values(self) -> sp.spmatrix | np.ndarray:
-        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        return matrix_of(self.adata_manager, REGISTRY_KEYS.X_KEY)
 
     def _read_stream(self, datamodule: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the features in a data module."""

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, Tensors
+from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._described import Input, Output, Tensors
 from lucidvi.adapters._first_layer import Cut, FirstLayer, Objective
 from lucidvi.adapters._registry import register
 from lucidvi.algorithms._affine import AffineMap

@@ -8,7 +8,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from lucidvi.adapters._base import Output, Tensors
+from lucidvi.adapters._described import Output, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.adapters._scvi import VAEAdapter, expression_scale
 from lucidvi.model.scare._blocks import SetBlocks

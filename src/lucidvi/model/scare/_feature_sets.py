@@ -13,6 +13,7 @@ from scvi.data.fields import BaseAnnDataField
 
 from lucidvi._logging import warn
 from lucidvi._validation import check_obs_key, near
+from lucidvi.model._matrix import matrix_of
 from lucidvi.model.scare._options import FEATURE_SETS
 
 PLACES = ("var", "varm", "layers", "obsm")
@@ -118,7 +119,7 @@ def check_blocks(state: dict | None, n_components: int, gene_likelihood: str) ->
 
 def check_varying(manager: AnnDataManager, sets: pd.DataFrame) -> None:
     """Require that genes of each set vary between the cells of an object; see :func:`refuse_constant_sets`."""
-    x = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+    x = matrix_of(manager, REGISTRY_KEYS.X_KEY)
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     for start in range(0, x.shape[0], _ROWS):
         part = x[start : start + _ROWS]
@@ -155,15 +156,16 @@ def _first_other(values: np.ndarray) -> object:
 
 
 def _place(adata: AnnData, key: str) -> str:
-    found = [place for place in PLACES if key in getattr(adata, place)]
+    places = {place: getattr(adata, place, None) for place in PLACES}  # a collection lacks some
+    found = [place for place, held in places.items() if held is not None and key in held.keys()]
     if not found:
-        known = {str(k) for place in PLACES for k in getattr(adata, place) if k is not None}
+        known = {str(k) for held in places.values() if held is not None for k in held.keys() if k is not None}  # fmt: skip
         raise KeyError(
             f"feature_set_key={key!r} is in none of .var, .varm, .layers and .obsm. {near(key, sorted(known))}"
         )
     if len(found) > 1:
-        places = " and ".join(f".{place}" for place in found)
-        raise ValueError(f"feature_set_key={key!r} is in {places}. Rename or delete one of them.")
+        where = " and ".join(f".{place}" for place in found)
+        raise ValueError(f"feature_set_key={key!r} is in {where}. Rename or delete one of them.")
     return found[0]
 
 

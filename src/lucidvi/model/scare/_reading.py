@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lucidvi._validation import check_integer
 from lucidvi.algorithms._expected_gradients import expected_gradients, integrated_gradients
+from lucidvi.model._matrix import matrix_of
 from lucidvi.model._split import split_of
 from lucidvi.model.scare._feature_sets import registered_sets
 from lucidvi.model.scare._module import SCAREModule, evaluating
@@ -192,7 +193,7 @@ class AttributionMixin:
         rng = np.random.default_rng(seed)
         chosen = pool[rng.integers(len(pool), size=(n_draws, n_cells))]
         positions = torch.from_numpy(rng.random((n_draws, n_cells), dtype=np.float32))
-        counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        counts = matrix_of(self.adata_manager, REGISTRY_KEYS.X_KEY)
 
         def reference(cells: slice, draw: int) -> Tensor:
             # cells in order and once each, as data on disk are read

@@ -6,7 +6,8 @@ import torch
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from lucidvi.adapters._base import Adapter, Input, Output, OutputScale, Scale, Tensors
+from lucidvi.adapters._base import Adapter
+from lucidvi.adapters._described import Input, Output, OutputScale, Scale, Tensors
 from lucidvi.adapters._registry import register
 from lucidvi.model._scaling import TARGET_SUM
 from lucidvi.model.sivae._model import SIVAE

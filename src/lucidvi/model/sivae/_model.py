@@ -14,7 +14,7 @@ from lucidvi._validation import check_integer
 from lucidvi.model._features import QueryMixin, saved_registry
 from lucidvi.model._files import text_of_path
 from lucidvi.model._labels import check_categories
-from lucidvi.model._matrix import check_scale, check_varying, refuse_constant
+from lucidvi.model._matrix import check_scale, check_varying, matrix_of, refuse_constant
 from lucidvi.model._streamed import read_stream
 from lucidvi.model._train_docs import document_train
 from lucidvi.model._training import SplitOnce, check_trainable, with_defaults
@@ -165,11 +165,11 @@ class SIVAE(
 
     def _check_values(self, manager: AnnDataManager) -> None:
         super()._check_values(manager)
-        x = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        x = matrix_of(manager, REGISTRY_KEYS.X_KEY)
         check_scale(x, self.module.counts, _CHOICE)
 
     def _values(self) -> sp.spmatrix | np.ndarray:
-        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        return matrix_of(self.adata_manager, REGISTRY_KEYS.X_KEY)
 
     @document_train
     def train(
