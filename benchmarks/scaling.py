@@ -155,6 +155,7 @@ def panel(model) -> Callable[[], object]:
 def resume(n_pairs: int) -> Callable[[], object]:
     """A sweep of pairs whose results are all there already."""
     import pandas as pd
+    import scipy.sparse as sp
 
     model = scvi_of(counts(600, n_genes=max(n_pairs // 8, 20)))
     genes = model.adata.var_names[: n_pairs // 8].tolist()
@@ -167,7 +168,7 @@ def resume(n_pairs: int) -> Callable[[], object]:
         if isinstance(table, pd.DataFrame) and "gene" in table:
             result[key] = pd.concat([table.assign(gene=gene) for gene in genes], ignore_index=True)
     varm = model.adata.varm["subset_perturbation"]
-    model.adata.varm["subset_perturbation"] = np.tile(np.asarray(varm), (1, len(genes)))
+    model.adata.varm["subset_perturbation"] = sp.hstack([varm] * len(genes), "csr")
     return explain("subset_perturbation", model, genes, "group", **given)
 
 

@@ -207,7 +207,7 @@ def test_three_genes_stored_and_drawn(multivi, tmp_path):
         pd.testing.assert_frame_equal(
             stored[table], result[table], check_dtype=False, check_categorical=False
         )
-    np.testing.assert_array_equal(reread["atac"].varm[KEY], mdata["atac"].varm[KEY])
+    assert (reread["atac"].varm[KEY] != mdata["atac"].varm[KEY]).nnz == 0
     for data in (reread, reread["atac"]):
         lv.pl.subset_effects(data, genes[0], groups="type_1", show=False).figure.canvas.draw()
         lv.pl.subset_before_after(data, genes[0], groups="type_1", show=False).figure.canvas.draw()

@@ -230,7 +230,7 @@ def subset_perturbation(
     ``.uns[key_added]["skipped"]``
         Where pairs could not be explained for lack of cells or features: ``gene``, ``group`` and ``reason``.
     ``.varm[key_added]``
-        Single effects, peaks x sets, 0 for peaks outside the set, float32.
+        Single effects, peaks x sets, 0 for peaks outside the set; sparse, float32.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from lucidvi._logging import warn
 from lucidvi._subset_tables import check_subset_tables
@@ -58,10 +59,11 @@ def store(place: Place, params: dict, pairs: dict[Pair, Tables], skipped: list[d
     sets["q_value"] = of_group.transform(lambda p: q_values(p.to_numpy()))
     if skipped:
         result["skipped"] = pd.DataFrame(skipped)
-    effects = np.zeros((place.store.n_vars, len(pairs)), dtype=np.float32)
-    for column, tables in enumerate(pairs.values()):
-        at = positions(tables["features"]["feature"], place.store)
-        effects[at, column] = tables["features"]["single_effect"]
+    members = [tables["features"] for tables in pairs.values()]
+    rows = positions(pd.concat(members)["feature"], place.store)
+    columns = np.repeat(np.arange(len(members)), [len(table) for table in members])
+    values = pd.concat(members)["single_effect"].to_numpy(np.float32)
+    effects = sp.csr_matrix((values, (rows, columns)), (place.store.n_vars, len(members)))
     place.write(result, varm={place.key: effects})
 
 
