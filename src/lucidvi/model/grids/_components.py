@@ -252,7 +252,7 @@ class CisEffect(nn.Module):
         """Pairs whose peak is open, one after the other for each cell and peak, and their entries in cells x genes."""
         count = self.count.index_select(0, peak)
         owner = torch.repeat_interleave(count)
-        # from the place among all open pairs to the place among the pairs of the gene set
+        # from the place among the open pairs of all cells to that among the pairs of the model
         shift = self.first.index_select(0, peak) - torch.cumsum(count, 0) + count
         pair = shift.index_select(0, owner).add_(torch.arange(len(owner), device=peak.device))
         row = (cell * self.n_genes).index_select(0, owner)
