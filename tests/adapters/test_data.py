@@ -3,6 +3,7 @@
 import anndata as ad
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import scvi
 
 import lucidvi as lv
@@ -26,7 +27,10 @@ def fresh(model):
 
 
 def answer(data, name):
-    return data.varm[name] if name != "faithfulness" else data.uns[name]["curves"]["value"]
+    if name == "faithfulness":
+        return data.uns[name]["curves"]["value"]
+    found = data.varm[name]
+    return found.toarray() if sp.issparse(found) else found
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from lucidvi.model.grids._constants import GRIDSKeys
 from lucidvi.model.grids._folds import FOLD
 
 TARGET_SUM = 1e4
+_COMPONENTS = 30  # in which neighbours are found
+_READ = 1024  # cells whose expression is dense at a time
 
 
 def rna_is_counts(x: Any, given: str | None, *, say: bool = False) -> bool:
@@ -221,9 +223,12 @@ def find_neighbors(data: MultiomeDataset, groups: list[np.ndarray], n_neighbors:
     """
     out = np.tile(np.arange(len(data))[:, None], n_neighbors)
     for cells in groups:
-        parts = np.array_split(data.rna_row[cells], 32)
-        expression = np.concatenate([data.expression(rows) for rows in parts])
-        scores = PCA(min(30, *expression.shape), random_state=0).fit_transform(expression)
+        parts = np.array_split(data.rna_row[cells], -(-len(cells) // _READ))
+        expression = sp.vstack([sp.csr_matrix(data.expression(rows)) for rows in parts], "csr")
+        if min(expression.shape) > _COMPONENTS:  # ARPACK finds fewer than all
+            scores = PCA(_COMPONENTS, svd_solver="arpack", random_state=0).fit_transform(expression)
+        else:
+            scores = PCA(svd_solver="full").fit_transform(expression.toarray())
         index = NearestNeighbors(n_neighbors=n_neighbors).fit(scores).kneighbors(return_distance=False)  # fmt: skip
         out[cells, 1:] = cells[index[:, : n_neighbors - 1]]
     return out
