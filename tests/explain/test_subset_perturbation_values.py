@@ -11,6 +11,7 @@ import torch
 import lucidvi as lv
 from lucidvi.adapters import adapter
 from lucidvi.explain.subset._population import Part, Population
+from lucidvi.explain.subset._search_cells import SearchCells
 
 QUIET = {"enable_progress_bar": False, "logger": None, "accelerator": "cpu"}
 
@@ -157,6 +158,11 @@ def test_cells_of_a_search():
     assert "n_cells" not in find()["params"] and find(n_cells=15)["params"]["n_cells"] == 15
     with pytest.raises(ValueError, match="n_cells"):
         find(n_cells=0)
+    # the same cells are read and searched, also where no seed makes draws alike
+    among = SearchCells(adapter(model), adata.obs["part"], None, None, None, 15, None)
+    read = among.union(["a", "b"], "a")
+    for cells in (*among.of("a")[0], *among.of("b")[0], among.training("a")):
+        assert len(cells) == 15 and np.isin(cells, read).all()
     # only the cells that are drawn are read
     function = adapter(model)
     population = Population(function, "expression", np.array([3, 7, 50]))

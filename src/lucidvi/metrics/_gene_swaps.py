@@ -93,7 +93,7 @@ def _behind_first_layer(model: Any, adata: AnnData, receivers: np.ndarray, donor
         return None
     try:
         function = adapter(model, adata)
-        cut = function.cut("joint" if "joint" in function.kinds else "latent")
+        cut = function.cut("latent")
     except (TypeError, ValueError, RuntimeError, KeyError):
         return None
     if not function.features.equals(adata.var_names):

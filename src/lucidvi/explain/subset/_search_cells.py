@@ -1,7 +1,7 @@
 """Which cells a set is searched in, and which it is reported on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,8 @@ class SearchCells:
     measured: np.ndarray | None
     n_cells: int | None
     seed: int | None
+    _found: dict[str, np.ndarray] = field(default_factory=dict, init=False)
+    """What was drawn under each name: once, also without a seed, as only these cells are read."""
 
     def of(self, group: str) -> list[Cells]:
         """Return the cells of a group, or of both sides of the contrast.
@@ -63,7 +65,8 @@ class SearchCells:
 
     def training(self, group: str) -> np.ndarray:
         """Return training cells of a group."""
-        return self._sample(np.intersect1d(members(self.labels, group), self.function.train_cells), group)  # fmt: skip
+        own = np.intersect1d(members(self.labels, group), self.function.train_cells)
+        return self._sample(own, f"training cells of {group!r}")
 
     def union(self, groups: Sequence[str], more: str | None = None) -> np.ndarray:
         """Return the cells of all groups, and training cells of one more."""
@@ -95,4 +98,7 @@ class SearchCells:
     def _sample(self, cells: np.ndarray, name: str) -> np.ndarray:
         if self.n_cells is None or len(cells) <= self.n_cells:
             return cells
-        return np.sort(source_of_chance(self.seed, name).choice(cells, self.n_cells, replace=False))
+        if name not in self._found:
+            chance = source_of_chance(self.seed, name)
+            self._found[name] = np.sort(chance.choice(cells, self.n_cells, replace=False))
+        return self._found[name]
