@@ -228,3 +228,14 @@ def test_a_path_that_gets_stuck_is_walked_back_from_afar():
     assert p.flip_rate(minimize(p, one, largest)[0]) == 1
     assert (path.entry[0, 1:3] == 0).all()
     assert path.rows[-1]["penalty"] == pytest.approx(largest.item())
+
+
+def test_paths_on_an_accelerator_are_those_of_the_processor(monkeypatch):
+    """There, no work is left out by what tensors hold, and the solver seldom asks whether it is done."""
+    penalties = torch.logspace(0, -1.5, 12)
+    *_, here = solve_path(problem(), problem(seed=1), penalties)
+    monkeypatch.setattr(PanelProblem, "selects", False)
+    *_, there = solve_path(problem(), problem(seed=1), penalties)
+    assert here.rows == there.rows
+    assert torch.equal(here.entry, there.entry)
+    torch.testing.assert_close(here.theta, there.theta)

@@ -10,7 +10,8 @@ from lucidvi.algorithms._panel_problem import PanelProblem, largest_penalty
 
 _ROUNDING = 1e-6  # a rate is a mean in single precision
 _TOLERANCE = 1e-3  # of a step of the path: the next one starts from it
-_TRIALS = 3  # step sizes that are tried for each step, at most, on average
+_TRIALS = 60, 3  # step sizes that are tried at most: in all, and more for each step
+_STEPS = 10  # of a path between two questions whether it is over, where an answer is waited for
 
 
 def minimize(
@@ -48,7 +49,7 @@ def minimize(
 
     Returns
     -------
-    The solution, and the objective of every problem after each iteration.
+    The solution, and the objective of every problem after each trial of a step size.
     """
     theta = theta.clone()
     everything = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
@@ -65,7 +66,7 @@ def minimize(
     lipschitz = theta.new_full((len(theta),), 1e-2) if lipschitz is None else lipschitz
     n_steps, trace = torch.zeros_like(value), [value.clone()]
     moved = active  # problems whose point has moved since its gradient was taken
-    for trial in range(_TRIALS * max_iter):
+    for trial in range(_TRIALS[0] + _TRIALS[1] * max_iter):
         if not problem.selects or moved.any():
             here = problem.hinge_and_gradient(point, moved)
             smooth = torch.where(moved, here[0], smooth)
@@ -187,7 +188,7 @@ def solve_path(
             done &= (path.entry < len(penalties)).sum(1) >= n_features
         active = active & ~done
         yield path
-        if not active.any():
+        if (problem.selects or (step + 1) % _STEPS == 0) and not active.any():
             return
     if flip_rate is not None and (stuck := active & (rate <= flip_rate - _ROUNDING)).any():
         _return_from_afar(problem, held_out, penalties, top, flip_rate, stuck, path)

@@ -70,7 +70,7 @@ class PanelProblem:
     @property
     def checked_every(self) -> int:
         """After how many steps a solver asks whether all problems are solved."""
-        return 1 if self.selects else 20
+        return 1 if self.selects else 40
 
     def margins(self, theta: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """How far each cell of the active problems is from its target (below 0: reached), and its problem.
@@ -135,9 +135,10 @@ class PanelProblem:
         h = self.h.detach().requires_grad_(True)
         m = self.kmeans.logits(self.readout(h, slice(None)))
         slopes = []
-        for target in targets.tolist():
-            others = torch.arange(m.shape[1], device=m.device) != target
-            loss = self._rounded(m[:, others].max(1).values - m[:, target]).mean()
+        group = torch.arange(m.shape[1], device=m.device)
+        for target, own in zip(targets, m[:, targets].T, strict=True):
+            others = m.masked_fill(group == target, float("-inf")).max(1).values
+            loss = self._rounded(others - own).mean()
             slopes.append(torch.autograd.grad(loss, h, retain_graph=True)[0].sum(0))
         return (-directions * (torch.stack(slopes) @ self.weight.T)).clamp_min(0.0)
 
@@ -161,7 +162,8 @@ class PanelProblem:
     @cached_property
     def _size(self) -> Tensor:
         """Number of cells of each problem."""
-        return torch.bincount(self.owner, minlength=len(self.source)).clamp_min(1)
+        none = self.h.new_zeros(len(self.source))
+        return none.index_add(0, self.owner, torch.ones_like(self.owner, dtype=none.dtype)).clamp_min(1)
 
     def prox(self, theta: Tensor, threshold: Tensor) -> Tensor:
         """Soft threshold, then the bounds: exact zeros."""

@@ -25,5 +25,5 @@ def counts_of(function: Adapter, values: Tensor) -> Tensor | None:
     if scale.label or function.input.kind != "genes":
         return None
     data = scale.back(values)
-    whole = scale.log or bool((data >= 0).all() and (data == data.round()).all())
+    whole = scale.log or bool(((data >= 0) & (data == data.round())).all())
     return data if whole else None

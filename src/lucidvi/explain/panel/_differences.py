@@ -75,5 +75,5 @@ def differences(function: Adapter, labels: pd.Series, groups: list[str]) -> Diff
             total[g] += x.sum(0).numpy()
             square[g] += x.square().sum(0).numpy()
             positive[g] += (x > 0).sum(0).numpy()
-            signed = signed or bool((x < 0).any())
+            signed = signed or bool((x.numpy() < 0).any())
     return Differences(groups, size, total, square, positive, signed)
