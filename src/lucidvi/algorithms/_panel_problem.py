@@ -163,7 +163,9 @@ class PanelProblem:
     def _size(self) -> Tensor:
         """Number of cells of each problem."""
         none = self.h.new_zeros(len(self.source))
-        return none.index_add(0, self.owner, torch.ones_like(self.owner, dtype=none.dtype)).clamp_min(1)
+        return none.index_add(
+            0, self.owner, torch.ones_like(self.owner, dtype=none.dtype)
+        ).clamp_min(1)
 
     def prox(self, theta: Tensor, threshold: Tensor) -> Tensor:
         """Soft threshold, then the bounds: exact zeros."""

@@ -156,12 +156,12 @@ def fssf(
             nearest = [_nearest(latent, own, pair, n_neighbors, among) for pair in block]
             ends = np.cumsum([own.isin(pair).sum() for pair in block])[:-1]
             receivers, donors = _draw(block, own, n_null, for_set, for_random)
-            landed = np.empty((len(sets), len(receivers)), dtype=int)
-            swaps = swapped_latents(model, adata, layer, receivers, donors, sets, **options)
-            for s, embedded in enumerate(swaps):
-                parts = zip(nearest, np.split(embedded, ends), strict=True)
-                landed[s] = np.concatenate([known.predict(part) for known, part in parts])
+            embedded = []
+            for latents in swapped_latents(model, adata, layer, receivers, donors, sets, **options):
+                embedded.append(latents)
                 bar.update()
+            parts = zip(nearest, np.split(np.stack(embedded), ends, axis=1), strict=True)
+            landed = np.concatenate([_landed(known, part) for known, part in parts], axis=1)
             tables.append(_scores(group, block, own, landed))
     return pd.concat(tables, ignore_index=True)
 
@@ -261,6 +261,11 @@ def _nearest(latent, own: pd.Series, pair, n_neighbors: int, among: str) -> KNei
     known = own[own.isin(pair)] if among == "pair" else own
     algorithm = "brute" if len(known) < _BRUTE else "auto"
     return KNeighborsClassifier(n_neighbors, algorithm=algorithm).fit(latent[known.index], known.cat.codes)  # fmt: skip
+
+
+def _landed(known: KNeighborsClassifier, latents: np.ndarray) -> np.ndarray:
+    """Subclusters in which cells land, shape ``(sets, cells)``, by their latents, ``(sets, cells, dimensions)``."""
+    return known.predict(latents.reshape(-1, latents.shape[-1])).reshape(latents.shape[:2])
 
 
 def _draw(block, own: pd.Series, n_null: int, for_set, for_random):
