@@ -89,6 +89,10 @@ OF_PEAKS = {
     "attributions": lambda m: lv.explain.attributions(m, {"latent": [0]}, **FEW),
     "cross_effect": lambda m: lv.explain.cross_effect(m),
 }  # fmt: skip
+OF_LABELS = {
+    "attributions": lambda m: lv.explain.attributions(m, {"label": str(m.adata.obs["group"].iloc[0])}, **FEW),
+    "attribution_confidence": lambda m: lv.explain.attribution_confidence(m, n_features=3, n_draws=50, progress=False),
+}  # fmt: skip
 
 
 def stored(data):
@@ -107,7 +111,7 @@ def stored(data):
     return found
 
 
-@pytest.mark.parametrize("name", ["SIVAE", "GRIDS"])
+@pytest.mark.parametrize("name", ["SIVAE", "GRIDS", "ACE"])
 def test_explanations(name, tmp_path, monkeypatch):
     """The same weights explain the same, from memory and from a file that is read row by row."""
     monkeypatch.setattr(_matrix, "_MOST_READ", 0)
@@ -116,11 +120,13 @@ def test_explanations(name, tmp_path, monkeypatch):
         data.obs["type"] = np.resize(["a", "b"], data.n_obs)
     backed = on_disk(data, tmp_path)
     model = created(name, data)
-    model.train(3, train_size=0.6, enable_progress_bar=False, accelerator="cpu")
+    model.train(
+        3, train_size=0.4, validation_size=0.6, enable_progress_bar=False, accelerator="cpu"
+    )
     lv.adapters.adapter(model)  # the split is kept by the names of the cells
     model.save(tmp_path / "model")
     filed = getattr(lv.model, name).load(tmp_path / "model", backed, accelerator="cpu")
-    calls = OF_PEAKS if name == "GRIDS" else CALLS
+    calls = {"SIVAE": CALLS, "GRIDS": OF_PEAKS, "ACE": OF_LABELS}[name]
     for call in calls.values():
         call(model)
         call(filed)
@@ -131,8 +137,7 @@ def test_explanations(name, tmp_path, monkeypatch):
 
 
 def test_all_explanations_are_here():
-    """But for the one that needs a model of labels."""
-    assert set(CALLS) | set(OF_PEAKS) | {"attribution_confidence"} == set(lv.explain.__all__)
+    assert set(CALLS) | set(OF_PEAKS) | set(OF_LABELS) == set(lv.explain.__all__)
 
 
 def test_rows_of_a_file_in_any_order(tmp_path):
