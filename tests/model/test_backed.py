@@ -120,9 +120,8 @@ def test_explanations(name, tmp_path, monkeypatch):
         data.obs["type"] = np.resize(["a", "b"], data.n_obs)
     backed = on_disk(data, tmp_path)
     model = created(name, data)
-    model.train(
-        3, train_size=0.4, validation_size=0.6, enable_progress_bar=False, accelerator="cpu"
-    )
+    train_size = 0.4 if name == "ACE" else 0.6  # enough held-out cells of each label
+    model.train(3, train_size=train_size, enable_progress_bar=False, accelerator="cpu")
     lv.adapters.adapter(model)  # the split is kept by the names of the cells
     model.save(tmp_path / "model")
     filed = getattr(lv.model, name).load(tmp_path / "model", backed, accelerator="cpu")
