@@ -48,7 +48,7 @@ def test_no_models_where_none_are_needed(part):
 
 def test_public_names():
     parts = ["adapters", "datasets", "explain", "get", "io", "metrics", "model", "pl", "testing"]
-    assert lv.__all__ == ["__version__", *parts]
+    assert lv.__all__ == ["__version__", "report", *parts]
     assert dir(lv) == sorted(lv.__all__)
     for name in lv.__all__:
         assert getattr(lv, name) is not None

@@ -146,3 +146,11 @@ def test_rows_of_a_file_in_any_order(tmp_path):
     filed = _matrix.FromFile(ad.read_h5ad(tmp_path / "a.h5ad", backed="r").X)
     np.testing.assert_array_equal(filed[rows].toarray(), x[rows].toarray())
     assert filed[rows[:0]].shape == (0, 20)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (1, 200, 5), (0, 2, 0), (4,) * 100])
+def test_arrays_are_joined_in_their_order(sizes):
+    parts = [np.random.default_rng(k).random((n, 2), np.float32) for k, n in enumerate(sizes)]
+    found = _matrix.joined(iter(parts))
+    np.testing.assert_array_equal(found, np.concatenate(parts))
+    assert found.dtype == np.float32

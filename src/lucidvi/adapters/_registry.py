@@ -177,6 +177,7 @@ def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuDa
     known = list(type(model)._per_instance_manager_store.get(model.id, {}).values())
     if before[0] is None and known:  # scvi-tools asks the model's own manager about copies
         model._adata_manager = known[0]
+    _name_missing_labels(model)
     state = np.random.get_state()  # scvi-tools checks some cells that it draws  # noqa: NPY002
     try:
         out = model._validate_anndata(data)
@@ -192,6 +193,14 @@ def _registered(model: BaseModelClass, data: AnnData | MuData) -> AnnData | MuDa
         np.random.set_state(state)  # noqa: NPY002
         if before[0] is None:  # scvi-tools takes the first data it sees for the model's own
             model._adata, model._adata_manager = before
+
+
+def _name_missing_labels(model: BaseModelClass) -> None:
+    """Call the only label of cells without labels 0, as AnnData get it; data modules call it "Unknown"."""
+    if model.registry_["setup_args"].get("labels_key") is None:
+        state = model.registry_["field_registries"].get("labels", {}).get("state_registry", {})
+        if list(state.get("categorical_mapping", ())) == ["Unknown"]:
+            state["categorical_mapping"] = np.array([0])
 
 
 @torch.no_grad()

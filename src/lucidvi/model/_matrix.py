@@ -1,6 +1,6 @@
 """What the numbers of a cells x features matrix are, whatever holds them: memory, a file, dask."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +60,22 @@ def in_memory(x: Any) -> np.ndarray | sp.spmatrix:
     if len(parts) == 1:
         return parts[0]
     return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+
+
+def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Return arrays as one, in an array that doubles when it is full.
+
+    Thousands of small arrays kept between large ones that come and go would hold on to the memory of the large ones.
+    """
+    out, n = np.empty((0, 0)), 0
+    for part in parts:
+        if not n:
+            out = np.empty((64 * len(part), *part.shape[1:]), part.dtype)
+        while n + len(part) > len(out):
+            out = np.concatenate([out, np.empty_like(out)])
+        out[n : n + len(part)] = part
+        n += len(part)
+    return out[:n].copy()
 
 
 class FromFile:

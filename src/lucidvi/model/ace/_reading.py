@@ -9,6 +9,7 @@ import torch
 from anndata import AnnData
 
 from lucidvi.algorithms._neural_kmeans import NeuralKMeans
+from lucidvi.model._matrix import joined
 from lucidvi.model.ace._module import ACEModule
 
 
@@ -52,8 +53,9 @@ class ReadingMixin:
             adata = self._validate_anndata(adata)
             loader = self._make_data_loader(adata=adata, indices=indices, batch_size=batch_size)
         module = self.module
-        parts = [module.inference(**module._get_inference_input(t))["z"].cpu() for t in loader]
-        return torch.cat(parts).numpy()
+        return joined(
+            module.inference(**module._get_inference_input(t))["z"].cpu().numpy() for t in loader
+        )
 
     def predict(
         self,
