@@ -164,7 +164,17 @@ def test_optimizer(fresh, optimizer):
     assert all(torch.isfinite(p).all() for p in fresh.module.parameters())
 
 
-@pytest.mark.parametrize("name", ["ACE", "SIVAE"])
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision(make, name):
+    """Networks run in bfloat16 during training; the weights, and what is read later, stay in single precision."""
+    half, full = fit(make(name), precision="bf16-mixed"), fit(make(name))
+    z, whole = half.get_latent_representation(), full.get_latent_representation()
+    assert z.dtype == np.float32 and np.isfinite(z).all()
+    assert not np.array_equal(z, whole)
+    assert np.abs(z - whole).max() < 0.2 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("name", ["ACE", "SIVAE", "SCARE"])
 def test_compile(make, name):
     plan = {"compile": True, "compile_kwargs": {"backend": "eager"}}
     compiled, plain = fit(make(name), plan_kwargs=plan), fit(make(name))
