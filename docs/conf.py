@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib.bibtex",
+    "sphinxext.opengraph",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints", "tutorials/lucidvi-quickstart"]
@@ -93,4 +94,10 @@ html_theme = "sphinx_book_theme"
 html_title = "lucidvi"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
-html_theme_options = {"show_navbar_depth": 1}
+html_logo = html_favicon = "_static/logo.svg"
+html_theme_options = {"show_navbar_depth": 1, "logo": {"text": "lucidvi"}}
+html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the header of each page has the search
+# What other sites show of a link to these pages.
+ogp_site_url = "https://lucidvi.readthedocs.io/en/latest/"
+ogp_image = "_static/readme.png"
+ogp_social_cards = {"enable": False}

@@ -5,6 +5,7 @@ from lucidvi.datasets._decoy_enhancers import decoy_enhancers
 from lucidvi.datasets._gene_sets import gene_sets
 from lucidvi.datasets._hub_network import hub_network
 from lucidvi.datasets._known_links import crispri_links, fine_mapped_eqtl
+from lucidvi.datasets._pbmc3k import pbmc3k
 from lucidvi.datasets._redundant_enhancers import redundant_enhancers
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "fine_mapped_eqtl",
     "gene_sets",
     "hub_network",
+    "pbmc3k",
     "redundant_enhancers",
 ]
