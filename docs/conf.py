@@ -96,7 +96,9 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_logo = html_favicon = "_static/logo.svg"
 html_theme_options = {"show_navbar_depth": 1, "logo": {"text": "lucidvi"}}
-html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the header of each page has the search
+html_sidebars = {
+    "**": ["navbar-logo.html", "sbt-sidebar-nav.html"]
+}  # the header of each page has the search
 # What other sites show of a link to these pages.
 ogp_site_url = "https://lucidvi.readthedocs.io/en/latest/"
 ogp_image = "_static/readme.png"

@@ -6,7 +6,7 @@ from pathlib import Path
 import lucidvi as lv
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/user_guide/models.md")
+PAGES = ("docs/user_guide/models.md",)
 BEGIN, END = "<!-- models: written by docs/write_models.py -->", "<!-- end of models -->"
 
 

@@ -142,7 +142,7 @@ def test_no_list_of_models_outside_the_registry():
         assert len(set(re.findall(r"\b\w+\b", code)) & names) <= 1, path
 
 
-def test_table_of_readme_and_docs_is_that_of_the_registry():
+def test_table_of_the_docs_is_that_of_the_registry():
     rows = [" | ".join(("", *row, "")).strip() for row in lv.adapters.supported().to_numpy()]
     root = SOURCE.parents[1]
     if not (root / "docs").exists():

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 
-GRIDS = (
+GRIDS_PAPER = (
     "Liu J, Xu S, Riffle D, Duan Z, Min MR, Zhang J. Understanding Transcriptional Regulatory Redundancy by Learnable Global "
     "Subset Perturbations. ACML 2024, PMLR 260:383-398."
 )
-ACE = (
+ACE_PAPER = (
     "Lu YY, Yu TC, Bonora G, Noble WS. ACE: Explaining cluster from an adversarial perspective. ICML 2021, PMLR 139. "
     "doi:10.1101/2021.02.08.428881"
 )
-SIVAE = (
+SIVAE_PAPER = (
     "Choi Y, Li R, Quon G. siVAE: interpretable deep generative models for single-cell transcriptomes. Genome Biology 24, 29 "
     "(2023). doi:10.1186/s13059-023-02850-y"
 )
-SCARE = (
+SCARE_PAPER = (
     "Inecik K, Theis F. scARE: Attribution Regularization for Single Cell Representation Learning. ICML Workshop on "
     "Computational Biology 2023. doi:10.1101/2023.07.05.547784"
 )
@@ -66,21 +66,21 @@ TEXTS = {
             "A searched set nearly always beats random ones. p_value_model is therefore no evidence; p_value compares the set "
             "with measured values.",
         ),
-        (GRIDS,),
+        (GRIDS_PAPER,),
     ),
     "cross_effect": Text(
         "Effects of sets in other groups",
         "What does the set of one group do in the others?",
         "Sets were masked in the held-out cells of every group (lucidvi.explain.cross_effect).",
         (MODEL_NOT_CELL,),
-        (GRIDS,),
+        (GRIDS_PAPER,),
     ),
     "set_interactions": Text(
         "Interactions within sets",
         "Are the members of a set redundant, independent or synergistic?",
         "Members of each set were masked one by one, in pairs and together (lucidvi.explain.set_interactions).",
         (MODEL_NOT_CELL, "Where the interval of an interaction holds 0, the relation is not known."),
-        (GRIDS,),
+        (GRIDS_PAPER,),
     ),
     "links": Text(
         "Links of peaks and genes",
@@ -91,7 +91,7 @@ TEXTS = {
             "(lucidvi.metrics.link_recovery).",
             "Redundant peaks have weak links: closing one changes little while the others stay open.",
         ),
-        (GRIDS,),
+        (GRIDS_PAPER,),
     ),
     "gene_panel": Text(
         "Gene panels",
@@ -103,14 +103,14 @@ TEXTS = {
             "Genes that follow one another are exchangeable: another seed can choose another of them.",
             "Without panel_confidence, no error rate is known.",
         ),
-        (ACE,),
+        (ACE_PAPER,),
     ),
     "joint_panel": Text(
         "One panel for all groups",
         "Which {n_genes} genes tell all groups apart?",
         "{n_genes} genes were chosen together for all groups of {groupby} (lucidvi.explain.joint_panel).",
         ("Accuracy was measured on held-out cells of the same data. A new assay can differ.",),
-        (ACE,),
+        (ACE_PAPER,),
     ),
     "attributions": Text(
         "Attributions",
@@ -135,27 +135,27 @@ TEXTS = {
         "Which features does each latent dimension change?",
         "Loadings of {model} were stored ({kind}; lucidvi.explain.loadings).",
         ("Dimensions of a VAE are not ordered, and another training can rotate them.",),
-        (SIVAE,),
+        (SIVAE_PAPER,),
     ),
     "feature_graph": Text(
         "Neighbours of genes",
         "Which genes have similar loadings, and which are hubs?",
         "A graph of the {n_neighbors} nearest genes in the feature embedding was built (lucidvi.explain.feature_graph).",
         ("Neighbours share a pattern over cells. They need not regulate each other.",),
-        (SIVAE,),
+        (SIVAE_PAPER,),
     ),
     "set_effect": Text(
         "Tests of gene sets",
         "Do the genes of a set vary together within a group, more than random sets?",
         "Sets were compared with {n_null} random sets of equal size and expression (lucidvi.explain.set_effect).",
         ("Genes also vary together because of quality, cell cycle or ambient RNA.",),
-        (SCARE,),
+        (SCARE_PAPER,),
     ),
     "set_space": Text(
         "Coordinates of gene sets",
         "How far is each cell along a set?",
         "Each set got {n_components} coordinates beside the latent space of {model} (lucidvi.explain.set_space).",
         ("The sign and the scale of a coordinate mean something within one result only.",),
-        (SCARE,),
+        (SCARE_PAPER,),
     ),
 }  # fmt: skip
