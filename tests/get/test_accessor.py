@@ -29,8 +29,8 @@ def test_names(adata):
     assert dir(adata.lv.get) == lv.get.__all__
     assert set(dir(adata.lv.pl)) < set(lv.pl.__all__)
     assert adata.lv.get.panels.__doc__ == lv.get.panels.__doc__
-    with pytest.raises(AttributeError, match="no 'pannels' of data. It has: .*panels"):
-        _ = adata.lv.get.pannels
+    with pytest.raises(AttributeError, match="no 'panelx' of data. It has: .*panels"):
+        _ = adata.lv.get.panelx
     with pytest.raises(AttributeError, match="no 'fssf' of data"):  # a plot of a table
         _ = adata.lv.pl.fssf
 
