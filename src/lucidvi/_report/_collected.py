@@ -141,7 +141,7 @@ def _with_names(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose row names are columns."""
     if isinstance(table.index, pd.RangeIndex):
         return table
-    levels = [name or ("feature" if table.index.nlevels == 1 else f"level {i}") for i, name in enumerate(table.index.names)]  # fmt: skip
+    levels = [name or ("name" if table.index.nlevels == 1 else f"level {i}") for i, name in enumerate(table.index.names)]  # fmt: skip
     return table.reset_index(names=levels)
 
 

@@ -1,6 +1,8 @@
 """The page as HTML: one file, without network."""
 
+import base64
 import math
+import struct
 from html import escape
 
 import numpy as np
@@ -27,7 +29,7 @@ th[aria-sort=ascending] button::after { content: " \\2191"; } th[aria-sort=desce
 :focus-visible { outline: 3px solid #0b5394; outline-offset: 1px; }
 .figure { overflow-x: auto; } img { max-width: 100%; height: auto; } summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: var(--soft); } dd { margin: 0; }
-@media (max-width: 40rem) { img { max-width: none; width: 40rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+@media (max-width: 40rem) { img.wide { max-width: none; width: 40rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media print { .scroll { max-height: none; overflow: visible; } }
 """
 _SCRIPT = """
@@ -83,7 +85,7 @@ def _section(number: int, section: Section) -> str:
     figure = ""
     if section.figure:
         said = f"Plot of {text.title.lower()}, {section.key}. The tables below hold its numbers."
-        figure = f'<div class="figure" tabindex="0" role="region" aria-label="Figure"><img src="data:image/png;base64,{section.figure}" alt="{escape(said)}"></div>'
+        figure = f'<div class="figure" tabindex="0" role="region" aria-label="Figure"><img class="{_shape(section.figure)}" src="data:image/png;base64,{section.figure}" alt="{escape(said)}"></div>'
     limits = "".join(f"<li>{escape(said)}</li>" for said in text.limits)
     return f"""
 <section aria-labelledby="{heading}">
@@ -96,6 +98,12 @@ def _section(number: int, section: Section) -> str:
 </section>"""
 
 
+def _shape(figure: str) -> str:
+    """Return whether a figure is too wide for a phone, from the size that a PNG begins with."""
+    width, height = struct.unpack(">II", base64.b64decode(figure[:32])[16:24])
+    return "wide" if width > 1.8 * height else "plain"
+
+
 def _pairs(values: dict[str, str]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in values.items()) + "</dl>"  # fmt: skip
 
@@ -103,7 +111,7 @@ def _pairs(values: dict[str, str]) -> str:
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col"><button type="button">{escape(str(name))}</button></th>' for name in table.rows.columns)  # fmt: skip
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows.itertuples(index=False))  # fmt: skip
-    shown = f"{table.n_rows:,} rows"
+    shown = "1 row" if table.n_rows == 1 else f"{table.n_rows:,} rows"
     if len(table.rows) < table.n_rows:
         shown = f"the first {len(table.rows):,} of {shown}"
     return f"""

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 from anndata import AnnData
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mudata import MuData
 
 from lucidvi._arguments import checked
@@ -83,6 +83,7 @@ def panel_path(
     ax.axhline(float(params["flip_rate"]), color="black", lw=0.8, ls="--")
     ax.set(xlabel="Genes in the panel", ylim=(-0.02, 1.02))
     ax.set_ylabel("Held-out cells that change group")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.legend(
         title=column, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
