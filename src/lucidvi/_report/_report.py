@@ -25,7 +25,7 @@ def report(data: AnnData | MuData, path: str | Path, *, title: str = "lucidvi re
     Parameters
     ----------
     data
-        AnnData or MuData with results of :mod:`lucidvi.explain`. It is not changed.
+        AnnData or MuData with results of ``lucidvi.explain``. It is not changed.
     path
         File to write, ``.html`` or ``.md``. Markdown has no figures.
     title
