@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -42,7 +43,7 @@ _TABLES: dict[str, dict[str, Callable[..., pd.DataFrame]]] = {
 }  # fmt: skip
 _PLOTS: dict[str, Callable[..., object]] = {
     "subset_perturbation": pl.subset_summary,
-    "cross_effect": pl.cross_effect,
+    "cross_effect": partial(pl.cross_effect, annotate=False),
     "set_interactions": pl.set_interactions,
     "gene_panel": pl.panel_path,
     "faithfulness": pl.faithfulness,
@@ -159,18 +160,15 @@ def _warnings(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
             yield f"In {low} of {n} sets, most of the effect does not run through peaks near the gene (cis_share below 0.5)."
         if "flip_rate" in table and "flip_rate_before" in table and (low := int((table["flip_rate"] < 0.9).sum())):  # fmt: skip
             yield f"{low} of {n} panels take less than 90 % of the held-out cells to the target."
-        if "completeness_gap" in table and (table["completeness_gap"].abs() > 0.05).any():
-            yield "Some attributions do not sum to the change of the output: raise n_draws."
 
 
 def _figure(data: AnnData | MuData, key: str, function: str, modality: str | None) -> str:
     """Return the plot of a result as a PNG in text; none for kinds without a plot."""
     if function not in _PLOTS:
         return ""
-    given = {"cross_effect": {"annotate": False}}.get(function, {})
     before = plt.get_fignums()
     try:
-        drawn = _PLOTS[function](data, key=key, modality=modality, show=False, **given)
+        drawn = _PLOTS[function](data, key=key, modality=modality, show=False)
     except (ValueError, KeyError):  # such as too many targets for one figure: the tables tell
         drawn = None
     try:
