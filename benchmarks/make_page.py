@@ -1,6 +1,6 @@
 """Writes ``docs/benchmarks.md`` from the results of the benchmarks: ours, each baseline, the paper, and ratios.
 
-Nothing is measured here; what has not been run is called so. Figures that the benchmarks have left are copied next to
+Nothing is measured here; what has not been run is called so. Figures that the benchmarks have left are copied beside
 the page. Run with ``python benchmarks/make_page.py [--results DIR] [--docs DIR]``.
 """
 
@@ -18,13 +18,13 @@ from run_all import CLAIMS, HERE, RESULTS
 COMMANDS = {c.name: f"python benchmarks/{c.script} {c.full}".strip() for c in CLAIMS}
 INTRO = """# Benchmarks
 
-What the papers report, rebuilt at a scale that a small machine can run, next to baselines on the same data and to the numbers of the papers.
+The [leaderboard](leaderboard.md) shows the main numbers in one figure and one table. This page holds the details: what the papers report, rebuilt at a scale that a small machine can run, with baselines on the same data and the numbers of the papers beside it.
 The data are public and mostly smaller than those of the papers.
-So "here / paper" says how far two settings are apart, not which implementation is better; what can be compared is a method with its baselines, here and there.
+So "here / paper" says how far two settings are apart, not which implementation is better. What can be compared is a method with its baselines, here and there.
 
-- `python benchmarks/run_all.py` runs all of it and goes on where it stopped (`OMP_NUM_THREADS=1 python benchmarks/run_all.py --jobs 2`: two at a time, 2.5 hours on two cores); `python benchmarks/make_page.py` writes this page from the results.
+- `python benchmarks/run_all.py` runs all of it and goes on where it stopped (`OMP_NUM_THREADS=1 python benchmarks/run_all.py --jobs 2`: two at a time, 2.5 hours on two cores). `python benchmarks/make_page.py` writes this page from the results.
 - "not run": there is no result yet. "figure only": the paper draws the number and does not print it.
-- Goals are set in the scripts. Those that are missed are shown as well.
+- A goal is what a script asks of its numbers, for example to be ahead of the best baseline. The last column counts the goals that are reached. Each section lists them, with "pass" or "MISS"; "no goal" marks sections that only measure.
 - The commands are those of the suite. A result with more seeds or settings comes from the same script with other arguments.
 """
 
@@ -59,7 +59,7 @@ def number(value: object) -> str:
 
 
 def ratio(ours: object, other: object) -> str:
-    """One number next to another: their ratio, or the difference where that says nothing."""
+    """One number beside another: their ratio, or the difference where that says nothing."""
     if not isinstance(ours, (int, float)) or not isinstance(other, (int, float)):
         return ""
     if ours * other <= 0:
@@ -137,7 +137,7 @@ def goals_of(section: Section, result: dict | list | None) -> dict[str, bool]:
 
 
 def section_lines(section: Section, results: Path, figures: Path) -> tuple[list[str], str]:
-    """Text of one section, and its state in a few words."""
+    """Text of one section, and how many of its goals are reached."""
     result = load(results, section.file or section.run) if section.run else None
     tables = section.read(result) if result and section.read else []
     goals = goals_of(section, result) if tables else {}
@@ -158,13 +158,13 @@ def section_lines(section: Section, results: Path, figures: Path) -> tuple[list[
             lines += [":width: 90%", "```", ""]
     if section.run:
         lines += ["Repeat:", "", "```bash", COMMANDS[section.run], "```", ""]
-    state = f"{sum(goals.values())} of {len(goals)} goals reached" if goals else "measured"
+    state = f"{sum(goals.values())} of {len(goals)}" if goals else "no goal"
     return lines, state if tables else "not run"
 
 
 def page(results: Path, figures: Path) -> str:
     """The whole page."""
-    body, summary = [], [row_of(["method", "what", "state"]), row_of(["---"] * 3)]
+    body, summary = [], [row_of(["method", "what", "goals reached"]), row_of(["---"] * 3)]
     for method, sections in SECTIONS.items():
         body += [f"## {method}", ""]
         for section in sections:

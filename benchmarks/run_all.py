@@ -36,7 +36,7 @@ class Claim:
     name
         What it is called on the command line and in ``suite.json``.
     script
-        File next to this one.
+        File in this folder.
     full, quick
         Its arguments as on a command line; without quick ones it is left out of the quick suite.
     rebuilds
@@ -109,9 +109,9 @@ CLAIMS = (
     Claim("sivae_networks", "sivae_networks.py", "", None,
           "siVAE, figure 5", 8, (KANG,)),
     Claim("known_truth", "known_truth.py", "", "--quick",
-          "beyond the papers: explanations next to a known truth", 6),
+          "beyond the papers: explanations beside a known truth", 6),
     Claim("attribution_cost", "attribution_cost.py", "", "--quick",
-          "beyond the papers: attributions next to captum", 8, alone=True),
+          "beyond the papers: attributions beside captum", 8, alone=True),
     Claim("scvi_tools_own", "scvi_tools_own.py", "", "--quick",
           "beyond the papers: what scvi-tools itself offers", 10, alone=True),
     Claim("knockoff_fdr", "knockoff_fdr.py", "", "--quick",

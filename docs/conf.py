@@ -5,9 +5,12 @@ import os
 import warnings
 from importlib.metadata import version as package_version
 
-import lightning.pytorch  # noqa: F401  (it sets its own level)
+# The models of the examples are small: several threads wait for one another longer than they compute.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
-import lucidvi
+import lightning.pytorch  # noqa: E402, F401  (it sets its own level)
+
+import lucidvi  # noqa: E402
 
 project = "lucidvi"
 author = "lucidvi developers"
@@ -89,11 +92,13 @@ bibtex_reference_style = "author_year"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "tasklist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are committed executed
+nb_output_stderr = "remove"  # what other packages say of themselves
 
 html_theme = "sphinx_book_theme"
 html_title = "lucidvi"
-html_static_path = ["_static"]
+html_static_path = ["_static", "../src/lucidvi/_report/sort.js"]
 html_css_files = ["custom.css"]
+html_js_files = [("sort.js", {"defer": "defer"})]  # tables that sort, as in a report
 html_logo = html_favicon = "_static/logo.svg"
 html_theme_options = {"show_navbar_depth": 1, "logo": {"text": "lucidvi"}}
 html_sidebars = {

@@ -3,8 +3,6 @@
 Writes lucidvi-quickstart/simulated.h5mu and figures. Runs on two CPU cores in about a minute.
 """
 
-import logging
-import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,8 +10,6 @@ import scvi
 
 import lucidvi as lv
 
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.WARNING)  # no tips on loggers and accelerators
 scvi.settings.seed = 0
 out = Path("lucidvi-quickstart")
 out.mkdir(exist_ok=True)
@@ -28,9 +24,7 @@ print(f"{mdata.n_obs} cells, {mdata['rna'].n_vars} genes, {mdata['atac'].n_vars}
 # 2. A model that predicts expression from open chromatin.
 lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
 model = lv.model.GRIDS(mdata)
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "`isinstance.treespec")  # lightning on a new PyTorch
-    model.train()
+model.train()
 
 # 3. For each gene, the 3 peaks whose joint masking lowers its predicted expression most, over all
 #    cells. groupby="cell_type" would look for sets in each cell type instead.
@@ -65,9 +59,9 @@ mdata["atac"].obsm["X_grids"] = model.get_latent_representation()
 mdata.write_h5mu(out / "simulated.h5mu")
 
 print(
-    "\nHow to read it: trust a set whose cis_share is near 1 and whose p_value, taken from the\n"
-    "measured expression of test cells, is small; where redundancy_% is above 0, its peaks stand\n"
-    "in for each other, and only masking them together shows the whole effect.\n"
+    "\nHow to read it: trust a set whose cis_share is near 1 and whose p_value, taken from\n"
+    "the measured expression of test cells, is small; where redundancy_% is above 0, its\n"
+    "peaks stand in for each other, and only masking them together shows the whole effect.\n"
 )
 for path in sorted(out.iterdir()):
     print(f"wrote {path}")

@@ -181,7 +181,7 @@ def test_page_with_results(make_page, tmp_path):
     assert "| **siVAE** | 8.85 |" in text and "32.17" not in text  # the latest line
     assert "| **siVAE** | 0.45 | 0.9 | 0.5 |" in text
     assert "- **MISS**: a \\| b" in text and "- pass: c" in text
-    assert "1 of 2 goals reached" in text
+    assert "| 1 of 2 |" in text
     assert "| simulation_s | 12.3 |" in text
     assert (tmp_path / "docs/_static/benchmarks/grids_cortex_effects.png").read_bytes() == b"a figure"  # fmt: skip
     assert "```{figure} _static/benchmarks/grids_cortex_effects.png" in text

@@ -4,6 +4,7 @@ import base64
 import math
 import struct
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,22 +33,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } d
 @media (max-width: 40rem) { img.wide { max-width: none; width: 40rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media print { .scroll { max-height: none; overflow: visible; } }
 """
-_SCRIPT = """
-for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
-  const head = button.parentElement, row = head.parentElement, body = row.closest("table").tBodies[0];
-  const up = head.getAttribute("aria-sort") !== "ascending", column = [...row.children].indexOf(head);
-  for (const other of row.children) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = line => line.children[column].dataset.value ?? line.children[column].textContent;
-  const numbers = [...body.rows].every(line => value(line) === "" || !isNaN(value(line)));
-  const order = (a, b) => numbers ? a - b : a.localeCompare(b, undefined, {numeric: true});
-  const lines = [...body.rows].sort((a, b) => {
-    const [x, y] = [value(a), value(b)];
-    return x === "" || y === "" ? (x === "") - (y === "") : up ? order(x, y) : order(y, x);
-  });
-  body.append(...lines);
-});
-"""
+_SCRIPT = Path(__file__).with_name("sort.js").read_text()
 
 
 def page(title: str, described: str, today: str, sections: list[Section], cited: list[str], versions: dict[str, str]) -> str:  # fmt: skip

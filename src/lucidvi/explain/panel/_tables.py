@@ -186,7 +186,7 @@ def _row(
     learned: PanelProblem, reported: PanelProblem, path: Path, pair: tuple[str, str], allowed: np.ndarray, n_null: int,
     rng: np.random.Generator,
 ) -> dict[str, object]:  # fmt: skip
-    """Return size and flip rate of a panel on the cells that are reported on, next to random panels."""
+    """Return size and flip rate of a panel on the cells that are reported on, beside random panels."""
     theta, pool = path.theta, np.flatnonzero(allowed)
     margin, _ = reported.margins(theta, torch.ones(len(theta), dtype=torch.bool, device=theta.device))  # fmt: skip
     values = theta.cpu().numpy()

@@ -46,7 +46,7 @@ def set_space(
     clusters of that space are scanpy's, with ``use_rep=key_added``.
 
     What cells of a type have in common is not changed. A set adds something where its genes vary together within types
-    (``uns[key_added]["sets"]["explained"]`` next to ``"explained_alone"``); whatever it adds is made of that set, so do
+    (``uns[key_added]["sets"]["explained"]`` beside ``"explained_alone"``); whatever it adds is made of that set, so do
     not test its genes between clusters of the joint space.
 
     Parameters
