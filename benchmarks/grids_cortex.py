@@ -153,7 +153,7 @@ def main() -> None:
         return
     for size in args.sizes:
         for name, suffix, options in (
-            ("GRIDS", "", {}),
+            ("GRIDS", "", {"beta": 0.1}),  # the paper's; the rankings of single peaks use it, too
             ("GRIDS, cis_window=None", "_latent", {}),
             ("GRIDS", "_beta100", {"beta": 100.0}),
         ):
@@ -206,6 +206,7 @@ def main() -> None:
                 for method, part in sets.groupby("method", sort=False)
             }  # fmt: skip
             print(pd.DataFrame(out[f"hits {size}"]).T.to_string())
+    write(out)  # a later step that fails loses nothing
     tables = {}
     for name, relative in (("cross_effect_relative", True), ("cross_effect", False)):
         lv.explain.cross_effect(
@@ -226,7 +227,7 @@ def main() -> None:
                 check_dtype=False,
                 check_categorical=False,
             )
-        np.testing.assert_array_equal(again["atac"].varm[key], mdata["atac"].varm[key])
+        assert (again["atac"].varm[key] != mdata["atac"].varm[key]).nnz == 0
     out["h5mu_equal"] = True
     figures(again, table, change, f"sets_{args.sizes[0]}")
     out["without_peers_s"] = round(time.time() - began, 1)

@@ -118,6 +118,7 @@ def halves(seeds: list[int], size: int = 20) -> pd.DataFrame:
     adata, rows = pbmc3k(), []
     large = [t for t, n in adata.obs["type"].value_counts().items() if n >= 100]
     adata = adata[adata.obs["type"].isin(large)].copy()
+    sc.pp.filter_genes(adata, min_cells=1)
     for seed in seeds:
         whole = lv.explain.gene_panel(
             train(adata, "type", seed, 60), "type", n_genes=size, n_bootstrap=2, seed=seed, copy=True, progress=False
@@ -256,10 +257,34 @@ def scale() -> list[dict[str, float]]:
     return rows
 
 
+def goals_of(part: str, mean) -> dict:
+    """What is claimed of the means of a part."""
+    if part == "simulation":
+        return {"causal, clean": (mean["panel", "clean"], ">=", 0.46), "causal, complex": (mean["panel", "complex"], ">=", 0.35)}  # fmt: skip
+    if part == "pbmc":
+        least = {5: 0.972, 18: 0.9875}
+        goals = {f"AUROC, {size} genes": (mean.loc[("panel", size), "auroc"], ">=", v) for size, v in least.items()}  # fmt: skip
+        return goals | {"redundancy, 18 genes": (mean.loc[("panel", 18), "redundancy"], "<=", 0.25)}
+    if part == "halves":
+        ahead = {"Wilcoxon": mean["wilcoxon"], "best gradient": mean[GRADIENTS].max()}
+        return {f"stability: panel - {name}": (mean["panel"] - v, ">=", 0.0) for name, v in ahead.items()}  # fmt: skip
+    goals = {}
+    for (data, n), one in mean.groupby(level=[0, 1]):
+        one = one.droplevel([0, 1])
+        for what in ("forest", "neighbours"):
+            ahead = one.loc["joint panel", what] - one[what].drop("joint panel").max()
+            goals[f"{data}, {n} genes, {what}: joint panel - best other"] = (ahead, ">=", 0.0)
+    return goals
+
+
+def keep(result: dict, goals: dict) -> None:
+    """Write what a part has found, so that a later one that fails loses nothing."""
+    goals = {k: (round(float(v), 4), *rest) for k, (v, *rest) in goals.items()}
+    finish({"benchmark": "panel_truth", "seeds": args.seeds} | result, goals, save=True)
+
+
 def main() -> None:
     """Run the parts asked for."""
-    result: dict = {"benchmark": "panel_truth", "seeds": args.seeds}
-    goals: dict = {}
     parts = {
         "simulation": (lambda: simulation(range(2 * len(args.seeds))), ["method", "data"], "causal"),
         "pbmc": (lambda: pbmc(args.seeds), ["method", "size"], ["auroc", "redundancy"]),
@@ -276,44 +301,17 @@ def main() -> None:
         )
         flat = table.reset_index()
         flat.columns = [" ".join(map(str, c)).strip() if isinstance(c, tuple) else c for c in flat.columns]  # fmt: skip
-        result[part] = flat.round(4).to_dict("records")
         mean = table.xs("mean", axis=1, level=-1) if table.columns.nlevels > 1 else table["mean"]
-        if part == "simulation":
-            goals |= {"causal, clean": (mean["panel", "clean"], ">=", 0.46), "causal, complex": (mean["panel", "complex"], ">=", 0.35)}  # fmt: skip
-        if part == "pbmc":
-            for size, least in ((5, 0.972), (18, 0.9875)):
-                goals[f"AUROC, {size} genes"] = (mean.loc[("panel", size), "auroc"], ">=", least)
-            goals["redundancy, 18 genes"] = (mean.loc[("panel", 18), "redundancy"], "<=", 0.25)
-        if part == "halves":
-            goals["stability: panel - Wilcoxon"] = (mean["panel"] - mean["wilcoxon"], ">=", 0.0)
-            goals["stability: panel - best gradient"] = (
-                mean["panel"] - mean[GRADIENTS].max(),
-                ">=",
-                0.0,
-            )
-        if part == "joint":
-            for (data, n), one in mean.groupby(level=[0, 1]):
-                one = one.droplevel([0, 1])
-                for what in ("forest", "neighbours"):
-                    ahead = one.loc["joint panel", what] - one[what].drop("joint panel").max()
-                    goals[f"{data}, {n} genes, {what}: joint panel - best other"] = (
-                        ahead,
-                        ">=",
-                        0.0,
-                    )
+        keep({part: flat.round(4).to_dict("records")}, goals_of(part, mean))
     if "cost" in args.parts:
         seconds = cost()
         print("CPU seconds", seconds)
-        result["seconds"] = seconds
-        goals["panel / Wilcoxon"] = (seconds["panel"] / seconds["Wilcoxon"], "<=", 5.0)
+        keep({"seconds": seconds}, {"panel / Wilcoxon": (seconds["panel"] / seconds["Wilcoxon"], "<=", 5.0)})  # fmt: skip
     if "scale" in args.parts:
         rows = scale()
-        result["scale"] = rows
-        goals["GB with 100,000 cells"] = (rows[-1]["GB"], "<=", 4.0)
         growth = np.log(rows[1]["seconds"] / rows[0]["seconds"]) / np.log(4)
         print(f"seconds grow with cells to the power of {growth:.2f}")
-    goals = {k: (round(float(v), 4), *rest) for k, (v, *rest) in goals.items()}
-    finish(result, goals, save=True)
+        keep({"scale": rows}, {"GB with 100,000 cells": (rows[-1]["GB"], "<=", 4.0)})
 
 
 if __name__ == "__main__":

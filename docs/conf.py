@@ -8,9 +8,9 @@ from importlib.metadata import version as package_version
 # The models of the examples are small: several threads wait for one another longer than they compute.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
-import lightning.pytorch  # noqa: E402, F401  (it sets its own level)
+import lightning.pytorch  # noqa: F401  (it sets its own level)
 
-import lucidvi  # noqa: E402
+import lucidvi
 
 project = "lucidvi"
 author = "lucidvi developers"

@@ -151,12 +151,18 @@ def adata(request, tmp_path):
     return made
 
 
-@pytest.fixture(params=["memory", "h5mu"])
-def mdata(request, tmp_path):
+@pytest.fixture
+def mdata_in_memory():
     """The results are in the second modality."""
     plain = ad.AnnData(np.ones((8, 2), np.float32))
     plain.var_names = ["p1", "p2"]
-    made = md.MuData({"protein": plain, "rna": make_adata()})
+    return md.MuData({"protein": plain, "rna": make_adata()})
+
+
+@pytest.fixture(params=["memory", "h5mu"])
+def mdata(request, mdata_in_memory, tmp_path):
+    """The same, in memory and read back from a file."""
+    made = mdata_in_memory
     if request.param == "h5mu":
         made.write_h5mu(tmp_path / "made.h5mu")
         made = md.read_h5mu(tmp_path / "made.h5mu")

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 import lucidvi as lv
 
@@ -111,3 +113,15 @@ def test_light_import():
         "sys.exit(bool({'torch', 'scvi', 'scanpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.filterwarnings("ignore:This setting will be removed:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:zarr v3 will become the only option:DeprecationWarning")
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_keeps_every_result(mdata_in_memory, version, tmp_path):
+    with ad.settings.override(zarr_write_format=version):
+        mdata_in_memory.write_zarr(tmp_path / "made.zarr")
+    again = md.read_zarr(tmp_path / "made.zarr")
+    for name in READERS:
+        read = getattr(lv.get, name)
+        assert_frame_equal(read(again), read(mdata_in_memory), check_dtype=False, check_categorical=False)  # fmt: skip
