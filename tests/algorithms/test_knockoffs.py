@@ -226,7 +226,7 @@ def test_order_of_features_and_scale_do_not_matter_much():
         (lambda x: knockoff_q_values(x[0], offset=2), "offset=2 is unknown. Allowed: 1"),
         (lambda x: knockoff_statistic(x[0]), r"importance has shape \(5,\)"),
         (lambda x: knockoff_test(x, np.ones(20), rng=np.random.default_rng(0)), "y is constant"),
-        (lambda x: knockoff_test(x, x[:, 0], combine="mean", rng=None), "combine='mean' is unknown"),
+        (lambda x: knockoff_test(x, x[:, 0], combine="mean", rng=np.random.default_rng(0)), "combine='mean' is unknown"),
     ],
 )  # fmt: skip
 def test_bad_input(call, match):

@@ -1,5 +1,7 @@
 """Explanations in several processes or threads are those of one."""
 
+from typing import Any
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ import pytest
 
 import lucidvi as lv
 
-SETTINGS = {"copy": True, "progress": False}
+SETTINGS: dict[str, Any] = {"copy": True, "progress": False}
 CALLS = {
     "attributions": lambda m, n: lv.explain.attributions(
         m, {"latent": [0, 1]}, groupby="group", n_cells=20, n_draws=3, n_jobs=n, **SETTINGS

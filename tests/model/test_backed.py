@@ -1,5 +1,7 @@
 """Training and explanations of data in files are those of the same data in memory."""
 
+from typing import Any
+
 import anndata as ad
 import mudata as md
 import numpy as np
@@ -67,8 +69,8 @@ def test_training(name, most, tmp_path, monkeypatch):
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-PANEL = {"n_steps": 3, "n_null": 1, "progress": False}
-FEW = {"n_cells": 20, "n_draws": 3, "progress": False}
+PANEL: dict[str, Any] = {"n_steps": 3, "n_null": 1, "progress": False}
+FEW: dict[str, Any] = {"n_cells": 20, "n_draws": 3, "progress": False}
 CALLS = {
     "attributions": lambda m: lv.explain.attributions(m, {"latent": [0]}, per_cell=True, **FEW),
     "faithfulness": lambda m: lv.explain.faithfulness(m, {"latent": [0]}, n_null=2, n_models=1, **FEW),

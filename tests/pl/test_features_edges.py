@@ -78,7 +78,7 @@ def test_one_name_as_string(adata):
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda a: lv.pl.loadings_biplot(a, dims=(1.0, 2)), TypeError, "whole numbers from 1 to 3"),
+        (lambda a: lv.pl.loadings_biplot(a, dims=(1.0, 2)), TypeError, "whole numbers from 1 to 3"),  # type: ignore[arg-type]
         (lambda a: lv.pl.loadings(a, n_features=1), ValueError, "at least 2"),
         (lambda a: lv.pl.centrality(a, "community"), ValueError, "column of numbers"),
     ],
