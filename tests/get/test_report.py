@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lucidvi as lv
-from lucidvi._report._collected import collected
+from lucidvi._report._collected import _PLOTS, collected
 from lucidvi._report._texts import TEXTS
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
@@ -95,6 +95,22 @@ def test_numbers_warn(adata, tmp_path):
     text = lv.report(adata, tmp_path / "a.html").read_text(encoding="utf-8")
     assert f"In {len(sets)} of {len(sets)} rows" in text
     assert f"In {(sets['cis_share'] < 0.5).sum()} of {len(sets)} sets" in text
+
+
+def test_attributions_that_do_not_add_up(adata, tmp_path):
+    columns = adata.uns["attributions"]["columns"]
+    columns["completeness_gap"] = [0.2, 0.04, -0.06, np.nan] * (len(columns) // 4)
+    text = lv.report(adata, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert f"In {len(columns) // 2} of {len(columns)} columns, attributions miss more than 5 %" in text  # fmt: skip
+
+
+def test_a_missing_figure_is_explained(adata, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("68 targets are <too many> for one figure.")
+
+    monkeypatch.setitem(_PLOTS, "subset_perturbation", refuse)
+    text = lv.report(adata, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "No figure: 68 targets are &lt;too many&gt; for one figure." in text
 
 
 def test_every_explanation_has_a_text():

@@ -23,6 +23,7 @@ _KINDS = {
     if isinstance(kind, _stored.Kind) and kind.entries
 }
 _MOST_ROWS = 300
+_GAP = 0.05  # of the change of the output
 _TABLES: dict[str, dict[str, Callable[..., pd.DataFrame]]] = {
     "subset_perturbation": {"Sets": get.subset_sets, "Members of the sets": get.subset_features},
     "cross_effect": {"Effects": get.cross_effect},
@@ -36,7 +37,10 @@ _TABLES: dict[str, dict[str, Callable[..., pd.DataFrame]]] = {
         "Genes": get.joint_panel,
         "Accuracy": lambda data, key, modality: get.joint_panel(data, key, "scores", modality=modality),
     },
-    "attributions": {"Leading features": lambda data, key, modality: get.attributions(data, key, n_features=20, modality=modality)},
+    "attributions": {
+        "Leading features": lambda data, key, modality: get.attributions(data, key, n_features=20, modality=modality),
+        "Outputs": lambda data, key, modality: _stored.parts(data)[modality].uns[key]["columns"],
+    },
     "faithfulness": {"Summary": get.faithfulness},
     "loadings": {"Loadings, the largest first": lambda data, key, modality: _largest_first(get.loadings(data, key, modality=modality))},
     "feature_graph": {"Neighbours": get.feature_graph},
@@ -74,8 +78,8 @@ class Section:
         What it was asked with, and the fingerprints of what it was made from.
     tables, warnings
         Its tables, and what the numbers themselves warn of.
-    figure
-        PNG as text, empty if there is none.
+    figure, refused
+        PNG as text, empty if there is none, and why a plot could not be drawn.
     """
 
     key: str
@@ -85,6 +89,7 @@ class Section:
     tables: list[Table]
     warnings: list[str]
     figure: str
+    refused: str
 
     @property
     def methods(self) -> str:
@@ -135,7 +140,7 @@ def _section(data: AnnData | MuData, key: str, place: str, function: str, result
     else:
         found = {title: _with_names(read(data, key, modality=modality)) for title, read in readers.items()}  # fmt: skip
     tables = [Table(title, table.head(_MOST_ROWS), len(table)) for title, table in found.items()]
-    return Section(key, place, TEXTS[function], settings, tables, list(_warnings(found)), _figure(data, key, function, modality))  # fmt: skip
+    return Section(key, place, TEXTS[function], settings, tables, list(_warnings(found)), *_figure(data, key, function, modality))  # fmt: skip
 
 
 def _with_names(table: pd.DataFrame) -> pd.DataFrame:
@@ -160,19 +165,19 @@ def _warnings(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
             yield f"In {low} of {n} sets, most of the effect does not run through peaks near the gene (cis_share below 0.5)."
         if "flip_rate" in table and "flip_rate_before" in table and (low := int((table["flip_rate"] < 0.9).sum())):  # fmt: skip
             yield f"{low} of {n} panels take less than 90 % of the held-out cells to the target."
+        if "completeness_gap" in table and (off := int((table["completeness_gap"].abs() > _GAP).sum())):  # fmt: skip
+            yield f"In {off} of {n} columns, attributions miss more than {100 * _GAP:.0f} % of the change of the output that they should sum to (completeness_gap)."
 
 
-def _figure(data: AnnData | MuData, key: str, function: str, modality: str | None) -> str:
-    """Return the plot of a result as a PNG in text; none for kinds without a plot."""
+def _figure(data: AnnData | MuData, key: str, function: str, modality: str | None) -> tuple[str, str]:  # fmt: skip
+    """Return the plot of a result as a PNG in text, and why it could not be drawn; both are empty for kinds without a plot."""
     if function not in _PLOTS:
-        return ""
+        return "", ""
     before = plt.get_fignums()
     try:
-        drawn = _PLOTS[function](data, key=key, modality=modality, show=False)
-    except (ValueError, KeyError):  # such as too many targets for one figure: the tables tell
-        drawn = None
-    try:
-        return "" if drawn is None else _png(drawn)
+        return _png(_PLOTS[function](data, key=key, modality=modality, show=False)), ""
+    except (ValueError, KeyError) as error:  # such as too many targets for one figure
+        return "", str(error.args[0])
     finally:
         for number in set(plt.get_fignums()) - set(before):
             plt.close(number)

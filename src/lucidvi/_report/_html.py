@@ -68,7 +68,7 @@ def _section(number: int, section: Section) -> str:
     text = section.text
     heading = f"result-{number}"
     warnings = "".join(f'<p class="warning"><strong>Warning.</strong> {escape(said)}</p>' for said in section.warnings)  # fmt: skip
-    figure = ""
+    figure = f'<p class="soft">No figure: {escape(section.refused)}</p>' if section.refused else ""
     if section.figure:
         said = f"Plot of {text.title.lower()}, {section.key}. The tables below hold its numbers."
         figure = f'<div class="figure" tabindex="0" role="region" aria-label="Figure"><img class="{_shape(section.figure)}" src="data:image/png;base64,{section.figure}" alt="{escape(said)}"></div>'

@@ -16,11 +16,11 @@ _PACKAGES = ("lucidvi", "scvi-tools", "torch", "anndata", "mudata", "scanpy", "n
 
 
 def report(data: AnnData | MuData, path: str | Path, *, title: str = "lucidvi report") -> Path:
-    """Write one page of everything that lucidvi stored in an object.
+    """Write one page with all results that lucidvi stored in an object.
 
-    For each result the page says what was asked of which model, and holds its settings, tables, figure, warnings, limits, a
-    methods text and the papers to cite. An HTML page needs no network and no other file; its tables sort when a heading is
-    clicked. A table shows its first 300 rows.
+    For each result the page states the question and the model. It holds the settings, tables,
+    figure, warnings, limits, a methods text and the papers to cite. An HTML page needs no network
+    and no other file. Click a heading of a table to sort it. A table shows its first 300 rows.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def report(data: AnnData | MuData, path: str | Path, *, title: str = "lucidvi re
     TypeError
         If the data are neither AnnData nor MuData.
     ValueError
-        If the name of the file has another ending, its folder does not exist, or the object holds no result.
+        If the file name has another ending, the folder does not exist, or the object holds no
+        result.
 
     Examples
     --------
