@@ -26,29 +26,32 @@ _SAME = 1e-3  # relative difference from public methods
 def check_adapter(
     model: BaseModelClass, *, modality: str | None = None, save: bool = True, seed: int = 0
 ) -> None:
-    """Test that a trained model is explained right through its adapter.
+    """Test whether an adapter represents its trained model correctly.
 
-    For every kind of output: it agrees with the model's own public methods, with what they draw replaced by its mean;
-    its gradient agrees with finite differences; integrated gradients sum to the difference of the outputs; it is the
-    same when it is asked for again, and does not depend on the other cells of the minibatch. Outputs of a cell stay what
-    they are when cells or features are reordered, when other cells are left out, and after the model is saved and
-    loaded. The model behind its first layer, where there is one, gives what the whole model gives.
+    The test covers every kind of output. The output must agree with the model's own public methods,
+    with random draws replaced by their mean. Its gradient must agree with finite differences.
+    Integrated gradients must sum to the difference of the outputs. A repeated evaluation must give
+    the same output, which must not depend on the other cells of the minibatch. The outputs of a
+    cell must not change if cells or features are reordered, if other cells are left out, or after
+    the model is saved and loaded. If the model can be cut behind its first layer, the part behind
+    it must give the same outputs as the whole model.
 
     Parameters
     ----------
     model
         Trained model with its data, of 20 cells or more.
     modality
-        Modality of a MuData, or layer, whose features are explained; by default all, one after another.
+        Modality of a MuData, or layer, whose features are explained; by default all, one after the
+        other.
     save
-        Save and load the model in a temporary folder.
+        Whether to save the model to a temporary folder and load it again.
     seed
         Seed of the choice of cells and directions.
 
     Raises
     ------
     AssertionError
-        If something does not hold, with what and by how much.
+        If a check fails. The message names the check and the size of the deviation.
 
     Examples
     --------

@@ -30,30 +30,34 @@ CHUNK = 512
 
 
 class Adapter(ABC):
-    """One trained model as a function of the features of one modality.
+    """Represent one trained model as a function of the features of one modality.
 
-    Everything else that the model reads, such as batches, covariates and other modalities, stays at each cell's own
-    values. Nothing is drawn at random: latent positions are posterior means. The module is a frozen copy that shares the
-    model's weights, so that an explanation leaves no trace in the model.
+    All other inputs of the model, such as batches, covariates and other modalities, keep each
+    cell's own values. Nothing is drawn at random: latent positions are posterior means. The module
+    is a frozen copy that shares the model's weights, so that an explanation does not change the
+    model.
 
-    A concrete adapter says what the model reads (:meth:`inputs`), what it gives (:meth:`outputs`), where a cell lies
-    (:meth:`position`) and what is decoded there (:meth:`decode`); it is not derived from further.
-    :func:`lucidvi.adapters.register` makes it known and :func:`lucidvi.testing.check_adapter` tests it.
+    A concrete adapter defines the inputs of the model (:meth:`inputs`), its outputs
+    (:meth:`outputs`), the latent position of a cell (:meth:`position`) and the decoded values at
+    this position (:meth:`decode`). Do not derive further classes from a concrete adapter.
+    :func:`lucidvi.adapters.register` registers it and :func:`lucidvi.testing.check_adapter` tests
+    it.
 
     Parameters
     ----------
     model
         Trained model.
     data
-        Cells to explain, and where results are written.
+        Data with the cells to explain. Results are written into these data.
     registered
         The same cells with the features in the order of the model, registered with it.
     modality
         Input whose features are explained, one of :meth:`inputs`; by default the first.
     transform_batch
-        Batch to decode all cells as; by default each cell's own.
+        Batch in which all cells are decoded; by default each cell's own batch.
     prefer
-        Kind of features, such as ``"peaks"``, to explain if the model reads any and no modality is named.
+        Kind of features, such as ``"peaks"``, to explain if the model reads any and no modality is
+        named.
 
     Attributes
     ----------
@@ -62,9 +66,10 @@ class Adapter(ABC):
     empty_is_unmeasured
         Whether a cell without any of the features counts as one whose modality was not measured.
     draws
-        Whether the networks draw random numbers on the way, which must not be missing from what the user draws.
+        Whether the networks draw random numbers during the evaluation. These must not be missing
+        from the random numbers that the user draws.
     input, features
-        What is explained, and the names of its features.
+        Input that is explained, and the names of its features.
 
     Examples
     --------
@@ -122,15 +127,15 @@ class Adapter(ABC):
 
     @abstractmethod
     def inputs(self) -> dict[str | None, Input]:
-        """Return what the model reads by name: modalities of a MuData, layers, or ``None`` for the only one."""
+        """Return the model's inputs by name: modalities, layers, or ``None`` for a single input."""
 
     @abstractmethod
     def outputs(self) -> dict[str, Output]:
-        """Return what the model gives by kind; ``"latent"`` is what :meth:`position` returns."""
+        """Return the model's outputs by kind; ``"latent"`` is the output of :meth:`position`."""
 
     @abstractmethod
     def position(self, x: Tensor, tensors: Tensors, kind: str) -> Tensor:
-        """Return where cells lie, shape ``(n, n_latent)``, as the decoder reads it.
+        """Return the latent positions of cells, shape ``(n, n_latent)``, as the decoder reads them.
 
         Parameters
         ----------
@@ -139,7 +144,7 @@ class Adapter(ABC):
         tensors
             Minibatch of the same cells, as :meth:`minibatch` returns it.
         kind
-            Kind of output that is asked for; the position may depend on it.
+            Kind of output that is requested. The position may depend on it.
         """
 
     @abstractmethod
@@ -154,7 +159,7 @@ class Adapter(ABC):
     # ---- what it may say -----------------------------------------------------------------------------------------
 
     def prepare(self, tensors: Tensors) -> Tensors:
-        """Return a minibatch with all that does not depend on the explained features computed beforehand."""
+        """Return a minibatch with precomputed values that are independent of the explained input."""
         return tensors
 
     def values(self, tensors: Tensors) -> Tensor:
@@ -162,19 +167,19 @@ class Adapter(ABC):
         return self.input.scale.of(tensors[self.input.key].float())
 
     def cut(self, kind: str) -> "Cut":
-        """Return the model behind its first operation on the features.
+        """Return the part of the model that follows its first operation on the features.
 
         Raises
         ------
         TypeError
-            If the output depends on the features in more places than linear layers.
+            If the output depends on the features in other places than linear layers.
         """
         from lucidvi.adapters._first_layer import FirstLayer
 
         return FirstLayer(self, kind)
 
     def public(self, kind: str, cells: np.ndarray) -> np.ndarray | None:
-        """Return what the model's own public methods give of an output; ``None`` if there is no such method."""
+        """Return an output from the model's own public methods, or ``None`` if there is none."""
         if kind != "latent":
             return None
         return np.asarray(self.model.get_latent_representation(self.registered, indices=cells))
@@ -182,21 +187,22 @@ class Adapter(ABC):
     def observed(self, cells: np.ndarray, kind: str, columns: int | np.ndarray) -> np.ndarray | None:  # fmt: skip
         """Return what was measured of outputs in some cells on the ``log1p`` scale per 10,000 counts, ``(n_cells, ...)``.
 
-        ``None`` where it was not measured in all of them, or is read by the model.
+        The result is ``None`` if an output was not measured in all of these cells, or is an input
+        of the model.
         """
         return None
 
     def loadings(self) -> tuple[str, pd.DataFrame] | None:
-        """Return the model's own loadings, and what they are called; ``None`` if it has none."""
+        """Return the model's own loadings and their name; ``None`` if it has none."""
         return None
 
     def joint(self, kind: str) -> bool:
-        """Whether outputs of a kind rest on several modalities, which take over where the explained one is empty."""
+        """Whether outputs depend on several modalities, which replace an empty one."""
         return False
 
     @property
     def labels_registered(self) -> bool:
-        """Whether labels were given at set-up rather than found in the features."""
+        """Whether labels were given at set-up instead of being found by clustering the features."""
         return True
 
     @property
@@ -213,17 +219,17 @@ class Adapter(ABC):
 
     @property
     def train_cells(self) -> np.ndarray:
-        """Positions of the cells that trained the model, in the order of the training; all if none of them did."""
+        """Positions of the training cells, in training order; all cells if there are none."""
         return self.split.order if len(self.split.order) else np.arange(len(self.cells))
 
     @property
     def example_cells(self) -> np.ndarray:
-        """A few cells that together go through every part of the model."""
+        """A few cells that together use every part of the model."""
         return np.arange(min(3, len(self.cells)))
 
     @property
     def held_out_cells(self) -> np.ndarray:
-        """Positions of the cells that did not train the model, rising."""
+        """Positions of the cells that did not train the model, in ascending order."""
         return np.flatnonzero(self.split.held_out)
 
     @cached_property
@@ -240,7 +246,7 @@ class Adapter(ABC):
         return found
 
     def minibatch(self, cells: Sequence[int] | np.ndarray) -> Tensors:
-        """Return what the module reads of some cells, given by position, in the order given."""
+        """Return the module's input for some cells, given by position, in this order."""
         rows, place = np.unique(np.asarray(cells, dtype=np.int64), return_inverse=True)
         at = torch.from_numpy(place.ravel())
         with unmoved_random_state(self.device):  # loaders draw a seed
@@ -265,7 +271,7 @@ class Adapter(ABC):
         return self.manager.data_registry[key].mod_key
 
     def store(self, data: AnnData | MuData) -> AnnData:
-        """Return the part of the data that holds the explained features and gets the results."""
+        """Return the part of the data that has the explained features and gets the results."""
         return data[self.input.modality] if isinstance(data, MuData) else data
 
     def _batch_code(self, batch: str) -> int:
@@ -282,7 +288,7 @@ class Adapter(ABC):
         return np.asarray(self.manager.get_from_registry(self.batch_key)).ravel()
 
     def in_batch(self, tensors: Tensors) -> Tensors:
-        """Return a minibatch with the batch that cells are decoded as."""
+        """Return a minibatch with the batch in which cells are decoded."""
         if self.batch_code is None:
             return tensors
         return tensors | {self.batch_key: torch.full_like(tensors[self.batch_key], self.batch_code)}
@@ -295,7 +301,7 @@ class Adapter(ABC):
         return list(self._outputs)
 
     def output(self, kind: str) -> Output:
-        """Return an output; an error that names the outputs there are if it is not one of them."""
+        """Return an output, or raise an error that names the existing outputs."""
         if kind not in self._outputs:
             where = f" that reads {self.input.modality!r}" if self.input.modality else ""
             raise TypeError(
@@ -304,12 +310,13 @@ class Adapter(ABC):
         return self._outputs[kind]
 
     def target(self, target: str | Mapping[str, object]) -> Target:
-        """Check what is to be explained and find its columns.
+        """Check the target of an explanation and find its columns.
 
         Parameters
         ----------
         target
-            Name of a gene, a kind of output (all of it), or a dict of a kind and names, such as ``{"latent": [0, 1]}``.
+            Name of a gene, a kind of output (all of it), or a dict of a kind and names, such as
+            ``{"latent": [0, 1]}``.
         """
         kind, chosen = self.parse(target)
         names = self.output(kind).names
@@ -326,7 +333,7 @@ class Adapter(ABC):
         return Target(kind, tuple(wanted), tuple(names.get_indexer(wanted).tolist()))
 
     def parse(self, target: object) -> tuple[str, object]:
-        """Return the kind of output and what of it is asked for, ``None`` for everything; bare names are features."""
+        """Return the kind and the names of a target (``None`` for all); bare names are features."""
         if isinstance(target, str) and target in {*self.kinds, *_WHAT, "latent"}:
             return target, None
         if isinstance(target, Mapping):
@@ -362,12 +369,12 @@ class Adapter(ABC):
         return z if kind == "latent" else self.decode(z, self.in_batch(tensors), kind)
 
     def decoded(self, z: Tensor, tensors: Tensors, kind: str) -> Tensor:
-        """Return all outputs of a kind for latent positions, in the batch that cells are decoded as."""
+        """Return all outputs of a kind for latent positions, in the batch used for decoding."""
         with unchecked_distributions(), unmoved_random_state(z.device):
             return self.decode(z, self.in_batch(tensors), kind)
 
     def shuffled(self, seed: int) -> Self:
-        """Return the same of a model without knowledge: the entries of every parameter change places."""
+        """Return the adapter of an untrained model: the entries of every parameter are shuffled."""
         generator = torch.Generator().manual_seed(seed)
         other = self.with_module(frozen(self.module))
         for module in other.module.modules():
@@ -393,7 +400,7 @@ class Adapter(ABC):
                 self.model._register_manager_for_instance(self.manager)
 
     def without_data(self) -> Self:
-        """Return an adapter that can be evaluated, holds no data and can be sent to other processes."""
+        """Return an adapter without data that can be evaluated and sent to other processes."""
         other = copy(self)
         other.model = other.data = other.registered = other.manager = None  # type: ignore[assignment]
         return other

@@ -14,10 +14,11 @@ OutputScale = Literal["share", "probability", "rate", "log1p", "value"]
 
 @dataclass(frozen=True)
 class Scale:
-    """How data become the values that are explained, and what the first layer reads.
+    """Describe how data become the values that are explained, and the input of the first layer.
 
-    Values are ``log1p(log * data)``, or the data themselves where ``log`` is 0; data of 0 have the value 0. The first
-    layer reads the values plus a constant, or their standard scores where ``mean`` and ``std`` are given.
+    Values are ``log1p(log * data)``, or the data themselves if ``log`` is 0. Data of 0 have the
+    value 0. The first layer reads the values plus a constant, or their standard scores if ``mean``
+    and ``std`` are given.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ class Scale:
     shift
         Constant that the first layer reads in addition.
     label
-        Name of the scale, where an adapter computes values in another way than :meth:`of`.
+        Name of the scale, for an adapter that does not compute values by :meth:`of`.
 
     Examples
     --------
@@ -69,24 +70,24 @@ class Scale:
         return torch.minimum(torch.maximum(values, self.mean - reach), self.mean + reach)
 
     def back(self, values: Tensor) -> Tensor:
-        """Return the data that have some values."""
+        """Return the data for some values."""
         return torch.expm1(values) / self.log if self.log else values
 
     def read(self, values: Tensor) -> Tensor:
-        """Return what the first layer reads of some values."""
+        """Return the first layer's input for some values."""
         if self.mean is None or self.std is None:
             return values + self.shift
         return (values - self.mean) / self.std
 
     @property
     def slope(self) -> Tensor | float:
-        """Change of what the first layer reads per unit of the values."""
+        """Change of the first layer's input per unit of the values."""
         return 1.0 if self.std is None else 1.0 / self.std
 
 
 @dataclass(frozen=True)
 class Input:
-    """Features that a model reads and that can be held responsible for its outputs.
+    """Describe features that a model reads and that can explain its outputs.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ class Input:
     modality
         Modality of a MuData that holds them; ``None`` for an AnnData.
     scale
-        How data become values.
+        Scale that turns data into values.
 
     Examples
     --------
@@ -118,20 +119,21 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """One kind of output of a model.
+    """Describe one kind of output of a model.
 
     Parameters
     ----------
     names
         Names of the single outputs.
     scale
-        ``"share"`` of a cell's counts, ``"probability"``, ``"rate"`` (not negative), ``"log1p"`` of counts per 10,000, or
-        ``"value"`` (any number).
+        ``"share"`` of a cell's counts, ``"probability"``, ``"rate"`` (not negative), ``"log1p"`` of
+        counts per 10,000, or ``"value"`` (any number).
     modality
-        Modality of a MuData whose features the outputs are; ``None`` for an AnnData and where they are no features.
+        Modality of a MuData whose features the outputs are; ``None`` for an AnnData, or if the
+        outputs are not features.
     to_counts
-        For ``"log1p"``: counts per 10,000 given predictions and the position of an output; by default ``expm1`` of
-        predictions clamped at 0.
+        For ``"log1p"``: counts per 10,000 given predictions and the position of an output; by
+        default ``expm1`` of predictions clamped at 0.
 
     Examples
     --------
@@ -148,20 +150,20 @@ class Output:
 
     @property
     def is_share(self) -> bool:
-        """Whether the output is never negative, so that a change can be divided by the value before."""
+        """Whether the output is never negative, so that changes can be relative."""
         return self.scale in ("share", "probability", "rate")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained: some outputs of one kind.
+    """Describe the target of an explanation: some outputs of one kind.
 
     Parameters
     ----------
     kind
         Kind of output.
     names, columns
-        Names of the outputs, and their positions among all of the kind.
+        Names of the outputs, and their positions among all outputs of this kind.
 
     Examples
     --------

@@ -34,20 +34,22 @@ class Objective(NamedTuple):
 
 
 class Cut(ABC):
-    """Outputs of one kind as a function of an affine map of the features.
+    """Represent outputs of one kind as a function of an affine map of the features.
 
-    An adapter returns it from :meth:`Adapter.cut`. It holds no data, can be used by several threads, and can be sent to other processes.
+    An adapter returns it from :meth:`Adapter.cut`. It holds no data, can be used by several
+    threads, and can be sent to other processes.
 
     Attributes
     ----------
     affine
         First operation on the features.
     affine_weight
-        The same as a dense matrix, shape ``(n_features, n_columns)``, where it is one for all cells.
+        The same as a dense matrix, shape ``(n_features, n_columns)``, if it is the same for all
+        cells.
     has_cis
         Whether the output has a part that is due to a target's own neighbourhood.
     module
-        Module whose activations the outputs run through, where there is one.
+        Module through whose activations the outputs run, if there is one.
 
     Examples
     --------
@@ -83,7 +85,7 @@ class Cut(ABC):
 
     @abstractmethod
     def own_values(self, tensors: Tensors) -> Tensors:
-        """Return what stays as it is in some cells, whatever their features are."""
+        """Return the values of some cells that do not depend on their features."""
 
     @abstractmethod
     def __call__(self, h: Tensor, own: Tensors) -> Tensor:
@@ -102,14 +104,14 @@ class Cut(ABC):
         return self.affine
 
     def chosen(self, h: Tensor, own: Tensors, columns: np.ndarray, row: Tensor, at: Tensor) -> Tensor:  # fmt: skip
-        """Return one output of each of some rows: that of number ``columns[at[i]]`` given ``h[row[i]]``.
+        """Return one output for each row: output ``columns[at[i]]`` given ``h[row[i]]``.
 
         Here ``h`` is the image under :meth:`affine_of` of ``columns``.
         """
         return self(h, own)[row, torch.from_numpy(columns).to(at)[at]]
 
     def parts(self, h: Tensor, own: Tensors, column: int) -> tuple[Tensor, Tensor]:
-        """Return the two parts of one output, through the latent space and by cis, each ``(n,)``.
+        """Return one output's parts from the latent space and the cis term, each ``(n,)``.
 
         Here ``h`` is the image under :meth:`affine_of`.
         """
@@ -117,7 +119,7 @@ class Cut(ABC):
         return value, torch.zeros_like(value)
 
     def columns_of(self, outputs: int | np.ndarray) -> np.ndarray:
-        """Return the extra columns of the first operation that are for some outputs, in their order."""
+        """Return the extra columns of the first operation for some outputs, in their order."""
         raise TypeError("This model has no extra columns.")
 
     def near(self, features: np.ndarray) -> np.ndarray:

@@ -49,10 +49,10 @@ def refusal(model: object) -> str:
 
 
 def register(model_class: type, adapter_class: type[Adapter]) -> None:
-    """Make the models of a class explainable.
+    """Register an adapter for a class of models, so that these models can be explained.
 
-    Classes derived from it are explained in the same way, if their latent positions are those of their own
-    ``get_latent_representation``.
+    Classes derived from this class are explained in the same way, if the adapter's latent positions
+    agree with their own ``get_latent_representation``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def register(model_class: type, adapter_class: type[Adapter]) -> None:
     Raises
     ------
     TypeError
-        If one of the two is no such class.
+        If one of the two is not such a class.
 
     Examples
     --------
@@ -107,13 +107,16 @@ def adapter(
     adata
         Cells to explain, with the features of the model; by default the model's own data.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them.
     modality
-        Modality of a MuData, or layer, whose features are explained; by default the first the model reads.
+        Modality of a MuData, or layer, whose features are explained; by default the first one that
+        the model reads.
     transform_batch
-        Batch to decode all cells as; by default each cell's own.
+        Batch in which all cells are decoded; by default each cell's own batch.
     prefer
-        Kind of features, ``"genes"`` or ``"peaks"``, to explain if the model reads any and no modality is named.
+        Kind of features, ``"genes"`` or ``"peaks"``, to explain if the model reads any and no
+        modality is named.
 
     Returns
     -------
@@ -126,7 +129,8 @@ def adapter(
     RuntimeError
         If the model is not trained.
     ValueError
-        If there are no data, they are minified or lack features of the model, or a modality or batch is unknown.
+        If there are no data, they are minified or lack features of the model, or a modality or
+        batch is unknown.
 
     Examples
     --------
@@ -222,7 +226,7 @@ def _check_agreement(found: Adapter) -> None:
 
 
 def supported() -> pd.DataFrame:
-    """Return the models that can be explained.
+    """Return a table of the models that can be explained.
 
     Returns
     -------

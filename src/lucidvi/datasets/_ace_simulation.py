@@ -30,10 +30,10 @@ def ace_simulation(
     dropout: float = 0.3,
     seed: int | None = 0,
 ) -> AnnData:
-    r"""Simulate causal, dependent and noise genes, by the design of :cite:p:`Lu2021`.
+    r"""Simulate causal, dependent and noise genes, as in the design of :cite:p:`Lu2021`.
 
-    The paper takes causal and noise genes from counts by the R program SymSim. Here they are
-    log-normal, that is Gaussian on the log scale, with the same roles:
+    In the paper, causal and noise genes come from counts simulated by the R program SymSim. Here
+    they are log-normal (Gaussian on the log scale), with the same roles:
 
     * *causal*: the mean of each group is 0 or, with probability 1/2, from
       :math:`N(0, 2.2^2)`; cells deviate from it by :math:`N(0, 0.6^2)`. Genes are drawn until two
@@ -42,31 +42,32 @@ def ace_simulation(
     * *dependent*: sums of 1 to 10 causal genes with weights from :math:`U(0.01, 0.8)`, plus
       :math:`N(0, 1)`.
 
-    Each gene is shifted to a minimum of 0. In ``"complex"`` data the causal and noise genes get a
-    shift from :math:`N(0, b^2)` per gene and batch, and values are then set to 0 with a probability
-    that falls with them, :math:`1 / (1 + e^{x - t})`, where :math:`t` is chosen for the wanted
-    rate. As in the paper, the dependent genes are then formed from these disturbed causal genes,
-    and clean and complex data of one seed have the same groups, effects, weights and noise.
+    Each gene is shifted to a minimum of 0. In ``"complex"`` data, the causal and noise genes get a
+    shift from :math:`N(0, b^2)` per gene and batch. Values are then set to 0 with a probability
+    that is smaller for larger values, :math:`1 / (1 + e^{x - t})`, where :math:`t` is chosen to
+    give the wanted rate. As in the paper, the dependent genes are then formed from these disturbed
+    causal genes. Clean and complex data of one seed have the same groups, effects, weights and
+    noise.
 
     Parameters
     ----------
     n_cells
-        Number of cells, shared out evenly among the groups.
+        Number of cells, divided evenly among the groups.
     n_groups
         Number of groups; at least 2.
     n_causal, n_dependent, n_noise
-        Number of genes of each kind; at least one causal one.
+        Number of genes of each kind; at least one causal gene.
     complexity
         ``"clean"``, or ``"complex"`` for drop-out and batches.
     n_batches
-        Number of batches of complex data; cells fall into them at random.
+        Number of batches of complex data. Cells are assigned to batches at random.
     batch_sd
         Standard deviation :math:`b` of the batch shifts of complex data, on the natural log scale.
     dropout
-        Expected share of the values of causal and noise genes that complex data lose; from 0 to
-        less than 1.
+        Expected share of the values of causal and noise genes that are set to 0 in complex data;
+        from 0 to less than 1.
     seed
-        Seed; ``None`` draws one.
+        Seed of all random draws; ``None`` uses a random seed.
 
     Returns
     -------
@@ -78,8 +79,9 @@ def ace_simulation(
     * ``.var["kind"]``: categories ``"causal"``, ``"dependent"`` and ``"noise"``,
     * ``.varm["effect"]``: DataFrame genes x groups, the mean of the group minus that of all other
       cells, without the deviations of single cells, drop-out and batches: the true direction,
-    * ``.varm["weights"]``: genes x ``n_causal`` array, what each gene takes of the causal ones,
-    * ``.uns["truth"]``: dict of the arguments but the seed.
+    * ``.varm["weights"]``: genes x ``n_causal`` array, the weights of the causal genes in each
+      gene,
+    * ``.uns["truth"]``: dict of the arguments without the seed.
 
     Raises
     ------

@@ -30,38 +30,41 @@ def decoy_enhancers(
     counts: float = 1.5,
     seed: int | None = 0,
 ) -> MuData:
-    """Simulate a paired multiome in which regulators look like their neighbours.
+    """Simulate a paired multiome in which regulator peaks look like other peaks near the gene.
 
-    Each gene has three regulators among the peaks within 50 kb of its TSS. Whether a peak near a gene is a regulator says
-    nothing of how open it is. Each regulator has a decoy, another peak near the gene that is as open, has no effect, and
-    copies the regulator's state in a share ``copied`` of the cells. The gene's expression is multiplied by ``0.15 + 1.6
-    e``, where ``e`` depends on its logic:
+    Each gene has three regulators among the peaks within 50 kb of its TSS. The openness of a peak
+    near a gene does not depend on whether it is a regulator. Each regulator has a decoy. A decoy is
+    another peak near the gene that is equally open and has no effect. It copies the regulator's
+    state in a share ``copied`` of the cells. The gene's expression is multiplied by
+    ``0.15 + 1.6 e``, where ``e`` depends on its logic:
 
     * ``"redundant"``: 1 if any regulator is open,
     * ``"additive"``: the share of the regulators that are open,
-    * ``"synergistic"``: the share of the pairs of regulators of which both are open,
+    * ``"synergistic"``: the share of the pairs of regulators in which both are open,
     * ``"none"``: there are no regulators, and the multiplier is 0.5.
 
-    Genes take these in turn. Cells differ in type, which changes genes and peaks; in batch, likewise; and in size: large
-    cells have more counts and more open peaks.
+    The genes have these logics in turn. Cells differ in type and batch, which both change genes and
+    peaks. They also differ in size: large cells have more counts and more open peaks.
 
     Parameters
     ----------
     n_cells, n_genes, n_peaks, n_types, n_batches
-        Sizes; types and batches have equal numbers of cells.
+        Numbers of cells, genes, peaks, types and batches. Types and batches have equal numbers of
+        cells.
     openness
-        Mean share of the cells in which a peak near a gene is open; of the other peaks it is a quarter of that.
+        Mean share of the cells in which a peak near a gene is open. For the other peaks, the mean
+        share is a quarter of this.
     copied
         Share of the cells in which a decoy copies its regulator.
     counts
-        RNA counts of a gene in a cell before all factors.
+        Expected RNA counts of a gene in a cell before all factors are applied.
     seed
-        Seed; ``None`` draws one.
+        Seed of all random draws; ``None`` uses a random seed.
 
     Returns
     -------
-    MuData as that of :func:`redundant_enhancers`; ``.uns["truth"]`` has the column ``decoy``, the name of each regulator's
-    decoy.
+    MuData like that of :func:`redundant_enhancers`. ``.uns["truth"]`` has the additional column
+    ``decoy``, the name of each regulator's decoy.
 
     Examples
     --------

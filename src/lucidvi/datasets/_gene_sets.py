@@ -28,21 +28,22 @@ def gene_sets(
     source
         A ``.gmt`` or ``.gmt.gz`` file (MSigDB, Enrichr), a mapping from name to genes, or a table
         in the layout of decoupler's networks: columns ``source`` (the set) and ``target`` (the
-        gene), one row per member; weights are not used.
+        gene), one row per member. Weights are not used.
     names
-        Sets to take, all by default: the name, or a part that only one name has, such as
-        ``"GO:0043410"`` (any case). A mapping gives sets new names: ``{"mapk": "GO:0043410"}``.
-        Names with ``/`` cannot be written to a file as columns of ``adata.var``.
+        Sets to read; all by default. Give the full name, or a part that occurs in only one name,
+        such as ``"GO:0043410"`` (upper or lower case). A mapping gives sets new names:
+        ``{"mapk": "GO:0043410"}``. Names with ``/`` cannot be written to a file as columns of
+        ``adata.var``.
     var_names
         Genes of the data, ``adata.var_names``. Names must match exactly.
     min_share
-        Warn about sets of which a smaller share of genes is in the data.
+        Warn about a set if the share of its genes that are in the data is smaller than this.
 
     Returns
     -------
     With ``var_names``, a boolean DataFrame of genes x sets, ready for
-    ``adata.var = adata.var.join(sets)`` or ``adata.varm["sets"] = sets``. Without, a dict from
-    name to genes.
+    ``adata.var = adata.var.join(sets)`` or ``adata.varm["sets"] = sets``. Without ``var_names``, a
+    dict from name to genes.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def gene_sets(
     TypeError
         If ``source`` is of another kind.
     ValueError
-        If the file is not GMT or names a set twice, a wanted name is unknown or stands for several
+        If the file is not GMT or names a set twice, a requested name is unknown or matches several
         sets, or no gene of a set is in the data.
 
     Warns

@@ -23,10 +23,10 @@ def hub_network(
 
     .. math:: s_j = \rho h + \sqrt{1 - \rho^2}\, e_j
 
-    with independent standard normal :math:`e_j`. So a spoke correlates with its hub by
-    :math:`\rho`, with the other spokes of the community by :math:`\rho^2`, through the hub only
-    (their partial correlation given the hub is 0), and with no other gene. Isolated genes are
-    independent of everything.
+    with independent standard normal :math:`e_j`. A spoke therefore has correlation :math:`\rho`
+    with its hub and :math:`\rho^2` with the other spokes of the community. The spokes correlate
+    only through the hub (their partial correlation given the hub is 0). A spoke correlates with no
+    other gene. Isolated genes are independent of all other genes.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ def hub_network(
     n_communities
         Number of communities.
     n_per_community
-        Number of genes of a community, its hub included; at least 2.
+        Number of genes of a community, including its hub; at least 2.
     n_isolated
         Number of isolated genes; may be 0.
     correlation
-        :math:`\rho`, between -1 and 1, both excluded.
+        Correlation :math:`\rho` of a spoke with its hub, between -1 and 1, both excluded.
     seed
-        Seed; ``None`` draws one.
+        Seed of all random draws; ``None`` uses a random seed.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def hub_network(
 
     * ``.var["community"]``: categories ``"community_0"``, ... and ``"isolated"``,
     * ``.var["hub"]``: boolean,
-    * ``.uns["truth"]``: dict of the arguments but the seed.
+    * ``.uns["truth"]``: dict of the arguments without the seed.
 
     Raises
     ------

@@ -35,20 +35,25 @@ def crispri_links(
     *,
     path: str | PathLike | TextIOBase | None = None,
 ) -> pd.DataFrame:
-    r"""Return pairs of element and gene tested by CRISPR interference, as collected for the ENCODE benchmark :cite:p:`Gschwind2023`.
+    r"""Return pairs of element and gene that were tested by CRISPR interference.
+
+    The pairs were collected for the ENCODE benchmark :cite:p:`Gschwind2023`.
 
     Parameters
     ----------
     part
-        ``"training"``: 10,356 pairs in K562, 471 of them regulated; ``"held_out"``: 4,378 pairs in five cell types, 190 regulated.
-        Downloaded once, checked by its SHA-256, and kept in the user's cache.
+        ``"training"``: 10,356 pairs in K562, 471 of them regulated; ``"held_out"``: 4,378 pairs in
+        five cell types, 190 of them regulated. The file is downloaded once, checked by its SHA-256,
+        and kept in the user's cache.
     path
-        File of the same layout, or an open text file, to read instead; nothing is downloaded.
+        File of the same layout, or an open text file, to read instead. Nothing is then downloaded.
 
     Returns
     -------
-    One row per pair, GRCh38: ``gene`` (symbol), ``chrom``, ``start``, ``end`` (from 0, half-open), ``regulated`` (whether the element was
-    found to activate the gene), ``effect`` (relative change of expression), ``tss``, ``distance`` (base pairs), ``cell_type``, ``data_set``.
+    One row per pair, GRCh38: ``gene`` (symbol), ``chrom``, ``start``, ``end`` (counted from 0,
+    half-open), ``regulated`` (whether the element was found to activate the gene), ``effect``
+    (relative change of expression), ``tss``, ``distance`` (base pairs), ``cell_type``,
+    ``data_set``.
 
     Raises
     ------
@@ -82,23 +87,26 @@ def crispri_links(
 def fine_mapped_eqtl(
     path: str | PathLike | TextIOBase, *, min_pip: float = 0.5, genes: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    r"""Return variants that very likely change a gene's expression, from a file of fine-mapped eQTL of the eQTL Catalogue.
+    r"""Return variants that very likely change a gene's expression, from the eQTL Catalogue.
 
     Parameters
     ----------
     path
-        File, or open text file, of credible sets (``*.credible_sets.tsv.gz``) with the columns ``gene_id``, ``variant`` (``chr1_12345_A_G``) and ``pip``. The
-        catalogue, https://www.ebi.ac.uk/eqtl, offers one for each study and tissue.
+        File, or open text file, of fine-mapped eQTL as credible sets (``*.credible_sets.tsv.gz``),
+        with the columns ``gene_id``, ``variant`` (``chr1_12345_A_G``) and ``pip``. The catalogue,
+        https://www.ebi.ac.uk/eqtl, offers one for each study and tissue.
     min_pip
-        Least posterior probability that the variant is causal.
+        Smallest posterior probability that the variant is causal.
     genes
-        Table with a column ``gene_id`` (Ensembl) and symbols as index, to name genes by symbol; genes that it lacks are left out. By
-        default genes are named by their Ensembl identifiers.
+        Table with a column ``gene_id`` (Ensembl) and symbols as index. It is used to name genes by
+        symbol, and genes that are not in it are left out. By default genes are named by their
+        Ensembl identifiers.
 
     Returns
     -------
-    One row per variant and gene, GRCh38: ``gene``, ``chrom``, ``start``, ``end`` (from 0, half-open), ``variant`` and ``pip``. All are known
-    links: :func:`lucidvi.metrics.link_recovery` compares them with the other peaks of the same genes.
+    One row per variant and gene, GRCh38: ``gene``, ``chrom``, ``start``, ``end`` (counted from 0,
+    half-open), ``variant`` and ``pip``. All rows are known links.
+    :func:`lucidvi.metrics.link_recovery` compares them with the other peaks of the same genes.
 
     Raises
     ------

@@ -9,20 +9,23 @@ from lucidvi._validation import require_columns
 
 
 def pbmc3k(path: str | PathLike | None = None) -> AnnData:
-    """Return 2,638 blood cells of a healthy donor, with counts and cell types (10x Genomics, PBMC 3k).
+    """Return 2,638 blood cells of a healthy donor with cell types (10x Genomics, PBMC 3k).
 
-    Downloaded once by :func:`scanpy.datasets.pbmc3k` and :func:`scanpy.datasets.pbmc3k_processed`, which gives the types, and
-    kept in scanpy's folder for data, ``scanpy.settings.datasetdir``.
+    The counts are downloaded once by :func:`scanpy.datasets.pbmc3k` and the types by
+    :func:`scanpy.datasets.pbmc3k_processed`. Both are kept in scanpy's folder for data,
+    ``scanpy.settings.datasetdir``.
 
     Parameters
     ----------
     path
-        An ``.h5ad`` file with counts in ``.X`` and types in ``.obs["louvain"]`` to read instead; nothing is downloaded.
+        An ``.h5ad`` file with counts in ``.X`` and types in ``.obs["louvain"]`` to read instead.
+        Nothing is then downloaded.
 
     Returns
     -------
-    AnnData of shape cells x genes (those detected in at least three cells), counts in ``.X`` (sparse, single
-    precision) and eight types in ``.obs["cell_type"]``. From a path, the genes of the file.
+    AnnData of shape cells x genes (those detected in at least three cells), counts in ``.X``
+    (sparse, single precision) and eight types in ``.obs["cell_type"]``. With ``path``, all genes of
+    the file are returned.
 
     Raises
     ------

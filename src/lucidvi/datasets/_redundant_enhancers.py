@@ -45,7 +45,7 @@ def redundant_enhancers(
     """Simulate a paired multiome in which known sets of enhancers switch genes on.
 
     Each gene has ``n_regulators`` regulator peaks within 50 kb of its TSS. A regulator is open in a
-    fixed share of the cells, whatever their type, and the gene's expression is multiplied by
+    fixed share of the cells, independent of their type. The gene's expression is multiplied by
     ``0.15 + effect * e``, where ``e`` depends on the gene's logic:
 
     * ``"redundant"``: 1 if any regulator is open,
@@ -53,9 +53,9 @@ def redundant_enhancers(
     * ``"synergistic"``: 1 if all regulators are open,
     * ``"none"``: the gene has no regulators; its multiplier is 1.
 
-    Cell types act beside this: they change the level of every gene and the openness of a fifth of
-    the other peaks. About 20 peaks lie within 100 kb of a gene. A peak is open where its count is
-    not 0; most are 1.
+    Cell types have a separate effect: they change the level of every gene and the openness of a
+    fifth of the other peaks. About 20 peaks lie within 100 kb of a gene. A peak is open if its
+    count is not 0. Most counts of open peaks are 1.
 
     Parameters
     ----------
@@ -68,32 +68,36 @@ def redundant_enhancers(
     n_types
         Number of cell types, of equal size.
     n_chromosomes
-        Number of chromosomes, from 1 to 24, in the relative sizes of the human ones.
+        Number of chromosomes, from 1 to 24, with the relative sizes of the human chromosomes.
     n_regulators
         Number of regulators of each gene whose logic is not ``"none"``.
     logics
-        Logic of the first gene, the second, and so on; repeated over all genes.
+        Logics of the first gene, the second gene, and so on. The sequence is repeated over all
+        genes.
     openness
         Mean share of the cells in which a peak that is not a regulator is open. Regulators raise
-        the mean over all peaks: to 0.047 by default.
+        the mean over all peaks, by default to 0.047.
     regulator_openness
         Share of the cells in which a regulator is open. Regulators of synergistic genes are open in
         ``regulator_openness ** (1 / n_regulators)`` of the cells, so that all are open together in
         ``regulator_openness`` of them (with ``co_opening=0``).
     co_opening
         Probability, for each gene and cell, that the regulators open or close together instead of
-        independently: their correlation across cells.
+        independently. This is their correlation across cells.
     effect
-        Difference between the multipliers of a gene that is fully on and one that is off.
+        Difference between the multiplier of a gene that is fully on and that of a gene that is off.
     depth
-        RNA counts of a gene in a cell before type, batch and regulators. The default gives about
-        100 counts per cell with 60 genes; 0.5 suits thousands of genes.
+        Expected RNA counts of a gene in a cell, before the effects of type, batch and regulators.
+        The default gives about 100 counts per cell with 60 genes. A value of 0.5 suits thousands of
+        genes.
     dispersion
         Inverse dispersion of negative binomial RNA counts; ``None`` draws Poisson counts.
     n_batches
-        Number of batches, of equal size. Beyond one, each multiplies each gene by its own factor.
+        Number of batches, of equal size. With more than one batch, each batch multiplies each gene
+        by its own factor.
     seed
-        Seed; ``None`` draws one. The genome depends on the seed, not on the number of cells.
+        Seed of all random draws; ``None`` uses a random seed. The genome depends on the seed, not
+        on the number of cells.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def redundant_enhancers(
     Raises
     ------
     ValueError
-        If a number is out of range, a logic unknown, or there are too few peaks for the genes.
+        If a number is out of range, a logic is unknown, or there are too few peaks for the genes.
 
     Examples
     --------

@@ -25,20 +25,22 @@ def feature_graph(
     key_added: str = Key.NEIGHBORS,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    """Store hubs and neighbourhoods of features as siVAE sees them :cite:p:`Choi2023`.
+    """Store the centrality and the neighbour graph of features in a siVAE :cite:p:`Choi2023`.
 
-    The neighbour graph lies where scanpy's graph tools look for it on the transposed object: ``genes = adata.T``, then
-    ``sc.tl.leiden(genes, neighbors_key="sivae_neighbors", flavor="igraph", n_iterations=2)``.
+    The neighbour graph is stored in scanpy's layout. Scanpy's graph tools find it on the transposed
+    object: run ``genes = adata.T``, then ``sc.tl.leiden(genes, neighbors_key="sivae_neighbors",
+    flavor="igraph", n_iterations=2)``.
 
     Parameters
     ----------
     model
         Trained siVAE.
     n_neighbors
-        Neighbours of each feature.
+        Number of neighbours of each feature.
     metric
-        What neighbours are, as for :meth:`lucidvi.model.SIVAE.get_feature_neighbors`: features that correlate in what the
-        model decodes, whose loadings have a large product, or that are near in the feature embedding, the paper's.
+        Definition of a neighbour, as in :meth:`lucidvi.model.SIVAE.get_feature_neighbors`.
+        Neighbours are features whose decoded values correlate, features whose loadings have a large
+        product, or features that are close in the feature embedding (as in the paper).
     key_added
         Name of the graph.
     copy
@@ -46,20 +48,23 @@ def feature_graph(
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``varp[key_added]``, ``varp[f"{key_added}_distances"]``
-        Connectivities as UMAP weighs them, and distances: CSR, ``(n_features, n_features)``.
+        Connectivities with UMAP's weights, and distances. Both are CSR matrices of shape
+        ``(n_features, n_features)``.
     ``uns[key_added]``
-        Parameters, and the names of the two in scanpy's layout.
+        Parameters, and the names of the two matrices in scanpy's layout.
     ``var["sivae_centrality"]``
-        Minus the share of each feature's variance over training cells that is left unexplained; higher is more
-        central.
+        Minus the share of each feature's variance over training cells that the model does not
+        explain. A higher value means more central.
     ``var["sivae_centrality_held_out"]``
-        The same over cells that training has not seen, where there are any.
+        The same over held-out cells, if there are any.
     ``var["sivae_explained"]``, ``var["sivae_degree"]``
-        Share of variation, without noise of counting, that is explained, and mean absolute correlation in what the model decodes:
-        see :meth:`lucidvi.model.SIVAE.get_feature_centrality`. On counts take these.
+        Share of the variation that the model explains, without counting noise, and mean absolute
+        correlation of the decoded values. See :meth:`lucidvi.model.SIVAE.get_feature_centrality`.
+        Use these two for counts.
 
     Raises
     ------

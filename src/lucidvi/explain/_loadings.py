@@ -33,38 +33,43 @@ def loadings(
     key_added: str = Key.LOADINGS,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    """Store how much each feature goes with each latent dimension.
+    """Store the loading of each feature on each latent dimension.
 
-    These are the feature embedding of :class:`~lucidvi.model.SIVAE` :cite:p:`Choi2023`, the decoder weights of
-    :class:`~scvi.model.LinearSCVI`, and for any other model with a decoder the derivative of its decoder by the latent
-    dimension, averaged over cells (of log-expression for counts, of the logit for probabilities). Signs and scale of a
-    latent dimension are arbitrary; compare features within one.
+    The loadings depend on the model. For :class:`~lucidvi.model.SIVAE` :cite:p:`Choi2023` they are
+    the feature embedding. For :class:`~scvi.model.LinearSCVI` they are the decoder weights. For any
+    other model with a decoder they are the derivative of the decoder with respect to the latent
+    dimension, averaged over cells (the derivative of log-expression for counts, of the logit for
+    probabilities). The sign and the scale of a latent dimension are arbitrary, so compare features
+    only within one dimension.
 
     Parameters
     ----------
     model
         Trained model.
     derivative
-        Take the decoder's derivative for the first two as well, to check how faithful their own loadings are.
+        Use the decoder's derivative for SIVAE and LinearSCVI as well, to check how faithful their
+        own loadings are.
     modality
-        Modality of a MuData whose features are decoded; by default the first the model reads.
+        Modality of a MuData whose features are decoded; by default the first one that the model
+        reads.
     n_cells
-        Training cells the derivative is averaged over, drawn at random.
+        Number of training cells, drawn at random, over which the derivative is averaged.
     adata
         Cells to average over instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
-        Seed of that draw.
+        Seed of the random choice of cells.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``varm[key_added]``
         Loadings, ``float32`` of shape ``(n_features, n_latent)``.

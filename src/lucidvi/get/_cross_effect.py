@@ -26,8 +26,9 @@ def cross_effect(
 
     Returns
     -------
-    One row per set, named ``gene | group``, and one column per group that the set is masked in. ``attrs["relative"]`` says
-    whether changes are shares of the unchanged output, ``attrs["output"]`` of what they are.
+    One row per set, named ``gene | group``, and one column per group that the set is masked in.
+    ``attrs["relative"]`` is true if changes are shares of the unchanged output. ``attrs["output"]``
+    names the output.
 
     Raises
     ------

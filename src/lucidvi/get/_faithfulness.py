@@ -18,7 +18,7 @@ def faithfulness(
     group: Names = None,
     modality: str | None = None,
 ) -> pd.DataFrame:
-    """Return the summary of the checks of attributions.
+    """Return the summary of the faithfulness checks of attributions.
 
     Parameters
     ----------
@@ -33,8 +33,9 @@ def faithfulness(
 
     Returns
     -------
-    One row per ``method``, ``group`` and ``measure``: ``value``, ``random`` (the value of an unrelated
-    ranking) and ``p_value``. The measures are described in :func:`lucidvi.explain.faithfulness`.
+    One row per ``method``, ``group`` and ``measure``: ``value``, ``random`` (the value of an
+    unrelated ranking) and ``p_value``. The measures are described in
+    :func:`lucidvi.explain.faithfulness`.
 
     Raises
     ------

@@ -30,14 +30,15 @@ def feature_graph(
     key
         Name of the result.
     feature
-        One or several features whose neighbours are wanted; all by default.
+        One or several features whose neighbours are returned; all by default.
     modality
         Modality of a MuData that holds the result; by default the one that holds ``key``.
 
     Returns
     -------
     One row per feature and neighbour: ``feature``, ``neighbor``, ``weight`` (connectivity) and
-    ``distance`` (NaN where the feature is a neighbour of the other, but not the other way round).
+    ``distance``. The distance is NaN if the feature is a neighbour of the other one, but not the
+    other way round.
 
     Raises
     ------

@@ -34,16 +34,16 @@ def gene_panel(
     group
         One or several groups; all by default.
     n_genes
-        Number of genes per group, the first ones by rank; by default the genes of the panel.
+        Number of genes per group, in the order of their rank; by default the genes of the panel.
     modality
         Modality of a MuData that holds the result; by default the one that holds ``key``.
 
     Returns
     -------
-    One row per group and gene: ``group``, ``reference``, ``rank`` from 1, ``names``, ``in_panel`` (whether
-    the gene changes at the end of the path), ``change`` (its change in standard deviations), and
-    the columns that are stored: ``scores``, ``signs`` (1 for genes enriched in the group, -1 for
-    depleted ones), ``logfoldchanges``, ``pvals``, ``pvals_adj``, and ``qvals`` or
+    One row per group and gene: ``group``, ``reference``, ``rank`` from 1, ``names``, ``in_panel``
+    (whether the gene changes at the end of the path), ``change`` (its change in standard
+    deviations), and the columns that are stored: ``scores``, ``signs`` (1 for genes enriched in the
+    group, -1 for depleted ones), ``logfoldchanges``, ``pvals``, ``pvals_adj``, and ``qvals`` and
     ``selection_frequency`` if they were computed.
 
     Raises

@@ -19,7 +19,7 @@ def joint_panel(
     *,
     modality: str | None = None,
 ) -> pd.DataFrame:
-    """Return the genes of a joint panel, its scores by size, or its confusion of groups.
+    """Return the genes of a joint panel, its scores by size, or its confusion table.
 
     Parameters
     ----------
@@ -28,15 +28,16 @@ def joint_panel(
     key
         Name of the result.
     table
-        ``"genes"``: in the order of choice, ``gene``, ``group`` served, ``sign``, ``gain``, ``origin``, ``expression``.
-        ``"scores"``: ``accuracy`` and ``balanced_accuracy`` in held-out cells by ``n_genes`` and ``classifier``.
-        ``"confusion"``: ``n_cells`` of each ``group`` by the group ``predicted``.
+        ``"genes"``: one row per gene in the order of selection, with ``gene``, ``group`` that it
+        serves, ``sign``, ``gain``, ``origin`` and ``expression``. ``"scores"``: ``accuracy`` and
+        ``balanced_accuracy`` in held-out cells, by ``n_genes`` and ``classifier``. ``"confusion"``:
+        ``n_cells`` of each ``group``, by the ``predicted`` group.
     modality
         Modality of a MuData that holds the result; by default the one that holds ``key``.
 
     Returns
     -------
-    The table.
+    The requested table.
 
     Raises
     ------

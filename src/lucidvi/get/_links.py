@@ -29,23 +29,26 @@ def links(
     Parameters
     ----------
     data
-        AnnData or MuData with a result of :func:`lucidvi.explain.links`, for all peaks near genes, or of
-        :func:`lucidvi.explain.subset_perturbation`, for the members of sets.
+        AnnData or MuData with a result of :func:`lucidvi.explain.links` (for all peaks near genes)
+        or of :func:`lucidvi.explain.subset_perturbation` (for the members of sets).
     key
         Name of the result.
     target, group
         One or several genes and groups; all by default.
     sets
-        Name of a result of :func:`lucidvi.explain.subset_perturbation` whose members are marked in ``in_set``.
+        Name of a result of :func:`lucidvi.explain.subset_perturbation` whose members are marked in
+        ``in_set``.
     modality
         Modality of a MuData that holds the result; by default the one that holds ``key``.
 
     Returns
     -------
-    One row per gene, group and peak: ``gene``, ``group``, ``peak``, ``chrom``, ``start``, ``end``, ``tss``, ``distance`` (base pairs
-    from the TSS, negative upstream), ``openness`` (share of cells), ``expression`` (mean prediction, counts per 10,000), ``effect``
-    of closing the peak alone, its interval of 95 % ``effect_low`` and ``effect_high``, ``rel_effect`` (share of the expression),
-    ``p_value``, ``q_value``, ``cis_weight`` and ``in_set``. The p and q values of members are those of their set.
+    One row per gene, group and peak: ``gene``, ``group``, ``peak``, ``chrom``, ``start``, ``end``,
+    ``tss``, ``distance`` (base pairs from the TSS, negative upstream), ``openness`` (share of
+    cells), ``expression`` (mean prediction, counts per 10,000), ``effect`` of closing the peak
+    alone, its 95 % interval ``effect_low`` and ``effect_high``, ``rel_effect`` (share of the
+    expression), ``p_value``, ``q_value``, ``cis_weight`` and ``in_set``. The p-values and q-values
+    of members of sets are those of their set.
 
     Raises
     ------
@@ -54,7 +57,8 @@ def links(
     TypeError
         If ``data`` is neither AnnData nor MuData.
     ValueError
-        If a gene or group is unknown, several modalities hold ``key``, or the features are not peaks.
+        If a gene or group is unknown, several modalities hold ``key``, or the features are not
+        peaks.
 
     Examples
     --------

@@ -27,8 +27,8 @@ def loadings(
 
     Returns
     -------
-    Table of features x latent dimensions. The dimensions are named ``latent 0``, ``latent 1`` and so on,
-    unless a table with other names is stored.
+    Table of features x latent dimensions. The dimensions are named ``latent 0``, ``latent 1`` and
+    so on, unless the stored table has other names.
 
     Raises
     ------

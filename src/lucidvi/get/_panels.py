@@ -32,9 +32,9 @@ def panels(
 
     Returns
     -------
-    One row per group: ``group``, ``reference``, ``n_genes``, the share of held-out cells that change
-    group (``flip_rate``), that share without a change and with random panels
-    (``flip_rate_before``, ``flip_rate_random``), and numbers of cells.
+    One row per group: ``group``, ``reference``, ``n_genes``, the share of held-out cells that
+    change group (``flip_rate``), the same share without a perturbation (``flip_rate_before``) and
+    with random panels (``flip_rate_random``), and the numbers of cells.
 
     Raises
     ------

@@ -23,7 +23,7 @@ def set_interactions(
     group: Names = None,
     modality: str | None = None,
 ) -> pd.DataFrame:
-    """Return how the members of sets act together.
+    """Return the interactions between the members of sets.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def set_interactions(
     key
         Name of the result.
     table
-        ``"pairs"`` of members, ``"members"``, or whole ``"sets"``.
+        Table to return: ``"pairs"`` of members, single ``"members"``, or whole ``"sets"``.
     target, group
         One or several genes and groups; all by default.
     modality
@@ -40,8 +40,8 @@ def set_interactions(
 
     Returns
     -------
-    One row per gene (or other target), group and pair, member or set; the columns are those of
-    :func:`lucidvi.explain.set_interactions`.
+    One row per gene (or other target), group and pair, member or set.
+    :func:`lucidvi.explain.set_interactions` describes the columns.
 
     Raises
     ------

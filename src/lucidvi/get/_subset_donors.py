@@ -18,12 +18,13 @@ def subset_donors(
     group: Names = None,
     modality: str | None = None,
 ) -> pd.DataFrame:
-    """Return what the sets of a subset perturbation do in every donor.
+    """Return the effects of the sets of a subset perturbation in every donor.
 
     Parameters
     ----------
     data
-        AnnData or MuData with a result of :func:`lucidvi.explain.subset_perturbation` with ``donor_key``.
+        AnnData or MuData with a result of :func:`lucidvi.explain.subset_perturbation` with
+        ``donor_key``.
     key
         Name of the result.
     target, group
@@ -33,9 +34,11 @@ def subset_donors(
 
     Returns
     -------
-    One row per target (column ``gene``), group and ``donor``: ``n_cells`` held-out cells, their mean prediction ``before`` and
-    ``after``, and the relative ``change`` (or the difference, of outputs that can be negative). With ``contrast`` the same in the
-    other cells, ending in ``_against``, and the ``difference`` of both changes; NaN where a donor has no cells.
+    One row per target (column ``gene``), group and ``donor``: ``n_cells`` held-out cells, their
+    mean prediction ``before`` and ``after``, and the relative ``change`` (or the absolute change,
+    for outputs that can be negative). With ``contrast``, the table also has the same columns for
+    the other cells, ending in ``_against``, and the ``difference`` of both changes. Values are NaN
+    if a donor has no cells.
 
     Raises
     ------
@@ -44,7 +47,8 @@ def subset_donors(
     TypeError
         If ``data`` is neither AnnData nor MuData.
     ValueError
-        If the result was made without donors, a target or group is unknown, or several modalities hold ``key``.
+        If the result was made without donors, a target or group is unknown, or several modalities
+        hold ``key``.
 
     Examples
     --------

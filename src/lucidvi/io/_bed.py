@@ -13,21 +13,23 @@ def write_bed(links: pd.DataFrame, path: File) -> None:
     Parameters
     ----------
     links
-        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``effect``, and ``group`` if there are any.
+        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``effect``, and
+        ``group`` if there are groups.
     path
-        File to write, compressed if it ends with ``.gz``; or an open text file.
+        File to write, or an open text file. The file is compressed if its name ends with ``.gz``.
 
     Notes
     -----
-    ``name``: the gene, and the group where there are several. ``score``: 0 to 1000, the size of the effect over the largest one.
-    ``strand``: none. Positions count from 0 and intervals are half-open.
+    ``name``: the gene, and the group if there are several. ``score``: 0 to 1000, the size of the
+    effect relative to the largest effect. ``strand``: none. Positions count from 0 and intervals
+    are half-open.
 
     Raises
     ------
     KeyError
         If a column is missing.
     ValueError
-        For links without place or effect, or none at all.
+        If a link has no position or effect, or if there are no links.
     FileNotFoundError
         If the folder does not exist.
 

@@ -12,26 +12,28 @@ _COLUMNS = (
 
 @checked
 def write_bedpe(links: pd.DataFrame, path: File) -> None:
-    """Write links as BEDPE: the peak, then the base of the gene's TSS.
+    """Write links as BEDPE, each with its peak and the base of the gene's TSS.
 
     Parameters
     ----------
     links
-        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``, ``effect``, and ``group`` if there are any.
+        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``,
+        ``effect``, and ``group`` if there are groups.
     path
-        File to write, compressed if it ends with ``.gz``; or an open text file.
+        File to write, or an open text file. The file is compressed if its name ends with ``.gz``.
 
     Notes
     -----
-    Thirteen columns without a header: the ten of BEDPE (``score``: 0 to 1000, the size of the effect over the largest one; no
-    strands), then gene, group and effect. Positions count from 0 and intervals are half-open.
+    The file has thirteen columns without a header: the ten columns of BEDPE (``score``: 0 to 1000,
+    the size of the effect relative to the largest effect; no strands), then gene, group and effect.
+    Positions count from 0 and intervals are half-open.
 
     Raises
     ------
     KeyError
         If a column is missing.
     ValueError
-        For links without place, TSS or effect, or none at all.
+        If a link has no position, TSS or effect, or if there are no links.
     FileNotFoundError
         If the folder does not exist.
 
@@ -60,16 +62,17 @@ def write_bedpe(links: pd.DataFrame, path: File) -> None:
 
 @checked
 def read_bedpe(path: File) -> pd.DataFrame:
-    """Read links that :func:`write_bedpe` has written.
+    """Read links from a file of :func:`write_bedpe`.
 
     Parameters
     ----------
     path
-        The file, or an open text file.
+        File to read, or an open text file.
 
     Returns
     -------
-    One row per link: ``gene``, ``group``, ``chrom``, ``start``, ``end``, ``tss``, ``effect`` and ``score``.
+    One row per link: ``gene``, ``group``, ``chrom``, ``start``, ``end``, ``tss``, ``effect`` and
+    ``score``.
 
     Raises
     ------

@@ -19,23 +19,28 @@ _COLUMNS = (
 def crispri_design(
     links: pd.DataFrame, path: File | None = None, *, n_controls: int = 1
 ) -> pd.DataFrame:
-    """Return the regions to target for every set, with controls near the same gene that are as open and as far away.
+    """Return the regions to target for every set, with matched control regions near the same gene.
 
     Parameters
     ----------
     links
-        All peaks near the genes, with the members marked, such as ``lv.get.links(data, sets="subset_perturbation")``: ``gene``,
-        ``group``, ``peak``, ``chrom``, ``start``, ``end``, ``distance``, ``openness``, ``effect``, ``rel_effect`` and ``in_set``.
+        All peaks near the genes, with the members marked, such as
+        ``lv.get.links(data, sets="subset_perturbation")``: ``gene``, ``group``, ``peak``,
+        ``chrom``, ``start``, ``end``, ``distance``, ``openness``, ``effect``, ``rel_effect`` and
+        ``in_set``.
     path
-        File to write the table to, separated by tabs; compressed if it ends with ``.gz``.
+        File to which the table is written, separated by tabs. The file is compressed if its name
+        ends with ``.gz``.
     n_controls
-        Controls for each member. No peak is the control of two members of a set.
+        Number of controls for each member. Controls are as open and as far from the gene as the
+        member. No peak is the control of two members of a set.
 
     Returns
     -------
-    One row per region: ``target`` (the peak), ``gene``, ``group``, ``kind`` (``"member"`` or ``"control"``), ``chrom``, ``start``,
-    ``end`` (from 0, half-open, no strand: guides are designed on both), ``control_of``, ``openness``, ``distance`` and the predicted
-    ``effect`` and ``rel_effect`` of closing it.
+    One row per region: ``target`` (the peak), ``gene``, ``group``, ``kind`` (``"member"`` or
+    ``"control"``), ``chrom``, ``start``, ``end`` (counted from 0, half-open; without strand,
+    because guides are designed on both strands), ``control_of``, ``openness``, ``distance`` and the
+    predicted ``effect`` and ``rel_effect`` of closing it.
 
     Raises
     ------

@@ -22,29 +22,33 @@ _LOWERS, _RAISES = "#0072B2", "#D55E00"  # what closing the peak does to the gen
 
 @checked
 def write_interact(links: pd.DataFrame, path: File, *, track: str | None = None) -> None:
-    """Write links in UCSC's interact format: an arc from the peak (source) to the gene's TSS (target).
+    """Write links in UCSC's interact format, as arcs from peak (source) to TSS (target).
 
     Parameters
     ----------
     links
-        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``, ``effect``, and ``group`` if there are any.
+        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``,
+        ``effect``, and ``group`` if there are groups.
     path
-        File to write, compressed if it ends with ``.gz``; or an open text file.
+        File to write, or an open text file. The file is compressed if its name ends with ``.gz``.
     track
-        Name of a custom track. A line with it comes first, so that the file can be pasted into the browser; without it, the file
-        is sorted input of ``bedToBigBed -as=interact.as -type=bed5+13``, which makes a bigInteract file.
+        Name of a custom track. The first line then holds this name, so that the file can be pasted
+        into the browser. Without a name, the file is sorted input for
+        ``bedToBigBed -as=interact.as -type=bed5+13``, which makes a bigInteract file.
 
     Notes
     -----
-    The 18 columns of the format. ``score``: 0 to 1000, the size of the effect over the largest one; ``value``: the effect; ``exp``: the
-    group. Blue arcs: closing the peak lowers the gene; orange: it raises it. Chromosomes get the names that UCSC uses.
+    The file has the 18 columns of the format. ``score``: 0 to 1000, the size of the effect relative
+    to the largest effect; ``value``: the effect; ``exp``: the group. A blue arc means that closing
+    the peak lowers the gene. An orange arc means that it raises the gene. Chromosomes get the names
+    that UCSC uses.
 
     Raises
     ------
     KeyError
         If a column is missing.
     ValueError
-        For links without place, TSS or effect, or none at all.
+        If a link has no position, TSS or effect, or if there are no links.
     FileNotFoundError
         If the folder does not exist.
 
@@ -82,12 +86,12 @@ def read_interact(path: File) -> pd.DataFrame:
     Parameters
     ----------
     path
-        The file, or an open text file.
+        File to read, or an open text file.
 
     Returns
     -------
-    One row per link: ``gene`` (name of the target), ``group`` (experiment), ``chrom``, ``start``, ``end`` (of the source), ``tss``
-    (start of the target), ``effect`` (value) and ``score``.
+    One row per link: ``gene`` (name of the target), ``group`` (experiment), ``chrom``, ``start``,
+    ``end`` (of the source), ``tss`` (start of the target), ``effect`` (value) and ``score``.
 
     Raises
     ------

@@ -15,26 +15,29 @@ _STYLES = ("signac", "archr")
 def write_link_table(
     links: pd.DataFrame, path: File, *, style: Literal["signac", "archr"] = "signac"
 ) -> None:
-    """Write links as a table with a header, with the columns that Signac or ArchR use.
+    """Write links as a table with the columns that Signac or ArchR use.
 
     Parameters
     ----------
     links
-        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``, ``effect``, ``p_value``, ``q_value``.
+        Table of :func:`lucidvi.get.links`: ``gene``, ``chrom``, ``start``, ``end``, ``tss``,
+        ``effect``, ``p_value``, ``q_value``.
     path
-        File to write, compressed if it ends with ``.gz``; or an open text file.
+        File to write, or an open text file. The file is compressed if its name ends with ``.gz``.
     style
-        ``"signac"``: ``seqnames``, ``start``, ``end`` (between TSS and middle of the peak), ``score``, ``gene``, ``peak``
-        (``chr1-101-200``), ``pvalue``; for ``GenomicRanges::makeGRangesFromDataFrame`` and ``Links(object[["ATAC"]])``. ``"archr"``:
-        ``seqnames``, ``start``, ``end``, ``value``, ``FDR``, ``peakName``, ``geneName``, as loops. In both, scores are minus the effect, so that
-        peaks that a gene needs are positive, and positions count from 1, as those of R do.
+        ``"signac"``: ``seqnames``, ``start``, ``end`` (between TSS and middle of the peak),
+        ``score``, ``gene``, ``peak`` (``chr1-101-200``), ``pvalue``; for
+        ``GenomicRanges::makeGRangesFromDataFrame`` and ``Links(object[["ATAC"]])``. ``"archr"``:
+        ``seqnames``, ``start``, ``end``, ``value``, ``FDR``, ``peakName``, ``geneName``, as loops.
+        Both tables have a header. Scores are minus the effect, so peaks that a gene needs have
+        positive scores. Positions count from 1, as in R.
 
     Raises
     ------
     KeyError
         If a column is missing.
     ValueError
-        For an unknown style, links without place, TSS or effect, or none at all.
+        If the style is unknown, a link has no position, TSS or effect, or there are no links.
     FileNotFoundError
         If the folder does not exist.
 

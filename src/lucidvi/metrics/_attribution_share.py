@@ -17,13 +17,14 @@ def attribution_share(
     feature_sets: pd.DataFrame | Mapping[str, ArrayLike],
     groups: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""Compute the share of the absolute attributions that falls on each gene set.
+    r"""Compute the share of the absolute attributions that belongs to each gene set.
 
     .. math:: \sum_{i} \sum_{j \in S} |a_{ij}| \Big/ \sum_{i} \sum_{j} |a_{ij}|
 
     over the cells :math:`i` of a group, for the set :math:`S`. The attribution loss of
-    :cite:p:`Inecik2023` raises this share. A large share does not prove that the latent space follows the
-    set, as effects on different dimensions may cancel; :func:`lucidvi.metrics.fssf` tests that.
+    :cite:p:`Inecik2023` raises this share. A large share does not prove that the latent space
+    follows the set, because effects on different dimensions may cancel.
+    :func:`lucidvi.metrics.fssf` tests whether it does.
 
     Parameters
     ----------

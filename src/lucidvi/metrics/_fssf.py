@@ -37,25 +37,27 @@ def fssf(
     seed: int | None = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Test whether a gene set decides where a cell lies: feature-set subcluster founder score.
+    r"""Compute the feature-set subcluster founder score of a gene set in a model's latent space.
 
-    The score is that of :cite:p:`Inecik2023`. The cells of each group, such as a cell type, are clustered by their
-    latents. For two of these subclusters, every cell gets the values of the gene set from a random
-    cell of the other subcluster and keeps its own values of all other genes and its own
-    covariates. The model embeds these cells, and their nearest unchanged cells in the two
-    subclusters decide in which of them they land:
+    The score is that of :cite:p:`Inecik2023`. It tests whether a gene set decides in which
+    subcluster a cell lies. The cells of each group, such as a cell type, are clustered by their
+    latent positions. For two of these subclusters, every cell gets the values of the gene set from
+    a random cell of the other subcluster. It keeps its own values of all other genes and its own
+    covariates. The model embeds these cells. Their nearest unchanged cells in the two subclusters
+    decide to which subcluster they are assigned:
 
     .. math:: \mathrm{FSSF} = (n_g - n_o) / n_t
 
-    with :math:`n_g` cells in the subcluster that the set's values came from, :math:`n_o` in that
-    of all other genes, and :math:`n_t` swapped cells. It is 1 where the set decides and -1 where
-    all other genes do. With ``among="group"`` cells can land in a third subcluster; they count in
-    :math:`n_t` only, so that the score shrinks with the number of subclusters. Random sets of as many other
-    genes are scored for comparison. The score of a model is the mean over the pairs, ``table["fssf"].mean()``.
+    with :math:`n_g` cells in the subcluster from which the set's values came, :math:`n_o` cells in
+    the subcluster from which all other genes came, and :math:`n_t` swapped cells. The score is 1 if
+    the set decides and -1 if all other genes decide. With ``among="group"`` cells can also be
+    assigned to a third subcluster. Such cells count only in :math:`n_t`, so the score shrinks with
+    the number of subclusters. Random sets of the same number of other genes are scored for
+    comparison. The score of a model is the mean over the pairs, ``table["fssf"].mean()``.
 
-    The paper leaves open how cells are assigned and at what resolution they are clustered; the
-    defaults here are ours. The cost is that of embedding each cell
-    ``(1 + n_null) * (subclusters - 1)`` times.
+    The paper does not state how cells are assigned and at which resolution they are clustered. The
+    defaults here are ours. Each cell is embedded ``(1 + n_null) * (subclusters - 1)`` times, which
+    determines the running time.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ def fssf(
         A trained model: anything whose ``get_latent_representation(adata)`` returns an array
         cells x dimensions, such as :class:`scvi.model.SCVI`.
     groupby
-        Column of ``adata.obs`` with the groups; cells without one are left out.
+        Column of ``adata.obs`` with the groups. Cells without a group are left out.
     genes
         Names of the genes of the set.
     adata
@@ -71,23 +73,27 @@ def fssf(
     layer
         Layer of the counts; by default the one of the model, or ``.X``.
     subclusters
-        Column of ``adata.obs`` with subclusters, instead of Leiden clusters of the latents. Models
-        are compared most fairly by their own clusters, sets by common ones.
+        Column of ``adata.obs`` with subclusters, instead of Leiden clusters of the latent
+        positions. For a fair comparison of models, use each model's own clusters. For a fair
+        comparison of sets, use common clusters.
     resolution
         Resolution of the Leiden clustering, which needs ``igraph``.
     n_neighbors
-        Neighbours of the graph that is clustered, and neighbours that vote for a subcluster.
+        Number of neighbours in the graph that is clustered, and number of neighbours that vote for
+        a subcluster.
     min_cells
-        Smallest subcluster that is scored. Groups without a pair of such are left out.
+        Smallest number of cells of a subcluster that is scored. Groups without a pair of such
+        subclusters are left out.
     among
-        Where swapped cells can land: in one of the two subclusters, or in any of the group.
+        Subclusters to which swapped cells can be assigned: the two of the pair, or any of the
+        group.
     n_null
-        Number of random sets; the same ones in all groups.
+        Number of random sets. The same sets are used in all groups.
     batch_size
-        Cells per forward pass; the model's default if ``None``.
+        Number of cells per forward pass; the model's default if ``None``.
     latent_kwargs
-        Further arguments of the model's ``get_latent_representation``, such as ``{"part": "interferon"}`` of
-        :class:`lucidvi.model.SCARE`.
+        Further arguments of the model's ``get_latent_representation``, such as
+        ``{"part": "interferon"}`` of :class:`lucidvi.model.SCARE`.
     seed
         Seed of clusters, donors and random sets. ``fssf`` does not depend on ``n_null``.
     progress

@@ -27,11 +27,12 @@ def hit_ratio(
     n_bins: int = 20,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Count the sets that reach their gene, compared with random sets of the same size.
+    """Compute the share of sets with a peak near their gene, compared with random sets.
 
-    The hit ratio of :cite:p:`Liu2024` asks whether *any* peak of a set is near its gene, so
-    large sets score well by chance: with 10 Mb around the gene, random sets of 128 peaks of a
-    mammalian genome reach about 53 %, of 10 about 7 %. Read the enrichment.
+    The random sets have the same size. The hit ratio of :cite:p:`Liu2024` asks whether *any* peak
+    of a set is near its gene, so large sets have a high hit ratio by chance. With 10 Mb around the
+    gene in a mammalian genome, random sets of 128 peaks reach about 53 %, and random sets of 10
+    peaks about 7 %. Use the enrichment to judge a result.
 
     Parameters
     ----------
@@ -42,21 +43,22 @@ def hit_ratio(
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open). Genes
         without coordinates (NaN) are left out of the averages.
     peaks
-        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as ``chr1:100-600``.
+        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as
+        ``chr1:100-600``.
     window
         Largest distance (bp) between a peak and the gene body that counts as a soft hit.
     n_null
         Number of random sets drawn for each set.
     groupby
-        ``"gene"`` or ``"group"``: average for each of them instead of over all sets.
+        ``"gene"`` or ``"group"``: average for each gene or group instead of over all sets.
     candidates
-        Peaks that random sets are drawn from: names, a mapping from gene to names, or a number
-        (peaks within that many bp of the gene body). All of ``peaks`` by default.
+        Peaks from which random sets are drawn: names, a mapping from gene to names, or a number
+        (peaks within this many bp of the gene body). By default all of ``peaks``.
     openness
-        Share of cells with the peak open: a Series over peaks, or a DataFrame peaks x groups.
-        When given, random sets hold as many peaks of each openness quantile as the set does.
+        Share of cells in which the peak is open: a Series over peaks, or a DataFrame peaks x
+        groups. If it is given, random sets hold as many peaks of each openness quantile as the set.
     n_bins
-        Number of openness quantiles; fewer are used where the candidates do not suffice.
+        Number of openness quantiles. Fewer are used if there are not enough candidates.
     seed
         Seed of the random sets.
 

@@ -21,12 +21,13 @@ def knn_accuracy(
     test: ArrayLike | None = None,
     seed: int | None = 0,
 ) -> float:
-    """Compute the share of cells whose label is the most frequent one of their neighbours.
+    """Compute the share of cells whose label is the most frequent label of their neighbours.
 
-    The score of an embedding in :cite:p:`Choi2023`: neighbours by Euclidean distance among the
-    training cells, each with one vote. Without ``train`` and ``test``, every cell is classified
-    once, by the other folds of a stratified cross-validation. That only asks how labels lie in the
-    embedding; to ask how a model embeds new cells, train it on some cells and give their indices.
+    This is the score of an embedding in :cite:p:`Choi2023`. Neighbours are the training cells with
+    the smallest Euclidean distance, each with one vote. Without ``train`` and ``test``, every cell
+    is classified once, by the other folds of a stratified cross-validation. This measures only how
+    well the embedding separates the labels. To measure how well a model embeds new cells, train it
+    on some cells and give their indices.
 
     Parameters
     ----------

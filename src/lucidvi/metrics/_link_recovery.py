@@ -27,31 +27,35 @@ def link_recovery(
     n_bootstrap: int = 1000,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Score links on tested pairs of element and gene, always beside distance, openness and correlation.
+    """Score links on tested pairs of element and gene, compared with simple baselines.
 
-    As in the ENCODE benchmark :cite:p:`Gschwind2023`, a tested pair gets the highest score among the links of its gene whose peak
-    overlaps the element, and comes last where there is none. A peak with the very limits of the element goes first. Pairs of genes
+    The baselines are distance, openness and correlation. They are always scored if ``links`` has
+    these columns. As in the ENCODE benchmark :cite:p:`Gschwind2023`, a tested pair gets the highest
+    score among the links of its gene whose peak overlaps the element. A pair without such a link is
+    ranked last. A peak with exactly the limits of the element takes precedence. Pairs of genes
     without any link are left out.
 
     Parameters
     ----------
     links
-        One row per peak and gene: ``gene``, ``chrom``, ``start``, ``end`` and the scores, as :func:`lucidvi.get.links` returns
-        them. No score may be missing.
+        One row per peak and gene: ``gene``, ``chrom``, ``start``, ``end`` and the scores, as
+        :func:`lucidvi.get.links` returns them. No score may be missing.
     truth
         One row per tested pair: ``gene``, ``chrom``, ``start``, ``end`` and ``regulated``, as
-        :func:`lucidvi.datasets.crispri_links` returns them; ``distance`` (base pairs to the TSS) for the bins. Without a column
-        ``regulated``, every row is a known link, and links of the same genes that overlap none are the negatives.
+        :func:`lucidvi.datasets.crispri_links` returns them; ``distance`` (base pairs to the TSS) is
+        needed for the bins. Without a column ``regulated``, every row is a known link, and links of
+        the same genes that overlap no known link are the negatives.
     scores
-        Columns of ``links`` that rank them, the highest first; a minus reverses the order. By default those of ``"-effect"``,
-        ``"cis_weight"`` and ``"-p_value"`` that there are. The columns ``distance``, ``openness`` and ``correlation`` are scored
-        in any case, where there are any.
+        Columns of ``links`` that rank the links, the highest value first. A minus before the name
+        reverses the order. By default ``"-effect"``, ``"cis_weight"`` and ``"-p_value"``, as far as
+        these columns exist. The columns ``distance``, ``openness`` and ``correlation`` are always
+        scored if they exist.
     group
-        Cell group whose links are scored, if ``links`` hold several.
+        Cell group whose links are scored, if ``links`` holds several groups.
     bins
         Limits of the bins of distance (base pairs).
     n_bootstrap
-        Bootstrap samples of genes for the intervals of 95 %; 0 for none.
+        Number of bootstrap samples of genes for the 95 % intervals; 0 for no intervals.
     seed
         Seed of the bootstrap.
 
@@ -60,19 +64,21 @@ def link_recovery(
     One row per score and bin (``"all"``, then from the nearest to the farthest):
 
     ``n_pairs``, ``n_regulated``, ``covered``
-        Numbers of pairs, and the share of them that a link overlaps.
+        Number of pairs, number of regulated pairs, and share of the pairs that a link overlaps.
     ``auprc``, ``auroc``, each with ``_low`` and ``_high``
-        Average precision and area under the ROC curve; NaN in bins with one kind of pairs.
+        Average precision and area under the ROC curve; NaN in bins with only one kind of pair.
     ``odds_ratio``, with ``_low`` and ``_high``
-        Odds of being regulated in the better half of the bin over those in the other half.
+        Odds of being regulated in the better half of the bin, divided by the odds in the other
+        half.
 
     Raises
     ------
     KeyError
         If a column is missing.
     ValueError
-        For missing scores, pairs that are named twice, no regulated or no other pair, an unknown group, and tables that share no
-        gene or chromosome, overlap nowhere, or place genes differently, as different genome builds do.
+        For missing scores, duplicate pairs, no regulated or no other pair, or an unknown group.
+        Also for tables that share no gene or chromosome, do not overlap, or have different gene
+        positions, as with different genome builds.
 
     Examples
     --------

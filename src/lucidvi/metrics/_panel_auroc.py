@@ -38,11 +38,12 @@ def panel_auroc(
 ) -> pd.DataFrame:
     """Compute the AUROC of a support vector machine on the top genes, group against rest.
 
-    As in :cite:p:`Lu2021`: a radial kernel on genes standardised on the training cells, scored on
-    held-out cells of a stratified cross-validation. The penalty C, one of 5^-5, 5^-4, ..., 5^5, is
-    chosen by another cross-validation within the training cells. Folds depend on the cells, the
-    group and ``seed`` only, so that rankings and sizes are compared on the same cells. Genes
-    ranked on the same cells flatter every ranking; for an honest number, rank on other cells.
+    As in :cite:p:`Lu2021`, the classifier has a radial kernel, genes are standardised on the
+    training cells, and the score is computed on held-out cells of a stratified cross-validation.
+    The penalty C, one of 5^-5, 5^-4, ..., 5^5, is chosen by another cross-validation within the
+    training cells. Folds depend only on the cells, the group and ``seed``, so that rankings and
+    sizes are compared on the same cells. If the genes were ranked on the same cells, the score is
+    too optimistic for every ranking. For an unbiased score, rank the genes on other cells.
 
     Parameters
     ----------
@@ -52,18 +53,19 @@ def panel_auroc(
         Group of each cell, shape ``(cells,)``.
     rankings
         Genes of each group, best first: a mapping from group to names, a DataFrame with one column
-        of names per group, or the ``names`` of :func:`scanpy.tl.rank_genes_groups`. A group
-        without one is not scored, but belongs to the rest of the others: leave rare groups out.
+        of names per group, or the ``names`` of :func:`scanpy.tl.rank_genes_groups`. A group without
+        a ranking is not scored, but its cells belong to the rest for other groups. You can leave
+        out the rankings of rare groups.
     names
         Names of the columns of ``x``.
     sizes
-        Numbers of top genes.
+        Numbers of top genes to use.
     n_folds
         Number of folds of both cross-validations.
     seed
         Seed of the folds.
     n_jobs
-        Number of processes that try penalties; ``None`` for one.
+        Number of processes for the choice of the penalty; ``None`` for one.
 
     Returns
     -------

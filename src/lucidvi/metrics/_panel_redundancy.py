@@ -21,8 +21,8 @@ def panel_redundancy(
 ) -> pd.DataFrame:
     """Compute the mean absolute correlation between the top genes of each group.
 
-    The score is that of :cite:p:`Lu2021`: Pearson correlation over all cells of ``x``. The signs of
-    correlations are ignored, and a gene is not compared with itself.
+    The score is that of :cite:p:`Lu2021`. It uses Pearson correlations over all cells of ``x``.
+    Signs of correlations are ignored, and a gene is not compared with itself.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def panel_redundancy(
     names
         Names of the columns of ``x``.
     sizes
-        Numbers of top genes.
+        Numbers of top genes to use.
 
     Returns
     -------
     One row per group and size, in the order of ``rankings``, sizes ascending: ``group``, ``size``
-    and ``redundancy``, between 0 and 1; NaN at size 1, which has no pair. A constant gene
-    correlates with nothing.
+    and ``redundancy``, between 0 and 1; NaN at size 1, which has no pair. A constant gene has
+    correlation 0 with all genes.
 
     Raises
     ------

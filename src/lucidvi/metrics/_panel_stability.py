@@ -13,13 +13,14 @@ from lucidvi.metrics._rankings import Rankings, require_groups, top_genes
 
 @checked
 def panel_stability(rankings: Sequence[Rankings], size: int, n_genes: int) -> pd.Series:
-    r"""Compute how far the top genes agree between repetitions, such as halves of the cells, donors or seeds.
+    r"""Compute the agreement of the top genes between repetitions of a ranking.
 
     Parameters
     ----------
     rankings
-        Rankings of two or more repetitions, all of the same groups: mappings from group to names, DataFrames with one
-        column of names per group, or the ``names`` of :func:`scanpy.tl.rank_genes_groups`.
+        Rankings of two or more repetitions, such as halves of the cells, donors or seeds, all of
+        the same groups: mappings from group to names, DataFrames with one column of names per
+        group, or the ``names`` of :func:`scanpy.tl.rank_genes_groups`.
     size
         Number of top genes, less than ``n_genes``.
     n_genes
@@ -28,8 +29,9 @@ def panel_stability(rankings: Sequence[Rankings], size: int, n_genes: int) -> pd
     Returns
     -------
     The consistency index of :cite:t:`Kuncheva2007` by group, its mean over pairs of repetitions:
-    :math:`(r - k^2/d) / (k - k^2/d)` for :math:`r` common genes among the top :math:`k` of :math:`d`. 1 for the same genes,
-    0 as many in common as by chance, below 0 fewer.
+    :math:`(r - k^2/d) / (k - k^2/d)` for :math:`r` common genes among the top :math:`k` of
+    :math:`d`. It is 1 for the same genes, 0 for as many common genes as by chance, and below 0 for
+    fewer.
 
     Raises
     ------

@@ -28,8 +28,8 @@ def polarization(
 ) -> pd.DataFrame:
     """Measure how closely a latent space follows a score, such as the total of a gene set.
 
-    The latent space of a model that is steered by a gene set polarises along the set's expression
-    within each cell type (:cite:p:`Inecik2023`, who show it by eye).
+    If a model is steered by a gene set, its latent space polarises along the set's expression
+    within each cell type (:cite:p:`Inecik2023` show this by eye).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def polarization(
         Group of each cell, shape ``(cells,)``; one group ``"all"`` by default. Cells without a
         group are left out.
     n_folds
-        Folds of the cross-validation.
+        Number of folds of the cross-validation.
     seed
         Seed of the folds.
 
@@ -53,13 +53,15 @@ def polarization(
         The group and its size.
     ``correlation``
         Pearson correlation of the score with the direction of the latent space that follows it
-        best. The direction is found by ridge regression and judged on cells it was not fitted to:
-        0 up to noise, also slightly negative, where the score is not in the latent space.
+        best. The direction is found by ridge regression and evaluated on held-out cells. If the
+        score is not in the latent space, the correlation is 0 up to noise and may be slightly
+        negative.
     ``dimension``, ``spearman``
-        The single dimension, numbered from 1, that follows the score best, and the absolute rank
-        correlation. No cells are held out here.
+        Single dimension, numbered from 1, that follows the score best, and the absolute rank
+        correlation. No cells are held out for these two.
 
-    Groups with fewer than ``2 * n_folds`` cells or a constant score have NaN, and 0 as dimension.
+    Groups with fewer than ``2 * n_folds`` cells, or with a constant score, have NaN, and 0 as
+    ``dimension``.
 
     Raises
     ------

@@ -25,44 +25,45 @@ def predictability(
 ) -> np.ndarray:
     r"""Compute the share of the variance of all other genes that each gene explains.
 
-    :cite:p:`Choi2023` compare the centrality of a gene with this share: a network whose only
-    input is the gene predicts all other genes. With the others standardised and :math:`f_{gj}`
-    the prediction of gene :math:`j` from gene :math:`g`, it is
+    :cite:p:`Choi2023` compare the centrality of a gene with this share. A neural network whose only
+    input is the gene predicts all other genes. If the other genes are standardised and
+    :math:`f_{gj}` is the prediction of gene :math:`j` from gene :math:`g`, the share is
 
     .. math:: 1 - \sum_{j \ne g} \sum_c (x_{cj} - f_{gj}(x_{cg}))^2 /
               \sum_{j \ne g} \sum_c (x_{cj} - \bar x_j)^2
 
-    over held-out cells :math:`c`, which is about the mean over the other genes and may fall just
-    below 0 where a gene explains nothing. The networks are small (their functions have one
-    variable) and are trained together, by Adam; their last, linear layer is not trained but
-    solved for (ridge regression): on each batch, and at the end on all training cells. That takes
-    a small part of the time, since the training loss then needs only the cells x cells products
-    of a batch.
+    over held-out cells :math:`c`. This is approximately the mean over the other genes. It may be
+    slightly below 0 if a gene explains nothing. The networks are small (their functions have one
+    variable) and are trained together, by Adam. Their last, linear layer is not trained but
+    computed by ridge regression: on each batch, and at the end on all training cells. This takes
+    little time, because the training loss then needs only the cells x cells products of a batch.
 
     Parameters
     ----------
     x
-        Expression, cells x genes, dense or sparse (it is made dense). Log-normalised, not counts.
+        Expression, cells x genes, dense or sparse (it is made dense). Use log-normalised values,
+        not counts.
     hidden
         Sizes of the hidden layers.
     n_epochs
         Number of passes over the training cells.
     batch_size
-        Least number of cells in a batch, if there are as many.
+        Smallest number of cells in a batch, if there are enough cells.
     learning_rate
         Initial learning rate; it falls to 0.
     holdout
         Share of the cells that are kept for the score.
     linear
-        Instead of networks, the straight line in closed form: the mean squared Pearson correlation
-        with the other genes, over all cells. Every other option is ignored.
+        Use linear regression in closed form instead of networks. The result is then the mean
+        squared Pearson correlation with the other genes, over all cells. Every other option is
+        ignored.
     seed
         Seed of the split, the initial weights and the batches.
 
     Returns
     -------
-    Array of shape ``(genes,)``. Constant genes count neither as predicted genes nor in the mean;
-    they themselves explain 0.
+    Array of shape ``(genes,)``. Constant genes are not used as predicted genes and do not count in
+    the mean. They explain 0 themselves.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def rankings(
     n_genes: int | None = None,
     seed: int | None = 0,
 ) -> dict[str, pd.DataFrame]:
-    """Rank the genes of each group by simple methods, to hold a panel against.
+    """Rank the genes of each group by other methods, for comparison with a panel.
 
     Parameters
     ----------
@@ -40,24 +40,29 @@ def rankings(
     groupby
         Column of ``obs`` with the groups.
     methods
-        One or several of these; each compares a group with all other cells.
+        One or several of the following methods. Each compares a group with all other cells.
 
-        * ``"t-test"``, ``"wilcoxon"``, ``"logreg"``: :func:`scanpy.tl.rank_genes_groups`, genes that are highest in the
-          group first. With ``" (absolute)"`` behind the name, by the absolute score, so that genes which are low in the
-          group count, too.
-        * ``"lasso"``: absolute coefficients of a multinomial logistic regression with an L1 penalty on standardised genes,
-          fitted by scikit-learn. The strongest simple method where genes follow one another.
-        * ``"discriminant"``: absolute direction of linear discriminant analysis with a shrunk covariance, the best over
-          the other groups.
-        * ``"cosg"``: cosine similarity with the group :cite:p:`Dai2022`, by the package of that name.
-        * ``"structboost"``: absolute coefficients of componentwise boosting of the groups on standardised genes, by the package of
-          that name.
-        * ``"deseq2"``: Wald statistic of DESeq2 on pseudobulks, the sums of counts of each group and donor, by pydeseq2.
-          Needs ``donor_key`` and ``counts_layer``. Signed, or ``" (absolute)"``.
-        * ``"scvi"``: Bayes factor of the model's own ``differential_expression``. Signed, or ``" (absolute)"``.
-        * ``"drvi"``: effects of that direction of a :class:`scvi.external.DRVI` which tells the group best.
-        * ``"vivs"``: how much worse a :class:`scvi.external.VIVS` predicts the group once the gene is redrawn. Its responses
-          have to be indicators of the groups, in alphabetical order.
+        * ``"t-test"``, ``"wilcoxon"``, ``"logreg"``: :func:`scanpy.tl.rank_genes_groups`, genes
+          that are highest in the group first. With ``" (absolute)"`` after the name, genes are
+          ranked by the absolute score, so that genes that are low in the group also count.
+        * ``"lasso"``: absolute coefficients of a multinomial logistic regression with an L1 penalty
+          on standardised genes, fitted by scikit-learn. This is the strongest simple method if
+          genes depend on each other.
+        * ``"discriminant"``: absolute coefficients of linear discriminant analysis with a shrunk
+          covariance, the best over the other groups.
+        * ``"cosg"``: cosine similarity with the group :cite:p:`Dai2022`, by the package ``cosg``.
+        * ``"structboost"``: absolute coefficients of componentwise boosting of the groups on
+          standardised genes, by the package ``structboost``.
+        * ``"deseq2"``: Wald statistic of DESeq2 on pseudobulks, the sums of counts of each group
+          and donor, by pydeseq2. Needs ``donor_key`` and ``counts_layer``. Signed, or
+          ``" (absolute)"``.
+        * ``"scvi"``: Bayes factor of the model's own ``differential_expression``. Signed, or
+          ``" (absolute)"``.
+        * ``"drvi"``: gene effects of the latent direction of a :class:`scvi.external.DRVI` that
+          identifies the group best.
+        * ``"vivs"``: increase of the error with which a :class:`scvi.external.VIVS` predicts the
+          group after the gene is resampled. Its responses must be indicators of the groups, in
+          alphabetical order.
     layer
         Layer with the values; by default ``.X``.
     model
@@ -73,15 +78,18 @@ def rankings(
 
     Returns
     -------
-    A table for each method, genes best first, one column for each group: what :func:`~lucidvi.metrics.panel_overlap` takes, and each
-    table what :func:`~lucidvi.metrics.panel_auroc`, :func:`~lucidvi.metrics.panel_redundancy` and :func:`~lucidvi.metrics.panel_stability` take.
+    A mapping with one table for each method. A table has one column for each group, with the best
+    genes first. :func:`~lucidvi.metrics.panel_overlap` takes the mapping.
+    :func:`~lucidvi.metrics.panel_auroc`, :func:`~lucidvi.metrics.panel_redundancy` and
+    :func:`~lucidvi.metrics.panel_stability` take the tables.
 
     Raises
     ------
     KeyError
-        If the column or the layer is not there.
+        If the column or the layer does not exist.
     ValueError
-        If a method is unknown or lacks its model, counts or donors, or there are not two groups of at least 3 cells.
+        If a method is unknown or lacks its model, counts or donors, or there are fewer than two
+        groups of at least 3 cells.
     ImportError
         If the package of a method is not installed.
 

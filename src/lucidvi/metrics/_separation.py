@@ -27,7 +27,7 @@ def separation(
 ) -> pd.DataFrame:
     """Measure how well conditions, such as time points, are separated within groups of cells.
 
-    The latent space of a model that is steered by a time-informative gene set separates time points
+    If a model is steered by a time-informative gene set, its latent space separates time points
     within a cell type (:cite:p:`Inecik2023`).
 
     Parameters
@@ -42,16 +42,17 @@ def separation(
     n_neighbors
         Number of neighbours that vote.
     n_folds
-        Folds of the cross-validation, each with the same share of every condition.
+        Number of folds of the cross-validation, each with the same share of every condition.
     train, test
-        Indices (or boolean masks) of the cells whose condition is known and of those to classify,
-        instead of cross-validation, to ask how a model embeds cells it was not trained on.
+        Indices (or boolean masks) of the cells whose condition is known and of the cells to
+        classify. They replace the cross-validation, to measure how well a model embeds cells on
+        which it was not trained.
     seed
         Seed of the folds.
 
     Returns
     -------
-    One row per group, about the cells to classify: ``group``, ``n_cells``, ``n_conditions``,
+    One row per group, for the cells to classify: ``group``, ``n_cells``, ``n_conditions``,
     ``accuracy`` as :func:`lucidvi.metrics.knn_accuracy`, ``chance`` (the accuracy of always naming
     the most frequent condition) and ``silhouette`` (mean silhouette width of the conditions, from
     -1 to 1). The last three are NaN where there are fewer than two conditions, a condition has

@@ -21,18 +21,20 @@ def set_enrichment(
     n_null: int = 1000,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Count known sites in sets, and in random sets near the same genes of peaks that are as open and as far away.
+    """Compare how often members of sets and of matched random sets overlap known sites.
 
     Parameters
     ----------
     links
-        All peaks that could have been chosen, one row per gene, group and peak: ``gene``, ``group``, ``chrom``, ``start``, ``end``,
-        ``openness``, ``distance`` and ``in_set``, such as ``lv.get.links(data, sets="subset_perturbation")``. Distances may be missing.
+        All peaks that could have been chosen, one row per gene, group and peak: ``gene``,
+        ``group``, ``chrom``, ``start``, ``end``, ``openness``, ``distance`` and ``in_set``, such as
+        ``lv.get.links(data, sets="subset_perturbation")``. Distances may be missing.
     intervals
         Known sites, such as ChIP-seq peaks: ``chrom``, ``start``, ``end``.
     n_null
-        Random sets for every gene and group, of the same size, in which each peak is as likely as peaks of its openness and distance
-        are to be members.
+        Number of random sets for every gene and group. A random set has the same size and consists
+        of peaks near the same gene. Each peak is drawn with the probability with which peaks of its
+        openness and distance are members of sets.
     seed
         Seed of the draws.
 
@@ -41,20 +43,23 @@ def set_enrichment(
     One row per group, and ``"all"`` where there are several:
 
     ``n_sets``, ``n_members``
-        Sets and members of genes that have other peaks to compare with.
+        Number of sets and of their members, for genes that have other peaks to compare with.
     ``share``, ``share_matched``, with ``_low`` and ``_high``
-        Share of members that overlap a site, and that in random sets with the interval of 95 %.
+        Share of members that overlap a site, and the share in random sets with its 95 % interval.
     ``odds_ratio``
-        Odds of overlapping a site for members over those in random sets; half a peak is added to every count.
+        Odds that a member overlaps a site, divided by the odds in random sets. Half a peak is added
+        to every count.
     ``p_value``
-        Share of draws of random sets with at least as many sites as the sets; the smallest is ``1 / (1 + n_null)``.
+        Share of draws of random sets with at least as many sites as the sets. The smallest possible
+        value is ``1 / (1 + n_null)``.
 
     Raises
     ------
     KeyError
         If a column is missing.
     ValueError
-        If no member can be compared, no site lies on a chromosome of the peaks, or a peak is named twice for a gene and group.
+        If no member can be compared, no site lies on a chromosome of the peaks, or a peak is named
+        twice for a gene and group.
 
     Examples
     --------

@@ -17,7 +17,7 @@ def set_hits(
     *,
     window: float = 10_000_000,
 ) -> pd.DataFrame:
-    """Find the sets that reach their gene, and with how many of their peaks.
+    """Count the peaks of each set that overlap or lie near its gene.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ def set_hits(
     genes
         Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open).
     peaks
-        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as ``chr1:100-600``.
+        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as
+        ``chr1:100-600``.
     window
         Largest distance (bp) between a peak and the gene body that still counts.
 

@@ -13,8 +13,8 @@ from lucidvi.metrics._tables import PAIR
 def set_overlap(features: pd.DataFrame) -> pd.DataFrame:
     r"""Compute the overlap of the sets of different genes in one group.
 
-    An overlap near 1 means that the sets describe the group and not the genes. This is expected of a
-    surrogate that reads the peaks only through a small latent space.
+    An overlap near 1 means that the sets are specific to the group and not to the genes. This is
+    expected for a surrogate that reads the peaks only through a small latent space.
 
     Parameters
     ----------

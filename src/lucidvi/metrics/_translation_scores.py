@@ -15,9 +15,9 @@ def translation_scores(
     *,
     min_cells: int = 10,
 ) -> pd.Series:
-    r"""Compare predicted with observed expression, between and within cell types.
+    r"""Compare predicted with observed expression between and within cell types.
 
-    Pass only held-out cells and the genes of interest (markers).
+    Use only held-out cells and the genes of interest (markers).
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def translation_scores(
     groups
         Cell type of each cell, shape ``(cells,)``; one type for all cells by default.
     min_cells
-        Smallest number of cells of a type in the means per type.
+        Smallest number of cells that a type needs for the means per type.
 
     Returns
     -------
@@ -36,13 +36,13 @@ def translation_scores(
         :math:`1 - \sum (T - P)^2 / \sum (T - \bar T)^2` over types x genes of the observed (T)
         and predicted (P) means per type, :math:`\bar T` the grand mean (the pooled R2).
     ``r2_type_means_centred``
-        The same with the mean of each gene over the types in place of the grand mean: differences
-        between genes do not count.
+        The same with the mean of each gene over the types instead of the grand mean, so that
+        differences between genes do not count.
     ``correlation_type_means``
         Pearson correlation of T and P over types x genes.
     ``mean_cell_correlation``
-        Pearson correlation over cells, averaged over genes. A gene that is predicted constant
-        counts 0, a gene that is observed constant is left out.
+        Pearson correlation over cells, averaged over genes. A gene with constant predictions counts
+        as 0. A gene with constant observations is left out.
     ``mean_balanced_cell_correlation``
         The same with equal weights of all types.
     ``n_types``, ``n_cells``, ``n_genes``

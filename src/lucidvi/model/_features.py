@@ -260,11 +260,12 @@ class FeaturesMixin:
         dir_path
             Folder where the model was saved.
         adata
-            Data with the features that the model was set up with. Where they are in another order, or there are others,
-            the model gets a copy with its own features in its own order. By default the data saved with the model.
+            Data with the features that the model was set up with. If the features are in another
+            order, or there are further features, the model gets a copy with its own features in its
+            own order. By default the data saved with the model are used.
         accelerator, device, prefix, **kwargs
-            As in :meth:`scvi.model.base.BaseModelClass.load`. Unlike there, a file that could run code when it is read is
-            refused.
+            As in :meth:`scvi.model.base.BaseModelClass.load`. Unlike scvi-tools, this method
+            refuses a file that could run code when it is read.
 
         Examples
         --------
@@ -301,7 +302,7 @@ class FeaturesMixin:
         return model
 
     def save(self, dir_path: str, prefix: str | None = None, overwrite: bool = False, **kwargs: Any) -> None:  # fmt: skip
-        """Save the model; an earlier one is replaced when the new one is complete.
+        """Save the model; an earlier copy is replaced only when the new one is complete.
 
         Parameters
         ----------
@@ -333,12 +334,13 @@ class QueryMixin(FeaturesMixin):
     def load_query_data(
         cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Load new data into a trained model, as scvi-tools does, with features matched by name.
+        """Load new data into a trained model, as in scvi-tools, and match features by name.
 
         Parameters
         ----------
         adata
-            New cells. Features that are missing are filled with 0, others than the model's are left out.
+            New cells. Missing features are filled with 0. Features that the model does not have are
+            left out.
         reference_model
             Trained model, or the folder where it was saved.
         *args, **kwargs

@@ -16,10 +16,10 @@ COLUMNS = ["group", "set", "share", "expected"]
 def attribution_share(
     table: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None
 ) -> Axes | None:
-    """Draw the share of a model's attributions that falls on each gene set, per group (:cite:p:`Inecik2023`).
+    """Draw the share of attributions of each gene set, per group (:cite:p:`Inecik2023`).
 
-    The black line across each bar is the share of all genes that are in the set: the value for a model
-    that treats all genes alike.
+    The black line across each bar is the share of all genes that are in the set. A model that
+    treats all genes equally would have this value.
 
     Parameters
     ----------

@@ -32,16 +32,17 @@ def cross_effect(
 ) -> Axes | None:
     """Draw a heat map of the change that each set causes in each group (:cite:p:`Liu2024`).
 
-    Fields with a frame show the group in which the set was found; a triangle marks the group with the
-    largest change. For a specific set both are in one place.
+    A frame marks the group in which the set was found. A triangle marks the group with the largest
+    change. For a specific set, both marks are in the same field.
 
     Parameters
     ----------
     data
         AnnData or MuData with a result of :func:`lucidvi.explain.cross_effect`, or its table as
-        :func:`lucidvi.get.cross_effect` returns it: rows are sets, named ``gene | group`` or by a two-level index (gene,
-        group), columns are the groups whose cells were perturbed. Values are relative changes (-0.4: 40 % lower), or
-        changes in normalised counts where ``attrs["relative"]`` of the table is false.
+        :func:`lucidvi.get.cross_effect` returns it: rows are sets, named ``gene | group`` or by a
+        two-level index (gene, group), columns are the groups whose cells were perturbed. Values are
+        relative changes (-0.4: 40 % lower), or changes in normalised counts where
+        ``attrs["relative"]`` of the table is false.
     key
         Name of the result.
     modality
@@ -49,11 +50,11 @@ def cross_effect(
     direction
         ``"down"`` marks the largest drop of each row, ``"up"`` the largest rise.
     annotate
-        Whether to write the values into the cells; by default up to 400 cells.
+        Whether to write the values into the fields; by default up to 400 fields.
     sort
-        Order the rows by the group they were found in, in the order of the columns.
+        Order the rows by the group in which the set was found, in the order of the columns.
     cmap
-        A diverging matplotlib color map, centred at 0.
+        A diverging matplotlib colour map, centred at 0.
     ax
         Axes to draw on.
     show

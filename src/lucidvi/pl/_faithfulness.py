@@ -43,21 +43,21 @@ def faithfulness(
     ax: Axes | Sequence[Axes] | None = None,
     show: bool | None = None,
 ) -> np.ndarray | None:
-    """Draw deletion and insertion curves of explanations with random rankings, and further checks.
+    """Draw deletion and insertion curves, compared with random rankings, and further checks.
 
-    One line per method, with the normalised area under it in the legend; the axis is spaced as
-    for that area, by the logarithm of 1 + the number of features. A faithful ranking of features
-    that raise the output falls faster than random ones under deletion and rises faster under
-    insertion. Grey (or in the color of the method, where they differ between methods): mean and
-    5-95 % of random rankings. The last panel shows one dot per method for each check and, as grey
-    ticks, what unrelated rankings would give.
+    Each method has one line. The legend gives the normalised area under it. The axis is spaced as
+    for this area, by the logarithm of 1 + the number of features. For a faithful ranking of
+    features that raise the output, the curve falls faster than random ones under deletion and rises
+    faster under insertion. The mean and the range from 5 to 95 % of random rankings are grey, or
+    have the colour of the method if they differ between methods. The last panel shows one dot per
+    method for each check. Grey ticks show the values of unrelated rankings.
 
     Parameters
     ----------
     data
-        AnnData or MuData with a result of :func:`lucidvi.explain.faithfulness`, or a table of curves as
-        returned by :func:`lucidvi.metrics.faithfulness.deletion_curve`; several tables may be put together,
-        with a column ``method`` or ``group``.
+        AnnData or MuData with a result of :func:`lucidvi.explain.faithfulness`, or a table of
+        curves as returned by :func:`lucidvi.metrics.faithfulness.deletion_curve`; several tables
+        may be concatenated, with a column ``method`` or ``group``.
     group
         Group of cells; by default the first one.
     key

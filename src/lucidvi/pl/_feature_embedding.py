@@ -39,21 +39,22 @@ def feature_embedding(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """Draw features by their loadings in two dimensions; the cross marks the origin.
+    """Draw the features by their loadings in two dimensions.
 
     Parameters
     ----------
     data
         AnnData or MuData with a result of :func:`lucidvi.explain.loadings`.
     color
-        Column of ``var`` that colors the features, such as a community or ``"sivae_centrality"``.
+        Column of ``var`` that colours the features, such as a community or ``"sivae_centrality"``.
     feature_sets
-        Names of sets and their features, instead of ``color``; the first set that holds a feature colors it.
+        Names of sets and their features, instead of ``color``. The first set that holds a feature
+        determines its colour.
     dims
-        Two dimensions, numbered from 1.
+        Two dimensions, numbered from 1. A cross marks the origin.
     features
-        Names of features to write into the plot; by default the ``n_features`` furthest from the origin, or
-        highest in a numeric ``color``.
+        Names of features to write into the plot; by default the ``n_features`` furthest from the
+        origin, or highest in a numeric ``color``.
     n_features
         Number of those features.
     key
@@ -74,7 +75,8 @@ def feature_embedding(
     KeyError
         If the loadings or the column are missing.
     ValueError
-        If dimensions are out of range, a feature is unknown, or both ``color`` and ``feature_sets`` are given.
+        If dimensions are out of range, a feature is unknown, or both ``color`` and ``feature_sets``
+        are given.
 
     Examples
     --------

@@ -26,8 +26,8 @@ def fssf(
 ) -> Axes | None:
     """Draw feature-set subcluster founder scores of a gene set, per group (:cite:p:`Inecik2023`).
 
-    One dot per pair of subclusters, a bar at their mean. Grey: mean and standard deviation of random
-    sets of the same size, averaged over the pairs.
+    Each pair of subclusters has one dot. A bar marks the mean. The grey marks show the mean and the
+    standard deviation of random sets of the same size, averaged over the pairs.
 
     Parameters
     ----------

@@ -31,10 +31,10 @@ def image_changes(
     modality: str | None = None,
     show: bool | None = None,
 ) -> Figure | None:
-    """Draw images, the change that moves each into another group, and the changed images.
+    """Draw images, the change that moves each image into another group, and the changed images.
 
-    One row per result of :func:`lucidvi.explain.gene_panel` with ``per_cell=True``, after figure 4 of :cite:p:`Lu2021`.
-    Red pixels are raised, blue ones lowered.
+    There is one row per result of :func:`lucidvi.explain.gene_panel` with ``per_cell=True``, as in
+    figure 4 of :cite:p:`Lu2021`. Red pixels are raised, blue pixels are lowered.
 
     Parameters
     ----------
@@ -45,9 +45,10 @@ def image_changes(
     layer
         Layer with the images; ``None`` is ``.X``.
     positions
-        Column of ``var`` with each pixel's place in the flattened image; by default all pixels are in order.
+        Column of ``var`` with each pixel's position in the flattened image; by default all pixels
+        are in order.
     n_images
-        Number of images per row, those whose change is closest to the median size.
+        Number of images per row. The images whose change is closest to the median size are drawn.
     key
         Names of one or several results; one row each.
     modality

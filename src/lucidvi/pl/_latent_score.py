@@ -34,10 +34,10 @@ def latent_score(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw cells colored by the score of a gene set, in one panel per embedding (:cite:p:`Inecik2023`).
+    """Draw cells coloured by the score of a gene set (:cite:p:`Inecik2023`).
 
-    All panels share one color scale. Cells are drawn in random order, so that the score of those on
-    top is not favoured.
+    Each embedding has its own panel. All panels share one colour scale. Cells are drawn in random
+    order, so that no score is systematically drawn on top.
 
     Parameters
     ----------
@@ -46,17 +46,20 @@ def latent_score(
     score
         Column of ``obs``, for example by :func:`scanpy.tl.score_genes`, or one number per cell.
     basis
-        One or several entries of ``obsm`` with two dimensions, such as the UMAPs of two latent spaces.
+        One or several entries of ``obsm`` with two dimensions, such as the UMAPs of two latent
+        spaces.
     groupby, groups
-        Color only the cells of one or several groups of a column of ``obs``; others are light grey.
+        Column of ``obs``, and one or several of its groups. Only their cells are coloured; other
+        cells are light grey.
     score_label
-        Label of the color scale; by default the name of the score.
+        Label of the colour scale; by default the name of the score.
     quantiles
-        Quantiles of the colored cells' scores at which the color scale ends.
+        Quantiles of the coloured cells' scores at which the colour scale ends.
     size
-        Size of a dot; by default it follows the number of cells.
+        Size of a dot; by default it depends on the number of cells.
     modality
-        Modality of a MuData that holds the embeddings; by default those of the MuData itself are drawn.
+        Modality of a MuData that holds the embeddings; by default those of the MuData itself are
+        drawn.
     ax
         Axes to draw on, for one panel.
     show

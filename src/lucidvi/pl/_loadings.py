@@ -35,7 +35,7 @@ def loadings(
     dims
         Dimensions, numbered from 1; by default the first four.
     n_features
-        Number of features per panel, half of them from either end.
+        Number of features per panel, half of them from each end.
     key
         Name of the result.
     modality

@@ -41,21 +41,22 @@ def loadings_biplot(
 ) -> Axes | None:
     """Draw two latent dimensions of the cells with the loadings of features as arrows.
 
-    Arrows start at the origin and share one scale, chosen so that the longest reaches into the cloud of cells: compare
-    their directions and relative lengths.
+    Arrows start at the origin. They share one scale, which is chosen so that the longest arrow
+    reaches into the cloud of cells. Compare only their directions and relative lengths.
 
     Parameters
     ----------
     data
         AnnData or MuData with a cell embedding and a result of :func:`lucidvi.explain.loadings`.
     color
-        Column of ``obs`` that colors the cells.
+        Column of ``obs`` that colours the cells.
     basis
         Entry of ``obsm`` with the cell embedding.
     dims
         Two dimensions, numbered from 1.
     features
-        Names of features to draw as arrows; by default the ``n_features`` with the largest loadings.
+        Names of features to draw as arrows; by default the ``n_features`` with the largest
+        loadings.
     n_features
         Number of those features.
     key

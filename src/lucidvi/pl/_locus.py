@@ -66,11 +66,13 @@ def locus(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw the chromatin around a gene by group, which peaks belong to the set, and how strong they are.
+    """Draw the peaks around a gene for each group, with the members of the set and their effects.
 
-    Bars are the share of the group's cells in which each peak is open. Members of the set are colored, and labelled with their distance
-    to the transcription start site (negative is upstream) and the change that masking each alone makes. Arcs join them with the start
-    site: the thicker, the larger that change; dashed where it raises the gene. Members that lie elsewhere are counted below the axis.
+    Bars show the share of the group's cells in which each peak is open. Members of the set are
+    coloured. Their labels give the distance to the transcription start site (negative is upstream)
+    and the change when the member alone is masked. Arcs connect the members with the start site. A
+    thicker arc means a larger change, and a dashed arc means that masking raises the gene. The
+    number of members outside the drawn region is written below the axis.
 
     Parameters
     ----------
@@ -80,25 +82,26 @@ def locus(
     target
         Name of the gene; by default that of the first set.
     groups
-        One or several groups, under each other and on one scale; by default all with a set of the gene. A group without one is shown
-        with the peaks of the first set.
+        One or several groups, drawn below each other on one scale; by default all groups with a set
+        of the gene. A group without a set is drawn with the peaks of the first set.
     window
-        Base pairs shown on either side of the gene; None: as far as the members on the gene's
-        chromosome reach.
+        Base pairs shown on each side of the gene. ``None`` shows all members on the gene's
+        chromosome.
     coordinates
         Coordinates of genes (index gene; ``chrom``, ``start``, ``end``, ``strand``). By default
-        those in ``.var`` of the target modality, when ``data`` is a MuData. Without either the
+        those in ``.var`` of the target modality, if ``data`` is a MuData. Without coordinates the
         start site is inferred from the distances stored with the set.
     exons
         Exons of genes: ``chrom``, ``start``, ``end`` and ``gene``, as from a GTF file.
     tracks
-        Known sites or links to draw below, by name: tables with ``chrom``, ``start`` and ``end``, such as ChIP-seq peaks. Of a table
-        with the column ``gene``, rows of other genes are grey.
+        Known sites or links to draw below, by name: tables with ``chrom``, ``start`` and ``end``,
+        such as ChIP-seq peaks. If a table has the column ``gene``, rows of other genes are grey.
     links
-        Name of a result of :func:`lucidvi.explain.links`, whose peaks get thin grey arcs.
+        Name of a result of :func:`lucidvi.explain.links`. Its peaks are drawn with thin grey arcs.
     fragments
-        Block-gzipped fragments file beside its index, whose barcodes are the names of the cells: the number of cuts is drawn instead
-        of the share of cells. Needs pysam (``pip install 'lucidvi[fragments]'``).
+        Block-gzipped fragments file, with its index in the same folder. Its barcodes must be the
+        names of the cells. The number of cuts is then drawn instead of the share of cells. This
+        needs pysam (``pip install 'lucidvi[fragments]'``).
     target_modality
         Modality that holds the genes; by default the one stored in ``params``.
     key
@@ -117,14 +120,15 @@ def locus(
     Raises
     ------
     FileNotFoundError
-        If there are no fragments, or no index of them.
+        If the fragments file or its index does not exist.
     ImportError
-        If fragments are to be read and pysam is not installed.
+        If ``fragments`` is given and pysam is not installed.
     KeyError
-        If there is no result under ``key`` or ``links``, the coordinates lack the gene, or a table lacks a column.
+        If there is no result under ``key`` or ``links``, the coordinates lack the gene, or a table
+        lacks a column.
     ValueError
-        If the target or a group is unknown, the place of the gene is not known, no fragment belongs to a cell, or ``ax`` is given for
-        several groups.
+        If the target or a group is unknown, the position of the gene is not known, no fragment
+        belongs to a cell, or ``ax`` is given for several groups.
 
     Examples
     --------

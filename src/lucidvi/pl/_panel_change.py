@@ -30,11 +30,12 @@ def panel_change(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw what leaves and what enters when a group of cells turns into another.
+    """Draw the genes that fall and the genes that rise when a group of cells turns into another.
 
-    An arrow for each of the first genes of the panel, from its mean in the group to its mean in the reference
-    (:cite:p:`Lu2021`). Genes that leave are above, genes that enter below, each in the order of their rank. A gene that
-    is not in the panel itself, but separates the group from a single other one, points to that one, whose name stands
+    Each of the first genes of the panel has an arrow from its mean in the group to its mean in the
+    reference (:cite:p:`Lu2021`). Genes that fall are above and genes that rise are below, each in
+    the order of their rank. A gene may separate the group from a single other group without being
+    in the panel itself. Its arrow then points to the mean in that group, whose name is written
     beside it.
 
     Parameters
@@ -42,11 +43,11 @@ def panel_change(
     data
         AnnData or MuData with a result of :func:`lucidvi.explain.gene_panel`.
     groups
-        One or several groups, a panel of the figure for each; all by default.
+        One or several groups, each in its own panel of the figure; all by default.
     n_genes
-        Largest number of genes; the first ones by rank are drawn.
+        Largest number of genes. The first ones by rank are drawn.
     layer
-        Layer with the expression, best log-normalised; ``None`` is ``.X``.
+        Layer with the expression, preferably log-normalised; ``None`` is ``.X``.
     key
         Name of the result.
     modality

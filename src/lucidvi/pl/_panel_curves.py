@@ -26,15 +26,16 @@ def panel_curves(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """Compare rankings of genes by a score at several panel sizes.
+    """Draw a score of gene rankings against the panel size, to compare methods.
 
-    One line per method, the mean over groups and repetitions, with bars of one standard error (:cite:p:`Lu2021`).
+    Each method has one line. It shows the mean over groups and repetitions, with bars of one
+    standard error (:cite:p:`Lu2021`).
 
     Parameters
     ----------
     table
-        One row per method, panel size and group or repetition, with a column ``size``; such as the results of
-        :func:`lucidvi.metrics.panel_auroc` put together.
+        One row per method, panel size and group or repetition, with a column ``size``; such as
+        concatenated results of :func:`lucidvi.metrics.panel_auroc`.
     value
         Column with the score.
     method

@@ -31,10 +31,11 @@ def panel_dotplot(
     show: bool | None = None,
     **kwargs,
 ) -> "DotPlot | None":
-    """Draw the first genes of each group, those enriched in the group (+) apart from the depleted ones (-).
+    """Draw the first genes of each group as dots, divided into enriched (+) and depleted (-) genes.
 
-    Dots are drawn by :class:`scanpy.pl.DotPlot`: their size is the share of cells that express a gene, their color the
-    difference between a group's mean and that of all cells, in the gene's standard deviations (:cite:p:`Lu2021`).
+    Dots are drawn by :class:`scanpy.pl.DotPlot`. The size of a dot is the share of cells that
+    express the gene. Its colour is the difference between the group's mean and the mean of all
+    cells, in the gene's standard deviations (:cite:p:`Lu2021`).
 
     Parameters
     ----------
@@ -43,9 +44,9 @@ def panel_dotplot(
     groups
         One or several groups; all by default.
     n_genes
-        Largest number of genes for each group; the first ones by rank are drawn.
+        Largest number of genes for each group. The first ones by rank are drawn.
     layer
-        Layer with the expression, best log-normalised; ``None`` is ``.X``.
+        Layer with the expression, preferably log-normalised; ``None`` is ``.X``.
     key
         Name of the result.
     modality

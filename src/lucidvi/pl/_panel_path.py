@@ -26,8 +26,9 @@ def panel_path(
 ) -> Axes | None:
     """Draw the share of held-out cells that change group against the number of genes that change.
 
-    One line per group, one point per step of the path (:cite:p:`Lu2021`). The dashed line is the wanted
-    flip rate. A line that starts high belongs to a group whose cells lie near another group's centroid.
+    Each group has one line, with one point per step of the path (:cite:p:`Lu2021`). The dashed line
+    is the requested flip rate. If a line starts high, the cells of the group lie near another
+    group's centroid.
 
     Parameters
     ----------

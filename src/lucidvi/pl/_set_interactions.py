@@ -35,22 +35,24 @@ def set_interactions(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw how every two members of a set act together.
+    """Draw the interaction of every two members of a set.
 
-    Blue fields are redundant pairs (one stands in for the other), red ones synergistic (they need each other), white ones
-    independent; numbers are log fold changes. The letter says what the interval of the measured interaction allows to say; grey
-    fields could not be measured. On the diagonal stands what masking the member alone does.
+    Blue fields are redundant pairs (one member can replace the other). Red fields are synergistic
+    pairs (the members need each other). White fields are independent pairs. Numbers are log fold
+    changes. The letter gives the conclusion from the interval of the measured interaction. Grey
+    fields could not be measured. The diagonal shows the effect of masking the member alone.
 
     Parameters
     ----------
     data
-        AnnData or MuData with a result of :func:`lucidvi.explain.set_interactions` and the sets it was made from.
+        AnnData or MuData with a result of :func:`lucidvi.explain.set_interactions` and the sets it
+        was made from.
     target, groups
         Gene or other target, and group, of the sets to draw; by default the first set.
     show_values
-        Interactions as ``"measured"``, or as the ``"model"`` has them.
+        Interactions to draw: ``"measured"``, or those in the ``"model"``.
     cmap
-        A diverging matplotlib color map, centred at 0.
+        A diverging matplotlib colour map, centred at 0.
     key
         Name of the result.
     modality
@@ -67,7 +69,7 @@ def set_interactions(
     Raises
     ------
     KeyError
-        If there is no such result under ``key``, or its sets are gone.
+        If there is no such result under ``key``, or its sets no longer exist.
     ValueError
         If a target or group is unknown, or ``ax`` is given for several sets.
 

@@ -36,7 +36,7 @@ def subset_before_after(
 ) -> Axes | None:
     """Draw the predicted expression of held-out cells before and after the perturbation.
 
-    The white dots are means; the relative change of the mean is written above each set.
+    White dots are means. The relative change of the mean is written above each set.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def subset_before_after(
     target, groups
         One or several targets and groups; all by default. Their sets are drawn side by side.
     kind
-        Violins or boxes.
+        Kind of plot: violins or boxes.
     log
-        Draw ``log1p(e)`` instead of the normalised expression ``e``: for genes that
+        Draw ``log1p(e)`` instead of the normalised expression ``e``. This is useful for genes that
         are expressed at very different levels.
     max_sets
-        Largest number of sets; the first ones are drawn.
+        Largest number of sets. The first ones are drawn.
     key
         Name of the result.
     modality

@@ -29,9 +29,9 @@ def subset_effects(
 ) -> Axes | Figure | None:
     """Draw the effect of each peak alone (bars) and of the peaks together (line).
 
-    Where the line leaves the dashed sum of the single effects, the peaks back each other up
-    (line further from 0) or need each other (line nearer to 0). The grey band is what random
-    sets of equally open peaks do, mean and two standard deviations.
+    The dashed line is the sum of the single effects. If the solid line is further from 0, the peaks
+    back each other up. If it is closer to 0, the peaks need each other. The grey band shows random
+    sets of equally open peaks, with mean and two standard deviations.
 
     Parameters
     ----------

@@ -27,11 +27,11 @@ def subset_summary(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """Draw the relative effect of every set, compared with random sets and colored by its cis share.
+    """Draw the relative effect of every set, compared with random sets.
 
-    Grey bars are random sets of equally open peaks, mean and two standard deviations; one to
-    three stars say that ``p_value``, the association with measured expression, is below 0.05, 0.01
-    or 0.001.
+    Sets are coloured by their cis share. Grey bars show random sets of equally open peaks, with
+    mean and two standard deviations. One, two or three stars mean that ``p_value``, which tests the
+    association with measured expression, is below 0.05, 0.01 or 0.001.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def subset_summary(
     sort
         Order the sets of each group by effect; otherwise they are drawn as stored.
     cmap
-        Color map of the cis share.
+        Colour map of the cis share.
     key
         Name of the result.
     modality

@@ -42,53 +42,59 @@ def attribution_confidence(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    r"""Give attributions of labels q-values, by redrawing features in held-out cells.
+    r"""Compute q-values for attributions of labels by resampling features in held-out cells.
 
-    :func:`~lucidvi.explain.attributions` says how much a classifier's output rests on each feature, not whether the
-    feature tells anything about the label. Here each of the features with the largest absolute attributions is redrawn
-    many times *given all other features*, in cells that training did not use. Under the
-    null (the feature is conditionally independent of the label), redrawing it is equally likely to raise or lower the
-    classifier's loss :cite:p:`Tansey2022`. The model
-    is not trained again. A weak model loses power, not validity; q-values are those of Benjamini and Hochberg among
+    :func:`~lucidvi.explain.attributions` shows how strongly a classifier's output depends on each
+    feature. It does not show whether the feature carries information about the label. This function
+    tests the features with the largest absolute attributions. It resamples each of them many times
+    from its distribution *given all other features*, in held-out cells. Under the null (the feature
+    is conditionally independent of the label), resampling it is equally likely to raise or lower
+    the classifier's loss :cite:p:`Tansey2022`. The model is not retrained. A weak model reduces the
+    power of the test, but the test remains valid. The q-values are Benjamini-Hochberg q-values over
     the tested features of a label.
 
-    For labels that models were given, such as those of SCANVI and ACE. Latent dimensions and expected expression are functions of the features: there is no
-    measured outcome that a feature could tell nothing about.
+    The test applies only to labels that the model was given, such as those of SCANVI and ACE. It
+    does not apply to latent dimensions and expected expression. These are functions of the
+    features, so there is no measured outcome against which a feature could be tested.
 
-    **When it holds.** As for :func:`~lucidvi.explain.panel_confidence`: labels must not come from clustering the same
-    features, and cells must be independent. The redrawn values have the right means and covariances as far as these can
-    be estimated from the cells.
+    **When it holds.** The assumptions are those of :func:`~lucidvi.explain.panel_confidence`:
+    labels must not come from clustering the same features, and cells must be independent. The
+    resampled values have the right means and covariances as far as these can be estimated from the
+    cells.
 
     Parameters
     ----------
     model
-        The model the attributions are of, with its data; some of its cells must have been held out.
+        The model that was explained, with its data. Some of its cells must have been held out of
+        training.
     n_features
-        Features of each column to test, those with the largest mean absolute attribution.
+        Number of features to test in each column: those with the largest mean absolute attribution.
     n_draws
-        Draws of a feature at most; the least p-value is ``1 / (n_draws + 1)``. Features without any effect need
-        few.
+        Largest number of random draws for a feature. The smallest possible p-value is
+        ``1 / (n_draws + 1)``. Features without any effect need few draws.
     n_cells
-        Held-out cells at most, drawn at random.
+        Largest number of held-out cells, drawn at random.
     key
         Name of the stored attributions.
     modality
-        Modality of a MuData, or layer, that the attributions are of; by default the first the model reads.
+        Modality of a MuData, or layer, whose features have the attributions; by default the first
+        one that the model reads.
     adata
         Data with the attributions instead of the model's data.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object:
+    ``None``, or the copy. The result is written into the object:
 
     ``varm[key + "_qvals"]``
-        ``float64``, features x columns as in ``varm[key]``; ``NaN`` for features not tested.
+        q-values, ``float64``, features x columns as in ``varm[key]``; ``NaN`` for features that
+        were not tested.
     ``uns[key]["params"]["confidence"]``
         Method and options.
 
@@ -97,8 +103,8 @@ def attribution_confidence(
     KeyError
         If there are no attributions under the key.
     ValueError
-        If they are not of a label, no cells were held out, a label or its complement has fewer than 20 of them, or an
-        option is too small.
+        If the attributions are not those of a label, no cells were held out, a label or its
+        complement has fewer than 20 held-out cells, or an option is too small.
 
     Examples
     --------

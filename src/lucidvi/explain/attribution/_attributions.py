@@ -67,95 +67,115 @@ def attributions(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    r"""Attribute an output of a model to the features it reads.
+    r"""Attribute an output of a model to its input features.
 
-    Works on all models of :func:`lucidvi.adapters.supported`. A positive attribution means that the feature, being what it is rather than what it is in the reference, raises the
-    output. Attributions are taken on the scale that the encoder reads, ``log1p`` of counts where it reads that, with
-    covariates and other modalities at each cell's own values.
+    The function works on all models of :func:`lucidvi.adapters.supported`. A positive attribution
+    means that the feature's value in the cell, compared with its value in the reference, raises the
+    output. Attributions are computed on the scale of the encoder's input, for example ``log1p`` of
+    counts. Covariates and other modalities keep each cell's own values.
 
-    ``"expected_gradients"`` :cite:p:`Erion2021` compares each cell with other cells; ``"integrated_gradients"``
-    :cite:p:`Sundararajan2017` and ``"deep_lift"`` :cite:p:`Shrikumar2017` with one baseline. Attributions of these
-    three sum to the output minus that of the reference. ``"input_x_gradient"`` is their first-order form;
-    ``"feature_ablation"`` replaces one feature at a time; ``"saliency"`` and ``"smoothgrad"`` :cite:p:`Smilkov2017` are
-    gradients: sensitivity, whatever the feature's value.
+    The methods are:
+
+    - ``"expected_gradients"`` :cite:p:`Erion2021` compares each cell with other cells.
+    - ``"integrated_gradients"`` :cite:p:`Sundararajan2017` and ``"deep_lift"``
+      :cite:p:`Shrikumar2017` compare each cell with one baseline.
+    - ``"input_x_gradient"`` is the first-order form of these three.
+    - ``"feature_ablation"`` replaces one feature at a time.
+    - ``"saliency"`` and ``"smoothgrad"`` :cite:p:`Smilkov2017` are gradients. They measure
+      sensitivity, whatever value the feature has.
+
+    The attributions of the first three methods sum to the output of the cell minus the output of
+    the reference.
 
     Parameters
     ----------
     model
         Trained model with its data.
     target
-        What is explained: the name of a gene (its expected expression), ``"latent"`` (all latent dimensions), or a
-        dict: ``{"latent": [0, 1]}``, ``{"expression": genes}``, ``{"accessibility": peaks}``, ``{"label": names}``
-        (SCANVI: probability; ACE: logit of a group).
+        Output to explain: the name of a gene (its expected expression), ``"latent"`` (all latent
+        dimensions), or a dict: ``{"latent": [0, 1]}``, ``{"expression": genes}``,
+        ``{"accessibility": peaks}``, ``{"label": names}`` (SCANVI: probability; ACE: logit of a
+        group).
     method
-        How.
+        Attribution method, one of those above.
     groupby
-        Column of ``obs``: averages are taken over the cells of each group; over all cells by default.
+        Column of ``obs`` with groups of cells. Attributions are averaged over the cells of each
+        group; by default over all cells.
     groups
         Groups to explain; all by default.
     modality
-        Modality whose features are held responsible, for a MuData; by default the first the model reads. If the
-        target belongs to another modality it is predicted from this one alone, as GRIDS does.
+        Modality of a MuData whose features receive the attributions; by default the first one that
+        the model reads. If the target belongs to another modality, it is predicted from this one
+        alone, as in GRIDS.
     reference
-        Where references come from: ``"all"`` training cells, or a group of ``groupby``: then attributions tell what
-        sets a group apart from that one. Expected gradients of all cells against all cells average to about 0: rank
-        features by the absolute ones then.
+        Cells from which references are drawn: ``"all"`` training cells, or the name of a group of
+        ``groupby``. With a group, the attributions show what distinguishes the other groups from
+        it. Expected gradients of all cells against all cells average to about 0; in this case, rank
+        features by the absolute attributions.
     baseline
-        The single reference of methods that need one: the ``"empty"`` cell, or the ``"mean"`` of the references. By
-        default the empty cell; the mean for outputs that rest on several modalities, as MULTIVI takes a cell
-        without counts in one of them for one that was not measured.
+        Reference of the methods that need a single one: the ``"empty"`` cell, or the ``"mean"`` of
+        the references. The default is the empty cell. For outputs that depend on several modalities
+        the default is the mean, because MULTIVI treats a cell without counts in a modality as not
+        measured in it.
     transform_batch
-        Batch to decode all cells as; by default each cell's own.
+        Batch in which all cells are decoded; by default each cell's own batch.
     n_cells
-        Cells per group, drawn at random; ``None`` takes all.
+        Number of cells per group, drawn at random; ``None`` takes all cells.
     n_draws
-        References or points on a path per cell, or noisy copies.
+        Number of references, of points on the path, or of noisy copies for each cell, depending on
+        the method.
     n_references
-        Cells that references are drawn from.
+        Number of cells from which references are drawn.
     per_cell
-        Store the attributions of every cell too, for a single target; takes all cells of the groups.
+        Also store the attributions of every cell. This needs a single target and uses all cells of
+        the groups.
     batch_size
-        Cells at a time; only random noise depends on it.
+        Number of cells in a minibatch. Only random noise depends on it.
     n_jobs
-        Groups explained at the same time, as in :func:`subset_perturbation`.
+        Number of groups that are explained in parallel, as in :func:`subset_perturbation`.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the changed copy. Written into the object, or into the modality that is explained:
+    ``None``, or the changed copy. The result is written into the object, or into the modality that
+    is explained:
 
     ``.varm[key_added]``, ``.varm[key_added + "_abs"]``
-        Mean attribution, and mean absolute attribution, ``float32``, features x columns; a column is a target in a group.
+        Mean attribution and mean absolute attribution, ``float32``, features x columns. Each column
+        is one target in one group.
     ``.uns[key_added]``
-        ``params``; ``columns``: what the columns are, ``target``, ``group``, ``n_cells``, ``output`` (mean output),
-        ``output_reference``, ``total`` (sum of the mean attributions, of ``output - output_reference`` for the first
-        three methods), ``completeness_gap`` (by how much it misses that, as a share of the mean absolute change of a
-        cell's output; ``NaN`` for other methods).
+        ``params``, and ``columns``, a table that describes the columns: ``target``, ``group``,
+        ``n_cells``, ``output`` (mean output), ``output_reference``, ``total`` (sum of the mean
+        attributions, which should equal ``output - output_reference`` for the first three methods),
+        and ``completeness_gap`` (the deviation from this value, as a share of the mean absolute
+        change of a cell's output; ``NaN`` for other methods).
     ``.layers[key_added]``
-        With ``per_cell``: sparse ``(n_cells, n_features)``; 0 for cells of other groups.
+        With ``per_cell``: attributions of every cell, sparse, ``(n_cells, n_features)``; 0 for
+        cells of other groups.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     KeyError
-        The column is not there.
+        The column does not exist.
     TypeError
-        Not such a model, or it has no such output.
+        The model is not supported, or it has no such output.
     ValueError
-        A name or an option is unknown, a group has no cells, or ``per_cell`` with several targets.
+        A name or an option is unknown, a group has no cells, or ``per_cell`` is used with several
+        targets.
 
     Examples
     --------

@@ -62,73 +62,79 @@ def faithfulness(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    """Ask of attributions whether they tell what the model does.
+    """Test whether attributions are faithful to the model.
 
-    - Deletion and insertion :cite:p:`Petsiuk2018`: features are replaced by the baseline, or put in, in the order of
-      their mean attribution; faithful ones change the output sooner than random orders in which every feature is taken
-      by one with a similar mean.
-    - Random weights :cite:p:`Adebayo2018`: the same attributions of a model whose parameters are shuffled. If they look
-      alike, they describe the data and not the model.
-    - Stability: mean attributions of bootstrap samples of the cells.
-    - Completeness: by how much the attributions of a cell miss the difference of the outputs they should sum to.
+    - Deletion and insertion :cite:p:`Petsiuk2018`: features are replaced by the baseline, or
+      inserted into it, in the order of their mean attribution. Faithful attributions change the
+      output sooner than random orders. In a random order, each feature is exchanged for one with a
+      similar mean.
+    - Random weights :cite:p:`Adebayo2018`: the attributions are compared with those of a model with
+      shuffled parameters. If they are similar, they describe the data and not the model.
+    - Stability: mean attributions are compared between bootstrap samples of the cells.
+    - Completeness: the sum of a cell's attributions is compared with the difference of the outputs
+      that it should equal.
 
     Parameters
     ----------
     model, target, groupby, groups, modality, reference, baseline, transform_batch
-        As in :func:`lucidvi.explain.attributions`; a single target. Features are replaced by the ``baseline``.
+        As in :func:`lucidvi.explain.attributions`, but with a single target. Deleted features are
+        replaced by the ``baseline``.
     methods
-        Methods to compare.
+        Attribution methods to compare.
     n_cells
-        Cells per group.
+        Number of cells per group.
     n_draws, n_references
         As in :func:`lucidvi.explain.attributions`.
     n_null
-        Random orders.
+        Number of random orders.
     n_models
-        Models with shuffled parameters.
+        Number of models with shuffled parameters.
     n_bootstrap
-        Bootstrap samples of the cells.
+        Number of bootstrap samples of the cells.
     n_top
-        Number of features that count as the top; at most half of all.
+        Number of features that count as top features; at most half of all features.
     n_jobs
-        Methods and groups worked on at the same time, as in :func:`~lucidvi.explain.subset_perturbation`.
+        Number of methods and groups processed in parallel, as in
+        :func:`~lucidvi.explain.subset_perturbation`.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the changed copy. Written into the object, or into the modality that is explained, to be drawn by
-    :func:`lucidvi.pl.faithfulness`:
+    ``None``, or the changed copy. The result is written into the object, or into the modality that
+    is explained. :func:`lucidvi.pl.faithfulness` draws it:
 
     ``.uns[key_added]["summary"]``
-        One row per ``method``, ``group`` and ``measure``: ``value``, ``random`` (what an unrelated ranking gives) and
-        ``p_value``. Measures: ``deletion_area``, ``insertion_area`` (:func:`lucidvi.metrics.faithfulness.curve_area`),
-        ``completeness_gap`` (mean, as a share of the difference), ``randomization_...``
+        One row per ``method``, ``group`` and ``measure``: ``value``, ``random`` (the value of an
+        unrelated ranking) and ``p_value``. The measures are ``deletion_area``, ``insertion_area``
+        (:func:`lucidvi.metrics.faithfulness.curve_area`), ``completeness_gap`` (mean, as a share of
+        the difference), ``randomization_...``
         (:func:`lucidvi.metrics.faithfulness.randomization_similarity`), ``stability_...``
-        (:func:`lucidvi.metrics.faithfulness.attribution_stability`), and with several methods ``agreement_<method>``, the rank
-        correlation with another one.
+        (:func:`lucidvi.metrics.faithfulness.attribution_stability`), and with several methods
+        ``agreement_<method>``, the rank correlation with another method.
     ``.uns[key_added]["curves"]``
-        ``method``, ``group``, ``curve``, ``n_features``, ``value``, ``random_mean``, ``random_low``, ``random_high``.
+        Table with the columns ``method``, ``group``, ``curve``, ``n_features``, ``value``,
+        ``random_mean``, ``random_low`` and ``random_high``.
     ``.uns[key_added]["params"]``
-        The arguments that decide what is found.
+        The arguments that determine the result.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     ValueError
-        More than one target, or as :func:`lucidvi.explain.attributions`.
+        If there is more than one target, or as in :func:`lucidvi.explain.attributions`.
 
     Examples
     --------

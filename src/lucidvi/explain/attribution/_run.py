@@ -68,7 +68,7 @@ class AttributionRun:
     n_draws
         References, points on a path, or noisy copies of each cell.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     """
 
     function: Adapter

@@ -69,129 +69,151 @@ def gene_panel(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    """Find the genes whose change moves a group's cells into another group, through the model's embedding.
+    """Find the genes whose change moves the cells of a group into another group.
 
-    Groups are represented by their centroids in the latent space, and assignment to the nearest is written as a network
-    (neuralised k-means, ACE :cite:p:`Lu2021`). One perturbation, shared by all cells of a group, is sought that is
-    sparse and takes the cells across. Its penalty falls step by step, and genes are ranked by when they enter. A gene
-    that has to be lowered is *enriched* in the group (sign 1), one that has to be raised *depleted* (sign -1).
+    Each group is represented by its centroid in the latent space. The assignment of cells to the
+    nearest centroid is written as a neural network (neuralised k-means, ACE :cite:p:`Lu2021`). The
+    function searches for one sparse perturbation, shared by all cells of a group, that moves the
+    cells into another group. The sparsity penalty falls step by step, and genes are ranked by the
+    step at which they enter. A gene that has to be lowered is *enriched* in the group (sign 1). A
+    gene that has to be raised is *depleted* (sign -1).
 
-    Perturbed are the values that the encoder's first layer reads (for most models of scvi-tools ``log1p`` of counts), in
-    units of each gene's standard deviation. Panels are learned on cells that trained the model and reported on the
-    others, which also decide where the path ends; in groups with fewer than three of either, on a random 70 and 30 %.
+    The perturbation changes the input values of the encoder's first layer (``log1p`` of counts for
+    most models of scvi-tools), in units of each gene's standard deviation. A panel is learned from
+    cells that trained the model and is evaluated on held-out cells. The held-out cells also decide
+    where the path ends. If a group has fewer than three training or held-out cells, the panel is
+    learned from a random 70 % of the cells and evaluated on the other 30 %.
 
     Parameters
     ----------
     model
-        Trained model of :func:`lucidvi.adapters.supported` whose encoder begins with a linear layer.
+        Trained model of :func:`lucidvi.adapters.supported` whose encoder begins with a linear
+        layer.
     groupby
         Column of ``obs`` with the groups.
     groups
         Groups to explain; all by default.
     within
-        Column of ``obs`` with cell types, where groups are conditions: a panel for each type that has cells of the group
-        and of the reference, and turns the former into the latter. Groups of the result are called
-        ``"<type>: <group>"``. With more than two conditions, name one as ``reference``.
+        Column of ``obs`` with cell types, for groups that are conditions. Each type with cells of
+        the group and of the reference gets its own panel, which turns cells of the group into cells
+        of the reference. Groups of the result are called ``"<type>: <group>"``. With more than two
+        conditions, name one as ``reference``.
     donor_key
-        Column of ``obs`` with donors. All cells of three donors in ten, drawn at random, are then reported on instead of
-        those that did not train the model.
+        Column of ``obs`` with donors. Panels are then evaluated on all cells of three donors in
+        ten, drawn at random, instead of on the cells that did not train the model.
     reference
-        What a group is turned into. ``"rest"``: any other group, whichever is nearest. ``"each"``: the same, and genes
-        that separate the group from any single other one move up in the ranking. Or the name of a group.
+        Group into which the cells of a group are moved. ``"rest"``: the nearest other group.
+        ``"each"``: the same, but genes that separate the group from any single other group move up
+        in the ranking. The name of a group is also allowed.
     merge
-        How genes are ranked with ``reference="each"``. ``"best"``: by the better of two ranks, along the path to any
-        other group and among the first steps to each of the others. ``"mean"``: by the mean of both scores.
+        Ranking of genes with ``reference="each"``. ``"best"`` takes the better of two ranks: the
+        rank along the path to any other group, and the rank among the first steps to each of the
+        other groups. ``"mean"`` takes the mean of both scores.
     modality
-        Modality of a MuData, or layer, whose features are changed; by default genes.
+        Modality of a MuData, or layer, whose features are changed; by default the genes.
     n_genes
-        Continue until that many genes have entered; by default until ``flip_rate`` alone is reached.
+        Continue the path after ``flip_rate`` is reached, until this many genes have entered. By
+        default the path ends as soon as ``flip_rate`` is reached.
     flip_rate
-        Wanted share of a group's held-out cells that change group.
+        Share of a group's held-out cells that should change group.
     perturbation
-        ``"gate"``: each gene moves by a share, up to ``max_change``, of the way from the group's mean to the
-        reference's, so that perturbed cells stay among directions of the data. ``"free"``: any change, the paper's
-        formula; its exact solution tends to one gene that changes by an impossible amount.
+        ``"gate"``: each gene moves a share (up to ``max_change``) of the way from the group's mean
+        to the reference's mean. Perturbed cells therefore move in directions that occur in the
+        data. ``"free"``: any change is allowed, as in the paper's formula. Its exact solution tends
+        to change a single gene by an impossible amount.
     penalty
-        ``"adaptive"``: a gene costs less the more of its difference between the groups other genes do not explain
-        (linear discriminant analysis), so that genes which only follow others enter late. ``"equal"``: all genes cost
-        the same, as in the paper. By default adaptive for gates shared by a group, else equal.
+        ``"adaptive"``: a gene has a smaller penalty if other genes do not explain its difference
+        between the groups (linear discriminant analysis). Genes that only follow other genes
+        therefore enter late. ``"equal"``: all genes have the same penalty, as in the paper. The
+        default is ``"adaptive"`` for gates shared by a group, and ``"equal"`` otherwise.
     max_change
-        Upper limit of a gate: 1 takes a gene to the reference's mean, 2 as far again beyond it.
+        Upper limit of a gate. At 1 a gene can reach the reference's mean; at 2 it can go the same
+        distance beyond it.
     alpha
-        Margin of the hinge loss: by how much the logit of the wanted group has to be ahead before a cell counts as moved.
+        Margin of the hinge loss: the lead that the logit of the wanted group needs before a cell
+        counts as moved.
     beta
-        Stiffness of the assignment to groups, ``p ~ exp(-beta * squared distance)``; by default twice the inverse of the
-        mean squared distance to the nearest centroid.
+        Stiffness of the assignment to groups, ``p ~ exp(-beta * squared distance)``. The default is
+        twice the inverse of the mean squared distance to the nearest centroid.
     bounds
-        Limits of the changed values: a pair in units of the registered data, such as ``(0, 1)`` for images, or
-        ``"observed"`` for each gene's range in the training cells. They hold for the group's mean, with ``per_cell``
-        for every cell.
+        Limits of the changed values: a pair in units of the registered data, such as ``(0, 1)`` for
+        images, or ``"observed"`` for each gene's range in the training cells. They apply to the
+        group's mean, or with ``per_cell`` to every cell.
     include, exclude
-        The only genes to be used, and genes not to be used: names, or patterns such as ``"MT-*"`` and ``"RP[SL]*"``.
+        Genes that alone may be used, and genes that must not be used: names, or patterns such as
+        ``"MT-*"`` and ``"RP[SL]*"``.
     per_cell
-        Find a change of its own for each cell rather than one for the group, as for images. No part of the cells is then
-        held out, and genes are ranked by the mean size of their change.
+        Find a separate change for each cell instead of one for the group, as for images. In this
+        case no cells are held out, and genes are ranked by the mean size of their change.
     n_cells
-        Cells of each group the perturbation is learned from.
+        Number of cells of each group from which the perturbation is learned.
     n_steps
-        Steps of the path; the penalty falls by a factor of 1,000 over all of them.
+        Number of steps of the path. The penalty falls by a factor of 1,000 over all steps.
     n_null
-        Random panels of the same size with the same changes of randomly drawn genes, for comparison.
+        Number of random panels for comparison. They have the same size and apply the same changes
+        to randomly drawn genes.
     n_bootstrap
-        Repetitions on half of the training cells (of the donors, with ``donor_key``), two by two without a cell in common,
-        for the selection frequency of each gene and the stability of each panel. The model is not trained again.
+        Number of repetitions on half of the training cells (half of the donors, with
+        ``donor_key``). Repetitions come in pairs whose halves share no cell. They give the
+        selection frequency of each gene and the stability of each panel. The model is not
+        retrained.
     n_jobs
-        Panels searched at the same time, as in :func:`subset_perturbation`.
+        Number of panels searched in parallel, as in :func:`subset_perturbation`.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``uns[key_added]``
-        In the layout of :func:`scanpy.tl.rank_genes_groups`, so that all its plots, filters and
-        :func:`scanpy.get.rank_genes_groups_df` work with ``key=``: ``params``, and records ``names``, ``scores`` (falling
-        with the rank), ``logfoldchanges``, ``pvals`` and ``pvals_adj``, and tables ``pts`` and ``pts_rest``, of each gene
-        alone as scanpy's t-test has them on log-normalised data (no fold changes where data are negative). Besides:
-        ``signs``; with ``reference="each"``, ``against``: the other group that a gene separates best, and that the sign of
-        a gene outside the path refers to;
-        ``panels``, one row per group with the size of its panel, its flip rate and that of random panels;
-        ``path``, one row per group and step. With ``n_bootstrap``, ``selection_frequency``, a record like the others: how
-        often a gene was among the first, as many as entered the path; and, with two or more, ``panels["stability"]``, Kuncheva's index of
-        these genes in two halves, 1 for the same and 0 for agreement by chance (``NaN`` where a half would have fewer than 3
-        cells of the group);
-        ``skipped``, where groups are too small for a panel: ``group`` and ``reason``.
+        Result in the layout of :func:`scanpy.tl.rank_genes_groups`, so that all its plots, filters
+        and :func:`scanpy.get.rank_genes_groups_df` work with ``key=``. It holds ``params``, the
+        records ``names`` and ``scores`` (falling with the rank), the records ``logfoldchanges``,
+        ``pvals`` and ``pvals_adj``, and the tables ``pts`` and ``pts_rest``. The last five describe
+        each gene alone, as scanpy's t-test does on log-normalised data (without fold changes where
+        data are negative). Further entries are ``signs``, and with ``reference="each"``
+        ``against``: the other group that a gene separates best, and to which the sign of a gene
+        outside the path refers; ``panels``, one row per group with the size of its panel, its flip
+        rate and that of random panels; ``path``, one row per group and step. With ``n_bootstrap``,
+        the record ``selection_frequency`` gives how often a gene was among the first genes, as many
+        as entered the path. With two or more repetitions, ``panels["stability"]`` is Kuncheva's
+        index of these genes in two halves: 1 for the same genes and 0 for agreement by chance
+        (``NaN`` where a half would have fewer than 3 cells of the group); ``skipped``, where groups
+        are too small for a panel: ``group`` and ``reason``.
     ``obs[groupby]``
-        Of a MuData whose modality lacks it: the groups, for scanpy's plots. Where the groups are no text, but numbers or
-        booleans, ``obs[key_added + "_" + groupby]`` holds them as text, and ``params["groupby"]`` names that column.
+        Groups for scanpy's plots, added to the modality of a MuData that lacks this column. If the
+        groups are numbers or booleans instead of text, ``obs[key_added + "_" + groupby]`` holds
+        them as text, and ``params["groupby"]`` names that column.
     ``varm[key_added]``
         Change of each gene in standard deviations at the end of the path, ``(n_genes, n_groups)``.
     ``layers[key_added]``
-        With ``per_cell``: change of every chosen cell in units of the registered data (of ``log1p`` for counts), sparse
-        ``(n_cells, n_genes)``.
+        With ``per_cell``: change of every selected cell in units of the registered data (of
+        ``log1p`` for counts), sparse, ``(n_cells, n_genes)``.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     KeyError
-        If the column is not there.
+        If the column does not exist.
     ValueError
-        If the data are minified, a group, reference or gene is unknown, or there are not two groups of at least 6 cells.
+        If the data are minified, a group, reference or gene is unknown, or there are fewer than two
+        groups of at least 6 cells.
     TypeError
-        If the model has no such encoder.
+        If the model's encoder does not begin with a linear layer.
 
     Examples
     --------

@@ -52,64 +52,73 @@ def joint_panel(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    """Choose one panel of genes that tells all groups apart, for a probe set or a sequencing panel of limited size.
+    """Select one gene panel of limited size, such as a probe set, that distinguishes all groups.
 
-    Genes are chosen one after the other: the next is the one that explains most of what the earlier ones leave of the
-    groups and of their probabilities in the model's embedding (orthogonal least squares :cite:p:`Chen1989`). Two genes
-    that say the same are never both chosen for it. How well the panel tells the groups apart is measured in cells that
-    did not train the model, by a random forest and by nearest neighbours, which had no part in the choice.
+    Genes are selected one after the other. Each new gene explains most of the variation in the
+    groups, and in their probabilities in the model's embedding, that the earlier genes do not
+    explain (orthogonal least squares :cite:p:`Chen1989`). Two genes with the same information are
+    therefore not both selected for it. The accuracy of the panel is measured in held-out cells, by
+    a random forest and by nearest neighbours. These two classifiers have no part in the selection.
 
     Parameters
     ----------
     model
-        Trained model of :func:`lucidvi.adapters.supported` whose encoder begins with a linear layer.
+        Trained model of :func:`lucidvi.adapters.supported` whose encoder begins with a linear
+        layer.
     groupby
         Column of ``obs`` with the groups.
     n_genes
-        Budget: number of genes to choose, those of ``force`` among them.
+        Number of genes to select (the budget), including those of ``force``.
     n_per_group
-        Least number of genes that serve each group.
+        Smallest number of genes that serve each group.
     groups
-        Groups to tell apart; all by default. Cells of others are left out.
+        Groups to distinguish; all by default. Cells of other groups are left out.
     force
         Genes that must be in the panel.
     given
-        Genes that are on the panel already and cost nothing; what they explain need not be explained again.
+        Genes that are already on the panel and do not count towards the budget. Selected genes need
+        not explain again what these genes already explain.
     include, exclude
-        The only genes to choose from, and genes not to choose: names, or patterns such as ``"MT-*"`` and ``"RP[SL]*"``.
+        Genes that alone may be selected, and genes that must not be selected: names, or patterns
+        such as ``"MT-*"`` and ``"RP[SL]*"``.
     min_expression, max_expression
-        Lowest and highest mean of a gene to choose, over the cells it is chosen from, in units of the registered data: counts per cell
-        where the model reads counts.
+        Lowest and highest mean that a selected gene may have, over the cells used for the
+        selection. Units are those of the registered data: counts per cell if the model reads
+        counts.
     donor_key
-        Column of ``obs`` with donors; all cells of three donors in ten are then held out.
+        Column of ``obs`` with donors. All cells of three donors in ten are then held out.
     modality
-        Modality of a MuData, or layer, whose features are chosen; by default genes.
+        Modality of a MuData, or layer, whose features are selected; by default the genes.
     n_cells
-        Cells the panel is chosen from, and cells it is tried on, about: a share of each group, at least 50.
+        Approximate number of cells for the selection, and of cells for the evaluation. Each group
+        contributes its share, at least 50 cells.
     adata
         Cells to use instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to use instead.
+        Minibatches of the cells to use instead of the model's data.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``uns[key_added]``
-        ``genes``, one row per gene in the order of choice: ``gene``, ``group`` that it serves, ``sign`` (1: higher there
-        than elsewhere), ``gain`` (share of the groups' variance it explains beyond the earlier genes), ``origin``
-        (``"given"``, ``"forced"``, ``"chosen"``), ``expression`` (mean of the registered data); ``scores``, one row per
-        size of the panel and classifier: ``accuracy`` and ``balanced_accuracy`` in held-out cells; ``confusion``, one row
-        per pair of groups: ``n_cells`` of ``group`` that the forest calls ``predicted`` with the whole panel; ``skipped``,
-        where groups are too small; ``params``.
+        ``genes``, one row per gene in the order of selection: ``gene``, ``group`` that it serves,
+        ``sign`` (1: higher in this group than in the others), ``gain`` (share of the groups'
+        variance that it explains beyond the earlier genes), ``origin`` (``"given"``, ``"forced"``,
+        ``"chosen"``), ``expression`` (mean of the registered data); ``scores``, one row per size of
+        the panel and classifier: ``accuracy`` and ``balanced_accuracy`` in held-out cells;
+        ``confusion``, one row per pair of groups: ``n_cells``, the number of cells of ``group``
+        that the random forest assigns to ``predicted`` with the whole panel; ``skipped``, if groups
+        are too small; ``params``.
     ``var[key_added]``
         Whether a gene is in the panel.
 
@@ -118,12 +127,12 @@ def joint_panel(
     RuntimeError
         If the model is not trained.
     KeyError
-        If the column is not there.
+        If the column does not exist.
     ValueError
-        If the budget does not suffice for the groups, a gene or group is unknown, a pattern matches nothing, or
-        genes are both demanded and excluded.
+        If the budget is too small for the groups, a gene or group is unknown, a pattern matches
+        nothing, or genes are both required and excluded.
     TypeError
-        If the model has no such encoder.
+        If the model's encoder does not begin with a linear layer.
 
     Examples
     --------

@@ -43,90 +43,101 @@ def panel_confidence(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    r"""Give the genes of stored panels q-values, by knockoffs.
+    r"""Compute q-values for the genes of stored panels by knockoffs.
 
-    :func:`~lucidvi.explain.gene_panel` finds genes that take a group across in the model's embedding, but does not say
-    how many of them chance could have put there. This function tests for each gene whether it tells anything about being
-    in the group or in its reference *that all other genes do not tell*. Knockoffs of the genes
-    :cite:p:`Candes2018,Barber2015`, drawn without a look at the groups, compete with them in a sparse linear model of
-    the groups. As genes without information win by luck alone, counting the wins of knockoffs gives the false discovery
-    rate: of the genes with ``qvals <= 0.1``, at most a tenth is expected to be false.
+    :func:`~lucidvi.explain.gene_panel` finds genes that move the cells of a group into another
+    group in the model's embedding. It does not say how many of these genes are there by chance.
+    This function tests for each gene whether it distinguishes the group from its reference *given
+    all other genes*. Knockoffs :cite:p:`Candes2018,Barber2015` are synthetic copies of the genes,
+    drawn without the group labels. Genes and knockoffs compete in a sparse linear model of the
+    groups. A gene without information wins against its knockoff only by chance, so the number of
+    winning knockoffs gives the false discovery rate. Of the genes with ``qvals <= 0.1``, at most a
+    tenth is expected to be false.
 
-    Tested are all genes the model reads, in the values its encoder reads, whether in the panel or not; the model itself
-    has no part in the test. A gene of the panel has a q-value of 1 where others tell the same, and genes outside of it
-    can have small ones.
+    The test covers all genes that the model reads, whether they are in the panel or not. It uses
+    the input values of the encoder, but not the model itself. A gene of the panel has a q-value of
+    1 if other genes carry the same information. Genes outside the panel can have small q-values.
 
-    **When it holds.** The groups must have been made without these genes: conditions, genotypes, sorted or hashed cells,
-    labels carried over from other data. Groups from clustering the same expression differ in some genes by
-    construction, even where there is nothing to be found; q-values of such groups are circular and rank genes at
-    best. Cells have to be independent: those of one donor are not, and a difference between few donors looks more
-    certain than it is. Only means and covariances of the genes are matched, and they are estimated; on simulated counts,
-    and for labels simulated from real ones, the rate stayed below the nominal level (``benchmarks/knockoff_fdr.py``).
+    **When it holds.** The groups must not come from these genes. Conditions, genotypes, sorted or
+    hashed cells and labels transferred from other data are valid groups. Groups from clustering the
+    same expression differ in some genes by construction, even if there is no true difference. Their
+    q-values are circular and can at best rank genes. Cells must be independent. Cells of one donor
+    are not, so a difference between few donors looks more certain than it is. The knockoffs match
+    only the means and covariances of the genes, and these are estimated. On simulated counts, and
+    for labels simulated from real counts, the false discovery rate stayed below the nominal level
+    (``benchmarks/knockoff_fdr.py``).
 
-    **How few genes can be found.** A set at level ``q`` has at least ``1 / (n_copies * q)`` genes, by default three at
-    10 % and five at 5 %; twice as many with e-values. If fewer differ, none is found, however clear the difference.
+    **How few genes can be found.** A set of genes at level ``q`` has at least
+    ``1 / (n_copies * q)`` genes, by default three at 10 % and five at 5 %. With e-values it has at
+    least twice as many. If fewer genes differ, none is found, however clear the difference is.
 
     Parameters
     ----------
     model
         The model the panels were computed from, with its data.
     groups
-        Groups with a stored panel to test, all by default; each costs seconds for hundreds of genes, half a minute for 2,000.
+        Groups with a stored panel to test; all by default. Each group takes seconds for hundreds of
+        genes and half a minute for 2,000 genes.
     modality
-        Modality of a MuData, or layer, that the panels are of; by default genes.
+        Modality of a MuData, or layer, that holds the panels' features; by default the genes.
     n_copies
-        Knockoffs of each gene. More of them allow for smaller sets, and cost time and a little power.
+        Number of knockoffs of each gene. More knockoffs allow smaller sets of genes, but take more
+        time and lose a little power.
     n_draws
-        Repetitions with new knockoffs, so that chance decides less.
+        Number of repetitions with new knockoffs. More repetitions make the result depend less on
+        chance.
     combine
-        How they become one: ``"median"`` of the q-values, for which nominal levels are observed rather than proven if
-        ``n_draws > 1``; or ``"e-values"`` :cite:p:`Ren2024`, proven, with less power at small levels.
+        Combination of the repetitions. ``"median"`` takes the median of the q-values. If
+        ``n_draws > 1``, its nominal levels hold in experiments but are not proven. ``"e-values"``
+        :cite:p:`Ren2024` has proven levels, with less power at small levels.
     within_batch
-        Compare cells within each batch the model was set up with, so that genes that differ between batches alone are
-        not found. Without a registered batch it changes nothing.
+        Compare cells within each batch that the model was set up with. Genes that differ only
+        between batches are then not found. Without a registered batch, this option has no effect.
     n_cells
-        Cells of a group, and of its reference, at most; drawn at random.
+        Largest number of cells of a group, and of its reference, drawn at random.
     n_jobs
-        Groups worked on at the same time, as in :func:`~lucidvi.explain.subset_perturbation`.
+        Number of groups processed in parallel, as in :func:`~lucidvi.explain.subset_perturbation`.
     key
         Name of the stored panels.
     adata
         Data with the panels instead of the model's data.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``uns[key]["qvals"]``
-        Record array of ``float64``, aligned with ``names``; ``NaN`` for groups not tested so far. Genes that do not vary
-        among the cells have 1.
+        Record array of ``float64``, aligned with ``names``; ``NaN`` for groups that have not been
+        tested. Genes that do not vary among the cells have 1.
     ``uns[key]["pvals_adj"]``
-        The same, in place of the ``NaN`` that :func:`~lucidvi.explain.gene_panel` puts there, so that
-        :func:`scanpy.get.rank_genes_groups_df` shows and filters by it.
+        The same values, in place of those that :func:`~lucidvi.explain.gene_panel` stores.
+        :func:`scanpy.get.rank_genes_groups_df` shows them and can filter by them.
     ``uns[key]["params"]["confidence"]``
         Method and options of the last call.
 
     Raises
     ------
     KeyError
-        If there is no stored panel, or the column of its groups is gone.
+        If there is no stored panel, or the column of its groups no longer exists.
     RuntimeError
         If the model is not trained.
     ValueError
         If the data are minified, an option or group is unknown, the groups, genes or batches do not
-        allow for the test, or a group or its reference has fewer than 20 cells.
+        allow the test, or a group or its reference has fewer than 20 cells.
     TypeError
         If a number is not an integer.
 
     See Also
     --------
-    scvi.external.VIVS : tests which genes depend on a response of several variables, with a generative model of counts.
+    scvi.external.VIVS : tests which genes depend on a response of several variables, with a
+    generative model of counts.
 
     Examples
     --------

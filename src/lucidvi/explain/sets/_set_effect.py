@@ -44,62 +44,70 @@ def set_effect(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    """Test whether gene sets are at work within cell types, by how far their genes vary together.
+    """Test whether the genes of a set vary together within cell types.
 
-    From each gene's expression is taken what type, batch and (of counts) depth explain, as in :func:`~lucidvi.explain.set_space`. If
-    something moves the set's genes, up or down, the first principal component of what is left has more of their variance
-    than one of genes that have no more in common than other genes have. Those are random sets of as many genes outside of
-    the set, each drawn among the 30 (of larger sets, twice as many as genes) whose mean expression in the type is nearest.
+    The function first removes from each gene's expression what type, batch and (for counts) depth
+    explain, as in :func:`~lucidvi.explain.set_space`. If a common process moves the set's genes up
+    or down, the first principal component of the residuals explains more of their variance than
+    that of a random set. A random set has the same number of genes, all from outside the set. Each
+    of its genes is drawn from the 30 genes with the nearest mean expression in the type. For larger
+    sets, it is drawn from twice as many genes as the set has.
 
-    A small p-value says that the set's genes share variation within the type that is unlike that of other genes; not
-    that the set's name is the reason. A large one says that nothing of the kind is seen in these cells.
+    A small p-value means that the set's genes share more variation within the type than other genes
+    do. It does not mean that the process after which the set is named is the cause. A large p-value
+    means that these cells show no such variation.
 
     Parameters
     ----------
     model
         Trained model of :func:`lucidvi.adapters.supported`.
     sets
-        As for :func:`~lucidvi.explain.set_space`; at least three genes each.
+        Gene sets as in :func:`~lucidvi.explain.set_space`, each with at least three genes.
     groupby
         Column of ``obs`` with cell types; by default k-means clusters of the latent positions.
     n_null
-        Random sets; the least p-value is ``1 / (n_null + 1)``.
+        Number of random sets. The smallest possible p-value is ``1 / (n_null + 1)``.
     n_cells
-        Training cells of each type at most, drawn at random; ten times as many in all where there are no types.
+        Largest number of training cells of each type, drawn at random. Without types, the largest
+        number of cells in total is ten times this.
     n_jobs
-        Sets and types worked on at the same time, as in :func:`~lucidvi.explain.subset_perturbation`.
+        Number of sets and types processed in parallel, as in
+        :func:`~lucidvi.explain.subset_perturbation`.
     modality
-        Modality of a MuData, or layer, whose features the sets have; by default genes.
+        Modality of a MuData, or layer, that holds the features of the sets; by default the genes.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
-        Seed of all draws.
+        Seed of all random draws.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``uns[key_added]``
-        ``params``; ``sets``, one row per set and type: ``n_genes`` (that vary in the type), ``n_cells``, ``explained`` (share of the set's
-        variance within the type that the first component has), ``explained_random`` (mean of the random sets),
-        ``pvals`` and ``pvals_adj`` (Benjamini and Hochberg over all rows). ``NaN`` where a type has fewer than 20 cells,
-        fewer than three genes of the set vary in it, or fewer than twice as many others do.
+        ``params``; ``sets``, one row per set and type: ``n_genes`` (that vary in the type),
+        ``n_cells``, ``explained`` (share of the set's variance within the type that the first
+        component explains), ``explained_random`` (mean of the random sets), ``pvals`` and
+        ``pvals_adj`` (Benjamini and Hochberg over all rows). Values are ``NaN`` if a type has fewer
+        than 20 cells, if fewer than three genes of the set vary in it, or if fewer than twice as
+        many other genes vary in it.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     KeyError
-        If a column is not there.
+        If a column does not exist.
     ValueError
         If the data are minified, or a set is unknown or has fewer than three features.
 

@@ -37,75 +37,85 @@ def set_space(
     key_added: str = Key.SET_SPACE,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    """Put coordinates of gene sets beside a trained model's latent space, without training anything.
+    """Add coordinates of gene sets to a trained model's latent space, without further training.
 
-    Larger differences drown what a pathway does, or a condition. This function reads the type of each cell off its latent
-    position, takes from the set's expression what type, batch and (of counts) depth explain, and keeps the directions in which the
-    set's genes still vary together within the type: its first principal components. Beside the model's own space, which
-    stays as it is, they make one space in which cells of a type are also told apart by the set. Neighbours, UMAP and
-    clusters of that space are scanpy's, with ``use_rep=key_added``.
+    The effect of a pathway or a condition can be hidden by larger differences between cells. This
+    function infers the type of each cell from its latent position. It removes from the set's
+    expression what type, batch and (for counts) depth explain. Then it keeps the directions in
+    which the set's genes still vary together within the type: the first principal components. These
+    coordinates are joined to the model's own space, which does not change. In the joint space,
+    cells of one type are also separated by the set. Use scanpy with ``use_rep=key_added`` to
+    compute neighbours, UMAP and clusters of the joint space.
 
-    What cells of a type have in common is not changed. A set adds something where its genes vary together within types
-    (``uns[key_added]["sets"]["explained"]`` beside ``"explained_alone"``); whatever it adds is made of that set, so do
-    not test its genes between clusters of the joint space.
+    Differences between cell types do not change. A set adds information if its genes vary together
+    within types: compare ``uns[key_added]["sets"]["explained"]`` with ``"explained_alone"``. The
+    added coordinates come from the genes of the set, so do not test these genes between clusters of
+    the joint space.
 
     Parameters
     ----------
     model
         Trained model of :func:`lucidvi.adapters.supported`.
     sets
-        Name of each set and its genes, ``{"interferon": ["ISG15", "IFI6", ...]}``, or genes by type,
-        ``{"activation": {"B cells": [...], "T cells": [...]}}``. Or names of boolean columns of ``var``, or of a table in
-        ``varm`` with a column for each type; :func:`lucidvi.datasets.gene_sets` reads such from files.
+        Name of each set and its genes, ``{"interferon": ["ISG15", "IFI6", ...]}``, or genes by
+        type, ``{"activation": {"B cells": [...], "T cells": [...]}}``. Alternatively, names of
+        boolean columns of ``var``, or the name of a table in ``varm`` with a column for each type.
+        :func:`lucidvi.datasets.gene_sets` reads such sets from files.
     groupby
-        Column of ``obs`` with cell types, which are learned from latent positions of the training cells and read off
-        for all cells, also those without a type. By default k-means clusters of the latent space.
+        Column of ``obs`` with cell types. The types are learned from the latent positions of the
+        training cells and predicted for all cells, including cells without a type. By default
+        k-means clusters of the latent space are used.
     n_components
-        Coordinates of each set.
+        Number of coordinates of each set.
     share
-        How much each set counts beside the model's space: among nearest cells of that space, squared distances in the
-        set's coordinates are ``share`` times as large as in the space. At 1 types stay as they are; at 4 the set decides.
+        Weight of each set relative to the model's space. Between nearest neighbours in that space,
+        squared distances in the set's coordinates are ``share`` times as large as in the space. At
+        1 the types stay as they are; at 4 the set dominates.
     n_neighbors
-        Nearest cells that this refers to.
+        Number of nearest neighbours for the definition of ``share``.
     modality
-        Modality of a MuData, or layer, whose features the sets have; by default genes.
+        Modality of a MuData, or layer, that holds the features of the sets; by default the genes.
     adata
         Cells to explain instead of the model's data, with the same features.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
-        Seed of clusters and of the cells that scales are measured on.
+        Seed of the clusters and of the choice of cells on which scales are measured.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
 
     Returns
     -------
-    ``None``, or the copy. Written into the object, or into the modality that the model reads:
+    ``None``, or the copy. The result is written into the object, or into the modality that the
+    model reads:
 
     ``obsm[key_added]``
         The joint space, ``float32`` of shape ``(n_cells, n_latent + n_sets * n_components)``.
     ``obsm[f"{key_added}_{set}"]``
-        Coordinates of each set by itself, not scaled, ``(n_cells, n_components)``.
+        Coordinates of each set alone, not scaled, ``(n_cells, n_components)``.
     ``obs[f"{key_added}_{set}"]``
-        Score of each set: mean of its genes, in standard deviations within the type, less batch and depth.
+        Score of each set: the mean of its genes in standard deviations within the type, without the
+        effects of batch and depth.
     ``uns[key_added]``
-        ``params``; ``sets``, one row per set and type with its genes, cells, the share of the set's variance within the
-        type that the coordinates have (``explained``), and the share they would have if genes varied each alone
-        (``explained_alone``), both ``NaN`` for types of fewer than 30 training cells, which have the components of all cells;
-        ``scale`` of each set in the joint space; ``weights``, one row per set, type and gene with
-        its weight in each coordinate.
+        ``params``; ``sets``, one row per set and type with its genes and cells, the share of the
+        set's variance within the type that the coordinates explain (``explained``), and the share
+        that they would explain if the genes varied independently (``explained_alone``); ``scale``
+        of each set in the joint space; ``weights``, one row per set, type and gene with its weight
+        in each coordinate. Both shares are ``NaN`` for types with fewer than 30 training cells.
+        These types use the components of all cells.
 
     Raises
     ------
     RuntimeError
         If the model is not trained.
     KeyError
-        If a column is not there.
+        If a column does not exist.
     ValueError
-        If the data are minified, a set is unknown, has all features or fewer than ``n_components``, or two are the same.
+        If the data are minified, a set is unknown or contains all features or fewer than
+        ``n_components``, or two sets are the same.
 
     Examples
     --------

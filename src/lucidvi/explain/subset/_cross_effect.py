@@ -25,18 +25,19 @@ def cross_effect(
     key_added: str = Key.CROSS_EFFECT,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    """Mask the set found for one group in the cells of every group.
+    """Mask the set found for one group in the cells of every group, and store the effects.
 
-    Other targets than genes are treated in the same way.
+    Targets other than genes are treated in the same way.
 
     Parameters
     ----------
     model
         The model that :func:`subset_perturbation` explained.
     relative
-        Divide changes by the unperturbed expression of the group. ``False`` gives the change itself, in normalised counts:
-        easier to compare where some groups hardly express the gene. By default ``True``, but ``False`` for outputs that
-        can be negative, such as latent dimensions.
+        Divide changes by the unperturbed expression of the group. ``False`` gives the change
+        itself, in normalised counts, which is easier to compare if some groups hardly express the
+        gene. The default is ``True``, but ``False`` for outputs that can be negative, such as
+        latent dimensions.
     modality
         Modality that was explained, as in :func:`subset_perturbation`.
     adata
@@ -46,16 +47,17 @@ def cross_effect(
     key_added
         Name of this result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
 
     Returns
     -------
-    ``None``, or the changed copy. Written to the modality whose features are masked:
+    ``None``, or the changed copy. The result is written to the modality whose features are masked:
 
     ``.uns[key_added]["effects"]``
-        One row per set and group: ``gene`` and ``group`` that the set was found for, ``in_group`` it is masked in, and
-        ``effect`` on the mean over the test cells of that group, on the scale that is reported (``expm1`` for
-        expression); ``NaN`` where the group has no test cells.
+        One row per set and group: ``gene`` and ``group`` for which the set was found, ``in_group``
+        in which it is masked, and ``effect`` on the mean over the test cells of that group. The
+        effect is on the reported scale (``expm1`` for expression), and ``NaN`` if the group has no
+        test cells.
     ``.uns[key_added]["params"]``
         ``relative``, ``output`` and the ``key`` of the sets.
 
@@ -66,7 +68,8 @@ def cross_effect(
     KeyError
         If there is no result under ``key``.
     ValueError
-        If relative changes are asked for of outputs that can be negative, or a stored feature or target is not in the data.
+        If relative changes are requested for outputs that can be negative, or a stored feature or
+        target is not in the data.
 
     Examples
     --------

@@ -49,61 +49,67 @@ def links(
     copy: bool = False,
     progress: bool = True,
 ) -> MuData | AnnData | None:
-    """Close every peak near every gene, alone, and report what the model then predicts for held-out cells.
+    """Test every peak near every gene: close it alone and predict the gene in held-out cells.
 
-    For sets of peaks that act together, see :func:`subset_perturbation`; where peaks stand in for each other, closing one of them
-    changes little.
+    For sets of peaks that act together, see :func:`subset_perturbation`. If peaks can replace each
+    other, closing one of them changes little.
 
     Parameters
     ----------
     model
-        Trained model that predicts expression from peaks, such as :class:`~lucidvi.model.GRIDS` or MULTIVI.
+        Trained model that predicts expression from peaks, such as :class:`~lucidvi.model.GRIDS` or
+        MULTIVI.
     target
         Genes by name; all genes with coordinates by default.
     groupby
-        Column of ``obs`` with the groups of cells; ``None`` takes all cells as one group, ``"all"``.
+        Column of ``obs`` with the groups of cells; ``None`` takes all cells as one group,
+        ``"all"``.
     groups
         Groups to explain; all by default.
     window
         Base pairs on both sides of the gene's TSS.
     through
-        ``"cis"`` reports the effect through GRIDS' cis term alone, with the latent state of each cell left as it is.
+        ``"cis"`` reports the effect through GRIDS' cis term alone. The latent state of each cell
+        then does not change.
     n_cells
-        Held-out cells of each group, drawn at random where there are more; ``None`` takes all.
+        Largest number of held-out cells of each group, drawn at random; ``None`` takes all.
     n_jobs
-        Blocks of genes explained at the same time, as in :func:`subset_perturbation`.
+        Number of blocks of genes that are explained in parallel, as in :func:`subset_perturbation`.
     adata
         Cells to explain instead of the model's data.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
         Seed of the choice of cells and of background peaks.
     key_added
         Name of the result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the changed copy. Written to the modality of the peaks, read by :func:`lucidvi.get.links`:
+    ``None``, or the changed copy. The result is written to the modality of the peaks.
+    :func:`lucidvi.get.links` reads it:
 
     ``.uns[key_added]["links"]``
         One row per group, gene and peak within the window.
 
-        * ``distance``: base pairs from the ``tss`` to the peak, negative upstream.  ``openness``: share of the cells with the peak
-          open.
-        * ``expression``: mean prediction, in counts per 10,000. ``effect``: its change when the peak is closed, with an interval of
-          95 % over cells, or over batches where there are at least three, ``effect_low`` and ``effect_high``. ``rel_effect``:
+        * ``distance``: base pairs from the ``tss`` to the peak, negative upstream.  ``openness``:
+          share of the cells in which the peak is open.
+        * ``expression``: mean prediction, in counts per 10,000. ``effect``: the change of this
+          prediction when the peak is closed. ``effect_low`` and ``effect_high``: its 95 % interval
+          over cells, or over batches if there are at least three. ``rel_effect``:
           ``effect / expression``.
         * ``cis_weight``: weight of the pair in GRIDS' cis term; NaN for other models.
-        * ``p_value``: share of equally open peaks, drawn from the whole genome, that go with the *measured* expression of the cells
-          at least as much, given depth; valid within a cell type. ``q_value``: the same, adjusted for the pairs of the group. NaN
-          where fewer than 20 cells were measured, or the peak is open in none or all of them.
+        * ``p_value``: share of equally open peaks, drawn from the whole genome, that are associated
+          with the *measured* expression of the cells at least as strongly, given depth. It is valid
+          within a cell type. ``q_value``: the same, adjusted for the pairs of the group. Both are
+          NaN if fewer than 20 cells were measured, or if the peak is open in none or all of them.
     ``.uns[key_added]["skipped"]``
-        Groups without held-out cells, where there are any: ``group`` and ``reason``.
+        Groups without held-out cells, if there are any: ``group`` and ``reason``.
 
     Raises
     ------

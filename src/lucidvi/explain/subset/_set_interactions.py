@@ -40,13 +40,19 @@ def set_interactions(
     copy: bool = False,
     progress: bool = True,
 ) -> AnnData | MuData | None:
-    """Mask the members of each set alone, in pairs, and all but one, and say how they act together.
+    """Test how the members of each set act together: mask them alone, in pairs, and all but one.
 
-    The interaction of two members is, in cells with both open, the log fold change of masking both minus the sum of those of masking
-    each: 0 where each multiplies what the other leaves, as in double CRISPRi studies; negative where they are redundant (one can stand
-    in for the other); positive where they are synergistic (they need each other). It is given as the model has it, and as *measured*:
-    held-out cells with both, one or none of the two open are compared, each relative to what the model predicts for it without the
-    two. Words are about the latter: a model's own interactions also depend on how its outputs are scaled.
+    The interaction of two members is computed in cells in which both are open. It is the log fold
+    change of masking both members minus the sum of the log fold changes of masking each one. It is
+    0 if the effects of the two members multiply, as in double CRISPRi studies. It is negative if
+    the members are redundant (one can replace the other), and positive if they are synergistic
+    (they need each other).
+
+    The result holds the interaction in the model and the *measured* interaction. The measured
+    interaction compares held-out cells in which both, one or none of the two members are open. Each
+    cell is compared with the model's prediction for it without the two members. The words in
+    ``relation`` refer to the measured interaction, because interactions in the model also depend on
+    how its outputs are scaled.
 
     Parameters
     ----------
@@ -63,29 +69,37 @@ def set_interactions(
     key_added
         Name of this result.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the changed copy. Written to the modality whose features are masked, read by :func:`lucidvi.get.set_interactions`; all
-    changes are those of the mean over held-out cells of the group:
+    ``None``, or the changed copy. The result is written to the modality whose features are masked.
+    :func:`lucidvi.get.set_interactions` reads it. All effects are changes of the mean over held-out
+    cells of the group:
 
     ``.uns[key_added]["members"]``
-        One row per ``gene``, ``group`` and ``feature``: ``effect`` of masking it alone; ``effect_of_rest``: of masking all others;
-        ``needed``: the difference between the effect of the whole set and that.
+        One row per ``gene``, ``group`` and ``feature``: ``effect`` of masking the member alone;
+        ``effect_of_rest``, the effect of masking all other members; ``needed``, the effect of the
+        whole set minus ``effect_of_rest``.
     ``.uns[key_added]["pairs"]``
-        One row per two members, ``feature_1`` and ``feature_2``: ``effect_1``, ``effect_2`` and ``effect`` of masking either and both;
-        ``interaction_linear``: ``effect - effect_1 - effect_2``; ``interaction_model``: on the log scale, in cells with both. ``interaction``,
-        ``interaction_low``, ``interaction_high``: as measured, with an interval of 95 % by a bootstrap over held-out cells, or over donors
-        or batches where there are at least three; NaN where fewer than 4 cells have both, either one, or none of the two, or nothing was
-        measured. ``relation``: ``"redundant"`` or ``"synergistic"`` where the interval lies on one side of 0, ``"independent"`` where it
-        lies within 0.25 of 0, else ``"undecided"``. ``distance``: base pairs between the middles of peaks; NaN on different chromosomes.
+        One row per pair of members, ``feature_1`` and ``feature_2``. ``effect_1``, ``effect_2`` and
+        ``effect``: effects of masking the first, the second, and both. ``interaction_linear``:
+        ``effect - effect_1 - effect_2``. ``interaction_model``: interaction in the model on the log
+        scale, in cells with both members open. ``interaction``, ``interaction_low``,
+        ``interaction_high``: measured interaction with its 95 % interval, by a bootstrap over
+        held-out cells, or over donors or batches if there are at least three. They are NaN if fewer
+        than 4 cells have both, either one, or none of the two members open, or if nothing was
+        measured. ``relation``: ``"redundant"`` or ``"synergistic"`` if the interval lies on one
+        side of 0, ``"independent"`` if it lies within 0.25 of 0, otherwise ``"undecided"``.
+        ``distance``: base pairs between the midpoints of the peaks; NaN on different chromosomes.
     ``.uns[key_added]["sets"]``
-        One row per set: ``effect``, ``sum_of_single_effects``, ``interaction_linear``, ``interaction_model`` of all members
-        together, over all cells, with its interval ``model_low`` and ``model_high``; ``interaction``, ``interaction_low``, ``interaction_high`` and ``relation``: mean
-        of the measured pairs, weighted by precision. ``n_measured``: pairs that could be measured.
+        One row per set: ``effect``, ``sum_of_single_effects``, ``interaction_linear``,
+        ``interaction_model`` of all members together over all cells, with its interval
+        ``model_low`` and ``model_high``. ``interaction``, ``interaction_low``, ``interaction_high``
+        and ``relation``: mean of the measured pairs, weighted by precision. ``n_measured``: number
+        of pairs that could be measured.
 
     Raises
     ------

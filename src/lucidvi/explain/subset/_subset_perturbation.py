@@ -81,154 +81,196 @@ def subset_perturbation(
 ) -> MuData | AnnData | None:
     r"""Find the set of peaks whose joint masking lowers a gene's predicted expression most :cite:p:`Liu2024`.
 
-    For each gene and group, the set :math:`r` of ``n_features`` distinct peaks minimises, over all training cells of
-    the group, :math:`F(x_{\setminus r})_g / s_g + \beta / G \sum_{k \neq g} ((F(x_{\setminus r})_k - F(x)_k) / s_k)^2`,
-    with the model's log-scale prediction :math:`F` and each gene's mean prediction :math:`s`. What is reported is the
-    effect on test cells, which neither the model's training nor the search has seen.
+    For each gene and group, the set :math:`r` of ``n_features`` distinct peaks minimises, over all
+    training cells of the group, :math:`F(x_{\setminus r})_g / s_g + \beta / G \sum_{k \neq g}
+    ((F(x_{\setminus r})_k - F(x)_k) / s_k)^2`, with the model's log-scale prediction :math:`F` and
+    each gene's mean prediction :math:`s`. The reported effect is that on test cells. Test cells
+    were used neither for the training of the model nor for the search.
 
-    Besides :class:`~lucidvi.model.GRIDS`, all models of :func:`lucidvi.adapters.supported` can be explained, MULTIVI by
-    default through its peaks, with genes predicted from the peaks alone. Features are those that the model reads, masked
-    to 0, and :math:`F` is the logarithm of the expected counts per 10,000, a probability, or another output such as a
-    latent dimension (with :math:`s` its standard deviation). Validation and test cells serve as test cells.
+    The function explains :class:`~lucidvi.model.GRIDS` and all models of
+    :func:`lucidvi.adapters.supported`. By default, MULTIVI is explained through its peaks, and
+    genes are predicted from the peaks alone. For models other than GRIDS, the features are the
+    model's input features, which are masked to 0, and :math:`F` is the logarithm of the expected
+    counts per 10,000, a probability, or another output such as a latent dimension (:math:`s` is
+    then its standard deviation). Validation and test cells serve as test cells.
 
     Parameters
     ----------
     model
         Trained model.
     target
-        Target genes by name; or another target as in :func:`attributions`: ``{"latent": [0, 1]}``,
-        ``{"label": "B cells"}``, ``{"accessibility": peaks}``. Latent dimensions are called ``"latent 0"``.
+        Names of the target genes, or another target as in :func:`attributions`:
+        ``{"latent": [0, 1]}``, ``{"label": "B cells"}``, ``{"accessibility": peaks}``. Latent
+        dimensions are called ``"latent 0"``.
     groupby
-        Column of ``obs`` with the groups of cells, such as cell types; ``None`` takes all cells as one group, ``"all"``.
+        Column of ``obs`` with the groups of cells, such as cell types; ``None`` takes all cells as
+        one group, ``"all"``.
     groups
         Groups to explain; all by default. A dict ``{group: genes}`` explains only those pairs.
     n_features
-        Size of a set; with ``effect``, the largest size.
+        Number of features in a set; with ``effect``, the largest number.
     effect
-        Find the smallest set that lowers (or raises) the mean prediction in the cells of the search by this share, such as 0.5. The change
-        of other genes is not weighed, so ``beta`` is left out: ask with ``window`` or ``through="cis"`` for what acts on this gene.
+        Find the smallest set that lowers (or raises) the mean prediction in the search cells by
+        this share, such as 0.5. This search ignores changes of other genes, so ``beta`` must not be
+        given. Use ``window`` or ``through="cis"`` to restrict the set to peaks that act on this
+        gene.
     contrast
-        ``(A, B)`` finds the set that lowers the target in ``A`` and leaves it as it is in ``B``: the mean loss of ``A`` plus the mean size
-        of the change in ``B``, relative to the mean prediction there. Two groups of ``groupby``, or two conditions within each group.
+        ``(A, B)`` finds the set that lowers the target in ``A`` and does not change it in ``B``.
+        The search minimises the mean loss of ``A`` plus the mean size of the change in ``B``,
+        relative to the mean prediction in ``B``. ``A`` and ``B`` are two groups of ``groupby``, or
+        two conditions within each group.
     condition_key
-        Column of ``obs`` with the conditions of ``contrast``; ``None`` contrasts groups.
+        Column of ``obs`` with the conditions of ``contrast``. ``None`` contrasts groups.
     donor_key
-        Column of ``obs`` with the donors, or other replicates: effects are then reported for each, and intervals are over donors. It may be
-        the batch key. By default intervals are over the batches of a model that knows at least three, else over cells.
+        Column of ``obs`` with the donors, or other replicates. Effects are then reported for each
+        donor, and intervals are over donors. The column may be the batch key. By default intervals
+        are over batches if the model has at least three batches, and over cells otherwise.
     shared
-        ``"targets"`` finds one set for all targets of a group, ``"groups"`` one for all groups of a target: the one with the lowest mean
-        loss. Every row then holds the effect of the shared set. ``None`` finds each its own.
+        ``"targets"`` finds one set for all targets of a group. ``"groups"`` finds one set for all
+        groups of a target. The shared set is the one with the lowest mean loss, and every row of
+        the result holds its effect. ``None`` finds a separate set for each target and group.
     modality
-        Modality of a MuData, or layer, whose features are masked; by default accessibility where the model reads it.
+        Modality of a MuData, or layer, whose features are masked; by default accessibility, if the
+        model reads it.
     direction
-        ``"down"`` masks open peaks to lower expression, ``"up"`` opens closed peaks to raise it; the latter only for
-        accessibility of 0 and 1.
+        ``"down"`` masks open peaks to lower expression. ``"up"`` opens closed peaks to raise
+        expression; this is possible only for binary accessibility (0 and 1).
     beta
-        Weight of the change of all other genes. By default 100 for sets of peaks from anywhere of a model with a cis term,
-        so that a set is that of its gene. Elsewhere 0.1, as in the paper: with ``window`` or ``through="cis"`` sets belong
-        to their gene as it is, and without a cis term all genes share what sets act through.
+        Weight of the change of all other genes. The default is 100 for a model with a cis term if
+        peaks may come from anywhere in the genome, so that a set is specific to its gene. In all
+        other cases the default is 0.1, as in the paper. With ``window`` or ``through="cis"``, sets
+        are specific to their gene in any case. Without a cis term, all genes share the latent space
+        through which the sets act.
     through
-        ``"cis"`` searches for the largest effect through GRIDS' cis term alone, with the latent state of each cell left as
-        it is: what acts on this gene, not on the cell type. The whole effect of the set is reported in any case.
+        ``"cis"`` searches for the largest effect through GRIDS' cis term alone. The latent state of
+        each cell then does not change, so the set acts on this gene and not on the cell type. The
+        whole effect of the set is reported in any case.
     method
-        ``"coordinate_descent"`` or ``"beam"``.
+        Search method: ``"coordinate_descent"`` or ``"beam"``.
     start
-        First set of the coordinate descent: ``"greedy"`` or ``"random"``.
+        Initial set of the coordinate descent: ``"greedy"`` or ``"random"``.
     n_candidates
-        Candidates per step that are evaluated exactly. The gradient of up to 512 cells chooses them.
+        Number of candidates per step that are evaluated exactly. They are chosen by the gradient
+        over up to 512 cells.
     max_sweeps
-        Upper limit on sweeps of the coordinate descent.
+        Largest number of sweeps of the coordinate descent.
     n_restarts
-        Further random starts of the coordinate descent.
+        Number of further random starts of the coordinate descent.
     beam_size
-        Sets kept by the beam search.
+        Number of sets that the beam search keeps.
     feature_mask
-        Peaks that may be selected: names, a boolean vector (a Series is matched by name), or a boolean column of ``.var``.
+        Peaks that may be selected: names, a boolean vector (a Series is matched by name), or a
+        boolean column of ``.var``.
     window
-        Only peaks within this many base pairs of the gene's TSS may be selected, as in GRIDS' ``cis_window``.
+        Only peaks within this many base pairs of the gene's TSS may be selected, as in GRIDS'
+        ``cis_window``.
     promoter
-        ``"exclude"`` leaves peaks within 1,000 base pairs of the gene's TSS out, ``"require"`` puts one of them into every set.
+        ``"exclude"`` leaves out peaks within 1,000 base pairs of the gene's TSS. ``"require"`` puts
+        one of them into every set.
     min_distance
         Only peaks at least this many base pairs from the gene's TSS may be selected.
     min_openness
         Only peaks open in at least this share of the group's training cells may be selected.
     strength
-        Below 1 a partial knock-down: masked features move this share of the way to their replacement.
+        Strength of the knock-down. Masked features move this share of the way to their replacement;
+        a value below 1 is a partial knock-down.
     replacement
-        What masked features become instead of 0 (or, with ``direction="up"``, 1): a number; the name of a group, for the mean of each
-        feature in its training cells; or a value for each feature, as an array, or by name (features that are not named are not selected).
+        Value of masked features instead of 0 (or instead of 1 with ``direction="up"``). It can be a
+        number; the name of a group, for the mean of each feature in its training cells; or a value
+        for each feature, as an array or by name (features that are not named are not selected).
     n_null
-        Distinct random sets of the same size, each member as open as a member of the set; fewer where there are no more.
+        Number of distinct random sets of the same size. Each member of a random set is as open as a
+        member of the found set. If fewer distinct sets exist, fewer are used.
     n_cells
-        Training cells of each group to search in, and test cells to report on, at most; drawn at random. ``None`` takes all.
+        Largest number of training cells for the search and of test cells for the reported effects
+        in each group, drawn at random. ``None`` takes all.
     n_jobs
-        Pairs explained at the same time, through joblib and its engines (threads, processes, dask, ray); -1 takes all workers.
-        Each worker reads the model once. See the guide's page on clusters.
+        Number of pairs explained in parallel, by joblib and its engines (threads, processes, dask,
+        ray). -1 uses all workers. Each worker reads the model once. See the page on clusters in the
+        user guide.
     adata
         Cells to explain instead of the model's data.
     dataloader
-        Minibatches of the cells to explain instead, as scvi-tools' data modules give them. The cells are collected in an
-        AnnData, which is returned with the result.
+        Minibatches of the cells to explain instead of the model's data, as scvi-tools' data modules
+        provide them. The cells are collected in an AnnData, which is returned with the result.
     seed
         Seed of random starts and random sets.
     key_added
         Name of the result.
     overwrite
-        Explain pairs again that the same key already holds; otherwise they are kept and skipped. Other pairs under
-        the key are kept, unless they come from another model or other arguments: then all are replaced.
+        Explain pairs again that are already stored under the same key. By default such pairs are
+        kept and skipped. Other pairs under the key are kept, unless they come from another model or
+        other arguments; then all pairs are replaced.
     copy
-        Return a changed copy of the data instead of writing into them.
+        Return a changed copy of the data instead of changing the data in place.
     progress
         Show a progress bar.
 
     Returns
     -------
-    ``None``, or the changed copy. Written to the modality whose features are masked:
+    ``None``, or the changed copy. The result is written to the modality whose features are masked:
 
     ``.uns[key_added]["params"]``
-        The arguments that decide what is found, and ``model``, which differs between models.
+        The arguments that determine the result, and ``model``, which identifies the model.
     ``.uns[key_added]["sets"]``
         One row per (gene, group).
 
-        * ``expression_before``, ``expression_after``, ``delta`` (their difference) and ``rel_delta`` (``delta /
-          expression_before``): mean predicted expression over test cells in counts per 10,000.  ``delta_se``, ``delta_low``,
-          ``delta_high``: standard error and interval of 95 % of ``delta``, by a bootstrap over test cells, or by a t distribution over
-          at least three donors, or batches of a model with a batch key. ``rel_delta_exp``: the paper's mean of ratios on the ``exp`` scale.
-        * ``expression_measured``: what was measured in the same cells. ``reliable``: whether the prediction is within a
-          factor of 2 of it; missing where it was not measured.
-        * ``delta_search``, ``rel_delta_search``: the change in the cells of the search; where ``rel_delta`` is much nearer to 0,
-          the set fits those cells and says little of others. ``n_search_cells``, ``n_test_cells``. With ``effect``, ``reached``:
-          whether the change in the cells of the search is as large as asked for; if not, the set is the best of ``n_features``.
-        * ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds that sum, positive when peaks stand in
-          for each other.  ``cis_share``: share of the change of the log-scale prediction that is due to the cis term, the
-          rest passes through the latent.
-        * ``n_null_distinct``, ``null_mean``, ``null_sd``: number of matched random sets, and their ``delta``.
-          ``p_value_model``: share of random sets with at least the same effect *in the model*; a searched set nearly always
-          beats random ones.  ``p_value``: share of random sets whose predicted contribution correlates with the *measured*
-          expression of test cells at least as much (``association``); within a cell type uniform for genes that no peak
-          regulates. ``q_value``: the same, adjusted for the genes of the group. All are ``NaN`` for fewer than 20 random
-          sets, the last two where the RNA of a test cell was not measured.
+        * ``expression_before``, ``expression_after``, ``delta`` (their difference) and
+          ``rel_delta`` (``delta / expression_before``): mean predicted expression over test cells
+          in counts per 10,000.  ``delta_se``, ``delta_low``, ``delta_high``: standard error and
+          95 % interval of ``delta``, by a bootstrap over test cells, or by a t distribution over at
+          least three donors, or batches of a model with a batch key. ``rel_delta_exp``: the paper's
+          mean of ratios on the ``exp`` scale.
+        * ``expression_measured``: measured expression in the same cells. ``reliable``: whether the
+          prediction is within a factor of 2 of the measured expression; missing if the expression
+          was not measured.
+        * ``delta_search``, ``rel_delta_search``: the change in the search cells. If ``rel_delta``
+          is much closer to 0 than ``rel_delta_search``, the set is fitted to the search cells and
+          says little about other cells. ``n_search_cells``, ``n_test_cells``: numbers of cells.
+          With ``effect``, ``reached``: whether the change in the search cells is as large as
+          requested; if not, the set is the best one of ``n_features``.
+        * ``sum_of_single_effects``; ``redundancy``: how far the joint effect exceeds this sum;
+          positive if peaks can replace each other. ``cis_share``: share of the change of the
+          log-scale prediction that is due to the cis term. The rest acts through the latent space.
+        * ``n_null_distinct``, ``null_mean``, ``null_sd``: number of matched random sets, and mean
+          and standard deviation of their ``delta``. ``p_value_model``: share of random sets with at
+          least the same effect *in the model*; a searched set nearly always beats random ones.
+          ``p_value``: share of random sets whose predicted contribution correlates with the
+          *measured* expression of test cells at least as strongly (``association``). Within a cell
+          type, it is uniformly distributed for genes that no peak regulates. ``q_value``: the same,
+          adjusted for the genes of the group. All three are ``NaN`` for fewer than 20 random sets.
+          The last two are also ``NaN`` if the RNA of a test cell was not measured.
 
-        * with ``contrast``: ``expression_before_against``, ``delta_against``, ``rel_delta_against`` and ``n_test_cells_against`` in the cells of
-          ``B``; ``difference`` of the relative changes (of ``delta``, where the output can be negative), negative where the set acts in
-          ``A``, with its interval ``difference_low`` and ``difference_high``, and what that is over, ``difference_over``: with ``donor_key``
-          ``"paired donors"`` (mean of the differences within donors, every donor counting alike) if at least three have cells of both, or
-          ``"donors"`` (means of donors, by Welch's t) if each side has at least three; else ``"cells"``, by a bootstrap.
+        * with ``contrast``: ``expression_before_against``, ``delta_against``, ``rel_delta_against``
+          and ``n_test_cells_against`` in the cells of ``B``; ``difference`` of the relative changes
+          (of ``delta`` if the output can be negative), negative if the set acts in ``A``, with its
+          interval ``difference_low`` and ``difference_high``. ``difference_over`` names the units
+          of this interval. With ``donor_key``, it is ``"paired donors"`` (mean of the differences
+          within donors, all donors with equal weight) if at least three donors have cells of both,
+          or ``"donors"`` (means of donors, by Welch's t) if each side has at least three donors.
+          Otherwise it is ``"cells"``, by a bootstrap.
 
-        Other targets than genes keep these names and are reported as they are, with ``rel_delta_exp`` and, for latent
-        dimensions, ``rel_delta`` of ``NaN``. Models of scvi-tools have no cis term: ``cis_share`` is ``NaN``; what is measured is
-        compared only for genes that the model did not read, that is for MULTIVI's peaks.
+        Targets other than genes use the same column names and are reported on their own scale.
+        Their ``rel_delta_exp`` is ``NaN``, and for latent dimensions also ``rel_delta``. Models of
+        scvi-tools have no cis term, so ``cis_share`` is ``NaN``. Predictions are compared with
+        measured expression only for genes that the model did not read, that is, if MULTIVI's peaks
+        are masked.
     ``.uns[key_added]["features"]``
-        One row per member: ``rank``, ``feature``, ``single_effect`` with its interval ``single_low`` and ``single_high``,
-        ``joint_effect`` (of this and all earlier ranks), ``openness``, ``cis_weight`` (of GRIDS' cis term), ``chrom``, ``start``,
-        ``end``, ``tss`` of the gene and ``distance`` to it in base pairs. ``replacement``: what it becomes, where that was given.
+        One row per member: ``rank``, ``feature``, ``single_effect`` with its interval
+        ``single_low`` and ``single_high``, ``joint_effect`` (of this member and all earlier ranks),
+        ``openness``, ``cis_weight`` (weight in GRIDS' cis term), ``chrom``, ``start``, ``end``,
+        ``tss`` of the gene and ``distance`` to it in base pairs. ``replacement``: the value of the
+        masked member, if it was given.
     ``.uns[key_added]["cells"]``, ``["null"]``
         Prediction ``before`` and ``after`` for every test cell; ``delta`` of every random set.
     ``.uns[key_added]["donors"]``
-        With ``donor_key``: ``donor``, ``n_cells``, means ``before`` and ``after``, and relative ``change`` of each in every set; with
-        ``contrast`` the same in ``B``, ending in ``_against``, and their ``difference``. Read by :func:`lucidvi.get.subset_donors`.
+        With ``donor_key``: ``donor``, ``n_cells``, means ``before`` and ``after``, and relative
+        ``change``, for each donor and set. With ``contrast``, the same columns for ``B``, ending in
+        ``_against``, and the ``difference`` of the changes. :func:`lucidvi.get.subset_donors` reads
+        this table.
     ``.uns[key_added]["skipped"]``
-        Where pairs could not be explained for lack of cells or features: ``gene``, ``group`` and ``reason``.
+        Pairs that could not be explained for lack of cells or features: ``gene``, ``group`` and
+        ``reason``.
     ``.varm[key_added]``
         Single effects, peaks x sets, 0 for peaks outside the set; sparse, float32.
 
@@ -237,16 +279,18 @@ def subset_perturbation(
     RuntimeError
         If the model is not trained.
     KeyError
-        For an unknown ``groupby``, ``condition_key``, ``donor_key`` or ``feature_mask``, or a ``window``, ``promoter`` or ``min_distance`` without coordinates of the
-        genes.
+        For an unknown ``groupby``, ``condition_key``, ``donor_key`` or ``feature_mask``, or a
+        ``window``, ``promoter`` or ``min_distance`` without coordinates of the genes.
     TypeError
-        For a model or target that cannot be explained, or a number of features, candidates, sweeps, restarts or sets
-        that is not an integer.
+        For a model or target that cannot be explained, or a number of features, candidates, sweeps,
+        restarts or sets that is not an integer.
     ValueError
-        For an ``effect`` that is no share, or together with ``beta``, ``contrast`` or ``shared``; a ``contrast`` of groups without
-        ``groupby``, or of the same cells; a ``strength`` that is no share; unknown genes or groups, groups without cells, fewer eligible peaks than ``n_features``, a model that was
-        trained on all cells, ``direction="up"`` for counts, or results of other arguments or of another model under the
-        same key; before any search starts.
+        For an ``effect`` that is not a share, or that is given together with ``beta``, ``contrast``
+        or ``shared``; a ``contrast`` of groups without ``groupby``, or of the same cells; a
+        ``strength`` that is not a share; unknown genes or groups, groups without cells, fewer
+        eligible peaks than ``n_features``, a model that was trained on all cells,
+        ``direction="up"`` for counts, or results of other arguments or of another model under the
+        same key. These errors are raised before any search starts.
 
     Examples
     --------

@@ -24,28 +24,29 @@ def attribution_agreement(
     n_top: int = 50,
     absolute: bool = False,
 ) -> pd.DataFrame:
-    r"""Compare the attributions of several methods.
+    r"""Compute the agreement of the attributions of several methods.
 
-    Methods that disagree cannot all be faithful; methods that agree may still be wrong together.
+    If methods disagree, they cannot all be faithful. If they agree, they may still all be wrong.
 
     Parameters
     ----------
     attributions
         Signed attributions of each method: ``(features,)``, or cells x features (dense or sparse),
-        which are compared cell by cell and averaged. All of one shape.
+        which are compared cell by cell and averaged. All methods must have the same shape.
     method
         ``"spearman"``: rank correlation over all features. ``"jaccard"``:
         :math:`|A \cap B| / |A \cup B|` of the ``n_top`` features with the largest absolute
         attributions. ``"sign"``: among features in the top of both, the share whose signs agree.
     n_top
-        Number of top features. Those without attribution never count, so that a cell may have
-        fewer.
+        Number of top features. Features without attribution never count, so a cell may have fewer.
     absolute
-        Rank absolute values, with ``"spearman"``: agreement on the size, without the sign.
+        Rank absolute values, with ``"spearman"``. This measures agreement on the size, without the
+        sign.
 
     Returns
     -------
-    Methods x methods; NaN where no cell allows for a comparison (attributions all equal, no common top feature).
+    Table of methods x methods; NaN if no cell allows a comparison (all attributions are equal, or
+    there is no common top feature).
 
     Raises
     ------

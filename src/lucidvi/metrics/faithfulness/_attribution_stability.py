@@ -22,7 +22,7 @@ def attribution_stability(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the stability of attributions over seeds or bootstrap samples.
 
-    An explanation of one run says little about the biology if the next run has another one.
+    An explanation says little about the biology if another run gives a different explanation.
 
     Parameters
     ----------
@@ -30,20 +30,20 @@ def attribution_stability(
         Signed attributions of each run, runs x features; see :func:`bootstrap_means` for samples
         of cells.
     n_top
-        Number of features in a run's top, by absolute value. Features without attribution never
+        Number of top features of a run, by absolute value. Features without attribution never
         count.
 
     Returns
     -------
     summary
         One row per ``measure``, the mean over all pairs of runs: ``rank_correlation`` (Spearman),
-        ``absolute_rank_correlation`` (of absolute values) and ``jaccard`` (of the tops). Columns
-        ``value``; ``low`` and ``high``, the least and the largest of the pairs; ``random``, what
-        unrelated runs would have; and ``n_runs``.
+        ``absolute_rank_correlation`` (of absolute values) and ``jaccard`` (of the top features).
+        The columns are ``value``; ``low`` and ``high``, the smallest and the largest value over the
+        pairs; ``random``, the value for unrelated runs; and ``n_runs``.
     features
         One row per feature: ``mean`` and ``sd`` over runs, ``cv`` (``sd`` divided by the absolute
-        mean, NaN where that is 0) and ``top_frequency``, the share of runs with the feature in
-        their top.
+        mean, NaN where that is 0) and ``top_frequency``, the share of runs in which the feature is
+        among the top features.
 
     Raises
     ------

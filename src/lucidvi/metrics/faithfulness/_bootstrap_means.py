@@ -25,9 +25,10 @@ def bootstrap_means(
     Parameters
     ----------
     per_cell
-        Attributions, cells x features; dense or sparse. Pass absolute values for the mean of those.
+        Attributions, cells x features; dense or sparse. For the mean of absolute values, give
+        absolute values.
     n_bootstrap
-        Number of samples, each with as many cells as there are.
+        Number of samples. Each has as many cells as ``per_cell``.
     seed
         Seed of the draws.
 

@@ -19,9 +19,9 @@ def completeness_gap(
 ) -> pd.DataFrame:
     """Compare the sum of the attributions of each cell with the difference that it should equal.
 
-    Integrated and expected gradients, DeepLIFT and Shapley values are complete: the attributions
-    of a cell sum to the output in the cell minus the (mean) output in the reference. A gap comes
-    from too few steps or draws, or from a method that does not have the property.
+    Integrated and expected gradients, DeepLIFT and Shapley values are complete. This means that the
+    attributions of a cell sum to the output in the cell minus the (mean) output in the reference. A
+    gap arises from too few steps or draws, or from a method that is not complete.
 
     Parameters
     ----------
@@ -30,16 +30,17 @@ def completeness_gap(
     values
         Output of the explained function in each cell, shape ``(cells,)`` or one number.
     reference_values
-        Output in the reference, the mean over references where there are several; shape
-        ``(cells,)`` or one number.
+        Output in the reference, or the mean over several references; shape ``(cells,)`` or one
+        number.
 
     Returns
     -------
     One row per cell, named as in ``attributions`` if that is a DataFrame: ``attributed``, the sum
-    of the attributions; ``expected``, the difference of the outputs; ``gap``, ``attributed``
-    minus ``expected``; ``relative_gap``, the gap as a share of the mean absolute ``expected`` of
-    all given cells (of its own it would explode in cells like the reference); NaN if that is 0.
-    ``table["relative_gap"].abs().mean()`` is a summary, 0 for complete attributions.
+    of the attributions; ``expected``, the difference of the outputs; ``gap``, ``attributed`` minus
+    ``expected``; ``relative_gap``, the gap as a share of the mean absolute ``expected`` of all
+    given cells, or NaN if this mean is 0. The mean is used because a cell's own ``expected`` is
+    close to 0 in cells that are similar to the reference. ``table["relative_gap"].abs().mean()`` is
+    a summary, 0 for complete attributions.
 
     Raises
     ------

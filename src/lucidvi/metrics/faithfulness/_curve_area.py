@@ -16,8 +16,9 @@ COLUMNS = ["curve", "effect", "n_features", "value", "random_mean"]
 def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -> pd.Series:
     r"""Compute the area under a deletion or insertion curve, and the areas of random rankings.
 
-    By the trapezoidal rule, divided by the length of the axis: a mean height, 1 where the output
-    stays what it is in unperturbed cells (if the curve is relative).
+    The area is computed by the trapezoidal rule and divided by the length of the axis, so it is a
+    mean height. For a relative curve, it is 1 if the output does not change from its value in
+    unperturbed cells.
 
     Parameters
     ----------
@@ -25,19 +26,20 @@ def curve_area(table: pd.DataFrame, *, axis: Literal["log", "linear"] = "log") -
         Result of :func:`deletion_curve` or :func:`insertion_curve`, with ``random_1``,
         ``random_2``, ... for the comparison.
     axis
-        How numbers of features :math:`k` are spaced: ``"log"``, as :math:`\log(1 + k)`, so that
-        the first features, which people read, count most; or ``"linear"``.
+        Spacing of the numbers of features :math:`k`: ``"log"``, as :math:`\log(1 + k)`, so that the
+        first features, which people read, count most; or ``"linear"``.
 
     Returns
     -------
-    Series with ``area``; ``random_mean`` and ``random_sd`` of the areas of random rankings;
-    ``z``, the distance from their mean in standard deviations; ``p_value``, the share of
-    rankings at least as good, the own one among them, :math:`(1 + b) / (1 + n)`; and
-    ``n_null``, :math:`n`. Unknown values are NaN.
+    Series with ``area``; ``random_mean`` and ``random_sd`` of the areas of random rankings; ``z``,
+    the distance from their mean in standard deviations; ``p_value``, the share of rankings that are
+    at least as good, including the tested one, :math:`(1 + b) / (1 + n)`; and ``n_null``,
+    :math:`n`. Unknown values are NaN.
 
-    Good is, for an ``effect`` of ``"raise"``, a small area under deletion and a large one under
-    insertion; for ``"lower"`` the reverse; for ``"any"`` a large distance from the mean to either
-    side. ``z`` is positive where the ranking is better than random ones.
+    For an ``effect`` of ``"raise"``, a ranking is good if the area is small under deletion and
+    large under insertion. For ``"lower"`` the reverse holds. For ``"any"``, a ranking is good if
+    the area is far from the mean of random rankings, on either side. ``z`` is positive if the
+    ranking is better than random rankings.
 
     Raises
     ------

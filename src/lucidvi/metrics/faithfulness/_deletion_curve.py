@@ -28,58 +28,64 @@ def deletion_curve(
     batch_size: int = 256,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Compute the output of a model while the top features are set to a baseline one by one.
+    """Compute a model's output while the top features are replaced by a baseline one by one.
 
-    The deletion game of Petsiuk et al. (2018): if a ranking is faithful to the model, its first
-    features are those that the output needs. A faithful ranking of features that *raise* the
-    output lets it fall fast, so its curve lies below those of random rankings and its area is
-    small; in :func:`insertion_curve` the area is large. With ``effect="lower"`` it is the other way
-    round. :func:`curve_area` turns the table into numbers and knows these directions.
+    This is the deletion game of Petsiuk et al. (2018). If a ranking is faithful to the model, the
+    output depends on its first features. For a faithful ranking of features that *raise* the
+    output, the output falls fast. Its curve therefore lies below the curves of random rankings, and
+    its area is small. In :func:`insertion_curve` the area is large. With ``effect="lower"`` the
+    directions are reversed. :func:`curve_area` summarises the table in numbers and takes these
+    directions into account.
 
-    Cells without some of their features may look like none that the model has seen, and a fall may
-    be due to that alone; random rankings show how much, best when they are matched.
+    Cells without some of their features may differ from all cells that the model has seen. This
+    alone can lower the output. Random rankings show how large this effect is, most reliably if they
+    are matched.
 
     Parameters
     ----------
     function
-        Maps cells x features (float32, dense, at most ``batch_size`` cells) to one number per
-        cell, shape ``(cells,)``. A cell's number may depend on its own row only.
+        Maps cells x features (float32, dense, at most ``batch_size`` cells) to one number per cell,
+        shape ``(cells,)``. The number of a cell must depend only on its own row.
     x
         Unperturbed cells, cells x features; dense or sparse.
     ranking
         One of: integers ``(n_ranked,)``, the positions of all or some features, the most important
-        first; floats ``(features,)``, a score for each; or floats cells x features (dense or
-        sparse), the scores in each cell, which then has its own ranking. Equal scores are taken in
-        the order of the features.
+        first; floats ``(features,)``, a score for each feature; or floats cells x features (dense
+        or sparse), the scores in each cell, so that each cell has its own ranking. Features with
+        equal scores are ranked in the order of the features.
     baseline
         Value of deleted features: a number, one per feature, or cells x features.
     effect
-        Expected effect of the first features on the output; it decides which scores come first:
-        ``"raise"``, the highest; ``"lower"``, the lowest (most negative); ``"any"``, the largest
-        in absolute value. Has no influence on the order of positions.
+        Expected effect of the first features on the output. It decides which scores come first:
+        ``"raise"``, the highest; ``"lower"``, the lowest (most negative); ``"any"``, the largest in
+        absolute value. It does not change the order of positions.
     steps
-        Numbers of features at which the output is read: how many (log-spaced, up to all ranked
-        features), or which. 0 is always added.
+        Numbers of deleted features at which the output is computed. An integer gives how many such
+        numbers (log-spaced, up to all ranked features); a sequence gives the numbers themselves. 0
+        is always added.
     n_null
-        Number of random rankings. They rank as many features, drawn from all. Unless matched, they
-        are the same in all cells and depend on ``seed`` only, so that methods are compared with
-        the same ones.
+        Number of random rankings. They rank the same number of features, drawn from all features.
+        Unless they are matched, they are the same in all cells and depend only on ``seed``, so that
+        all methods are compared with the same random rankings.
     match
-        A value per feature, such as its mean expression or in how many cells it is open; or cells
-        x features, dense or sparse. Each place of a random ranking then has a feature of about
-        the same value (in the same cell) as in ``ranking``. With scores per cell give ``x``
-        itself: most of them give nothing to features that are not expressed, and even scores
-        that know nothing of the model then beat random rankings that waste places on these.
+        A value per feature, such as its mean expression or the number of cells in which it is open;
+        or cells x features, dense or sparse. Each place of a random ranking then has a feature of
+        about the same value (in the same cell) as in ``ranking``. With scores per cell, give ``x``
+        itself. Most such scores are 0 for features that are not expressed. Even scores that are
+        unrelated to the model then beat random rankings that contain features that are not
+        expressed.
     n_neighbors
-        With ``match``, features are sorted by value into blocks of so many, equal values in one
-        block, and exchanged within blocks; should be far fewer than all.
+        Number of features in a block, with ``match``. Features are sorted by value into blocks,
+        with equal values in one block, and are exchanged within blocks. It should be far smaller
+        than the number of all features.
     relative
         Divide by the mean output of the unperturbed cells, which must be above 0.
     batch_size
-        Cells per call of ``function``. No more are ever dense, in a few arrays of that size; in
-        about twenty where scores per cell are matched.
+        Number of cells per call of ``function``. No more cells are ever dense at the same time, in
+        a few arrays of this size, or in about twenty if scores per cell are matched.
     seed
-        Seed of the random rankings; the same ones in :func:`insertion_curve`.
+        Seed of the random rankings. :func:`insertion_curve` uses the same rankings for the same
+        seed.
 
     Returns
     -------

@@ -28,44 +28,46 @@ def insertion_curve(
     batch_size: int = 256,
     seed: int | None = 0,
 ) -> pd.DataFrame:
-    """Compute the output of a model while the top features are restored on a baseline one by one.
+    """Compute a model's output while the top features are inserted into a baseline one by one.
 
-    The insertion game of Petsiuk et al. (2018), the counterpart of :func:`deletion_curve`: it
-    starts where that one ends. A faithful ranking of features that *raise* the output brings it
-    back fast, so its curve lies above those of random rankings and its area is large. Deletion
-    asks which features are needed, insertion which suffice; where features replace one
-    another, the answers differ.
+    This is the insertion game of Petsiuk et al. (2018), the counterpart of :func:`deletion_curve`.
+    It starts at the point where the deletion curve ends. For a faithful ranking of features that
+    *raise* the output, the output recovers fast. Its curve therefore lies above the curves of
+    random rankings, and its area is large. Deletion shows which features are needed, insertion
+    shows which features are sufficient. The answers differ if features can replace each other.
 
     Parameters
     ----------
     function
-        Maps cells x features (float32, dense, at most ``batch_size`` cells) to one number per
-        cell, shape ``(cells,)``. A cell's number may depend on its own row only.
+        Maps cells x features (float32, dense, at most ``batch_size`` cells) to one number per cell,
+        shape ``(cells,)``. The number of a cell must depend only on its own row.
     x
         Unperturbed cells, cells x features; dense or sparse.
     ranking
         Positions (integers), scores (floats) or scores per cell; see :func:`deletion_curve`.
     baseline
-        Where features start: a number, one per feature, or cells x features.
+        Initial value of the features: a number, one per feature, or cells x features.
     effect
         Expected effect of the first features on the output, ``"raise"``, ``"lower"`` or
         ``"any"``; see :func:`deletion_curve`.
     steps
-        Numbers of features at which the output is read: how many (log-spaced, up to all ranked
-        features), or which. 0 is always added.
+        Numbers of inserted features at which the output is computed. An integer gives how many such
+        numbers (log-spaced, up to all ranked features); a sequence gives the numbers themselves. 0
+        is always added.
     n_null
         Number of random rankings.
     match
-        Values, per feature or cells x features, in which random rankings resemble ``ranking``
-        place by place; with scores per cell give ``x`` itself.
+        Values, per feature or cells x features. Each place of a random ranking then has a feature
+        of about the same value as in ``ranking``. With scores per cell, give ``x`` itself.
     n_neighbors
-        Among how many features of similar value random ones are drawn, with ``match``.
+        Number of features of similar value from which random features are drawn, with ``match``.
     relative
         Divide by the mean output of the unperturbed cells, which must be above 0.
     batch_size
-        Cells per call of ``function``. No more are ever dense.
+        Number of cells per call of ``function``. No more cells are ever dense at the same time.
     seed
-        Seed of the random rankings; the same ones in :func:`deletion_curve`.
+        Seed of the random rankings. :func:`deletion_curve` uses the same rankings for the same
+        seed.
 
     Returns
     -------

@@ -21,28 +21,29 @@ def randomization_similarity(
 ) -> pd.DataFrame:
     """Compare a trained model's attributions with those of models with random weights.
 
-    The model randomisation test of Adebayo et al. (2018). Attributions that random weights yield
-    just as well describe the input (which genes are highly expressed), not the model: a method
-    passes if the similarity is near that of unrelated rankings, ``random``. A low similarity does
-    not prove the attributions right.
+    This is the model randomisation test of Adebayo et al. (2018). If models with random weights
+    give the same attributions, the attributions describe the input (which genes are highly
+    expressed) and not the model. A method passes the test if the similarity is near that of
+    unrelated rankings, ``random``. A low similarity does not prove that the attributions are
+    correct.
 
     Parameters
     ----------
     original
         Signed attributions of the trained model, shape ``(features,)``.
     randomized
-        Those of models with randomised weights, models x features or ``(features,)``.
+        Signed attributions of models with randomised weights, models x features or ``(features,)``.
     n_top
         Number of top features, by absolute value. Features without attribution never count.
 
     Returns
     -------
     One row per ``measure``: ``rank_correlation`` (Spearman), ``absolute_rank_correlation`` (of
-    absolute values) and ``overlap``, the share of the original's top features that are also in
-    the randomised model's. Columns ``value``, the mean over models; ``sd`` (NaN for one);
-    ``random``, the expectation for unrelated rankings (0; ``n_top`` / features); ``random_sd``,
-    their standard deviation if all features were independent; and ``n_models``. NaN where
-    attributions are all equal.
+    absolute values) and ``overlap``, the share of the original's top features that are also in the
+    randomised model's. The columns are ``value``, the mean over models; ``sd`` (NaN for one model);
+    ``random``, the expectation for unrelated rankings (0 for correlations, ``n_top`` / features for
+    the overlap); ``random_sd``, the standard deviation for unrelated rankings if all features were
+    independent; and ``n_models``. Values are NaN if attributions are all equal.
 
     Raises
     ------

@@ -37,11 +37,12 @@ _SAMPLED = 1000  # cells of a data module that say what kind of values it holds
 
 
 class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, BaseModelClass):
-    """Adversarial clustering explanation, the model part of ACE :cite:p:`Lu2021`.
+    """Embed cells for adversarial clustering explanation: the model part of ACE :cite:p:`Lu2021`.
 
-    A denoising autoencoder embeds cells and mixes batches. Groups are k-means clusters of the embedding, or given
-    labels, each represented by its centroid. Rewritten as a network, their assignment can be followed back to genes:
-    :func:`lucidvi.explain.gene_panel`.
+    A denoising autoencoder embeds the cells and mixes the batches. Groups are k-means clusters of
+    the embedding, or given labels. Each group is represented by its centroid. The assignment of
+    cells to groups is written as a neural network, so that :func:`lucidvi.explain.gene_panel` can
+    trace it back to genes.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
     hidden
         Widths of the encoder's hidden layers; the decoder mirrors them.
     input_dropout
-        Share of the values hidden from the encoder in each training step.
+        Share of the values that are hidden from the encoder in each training step.
     registry
-        Registry of a data module that the model is trained from, in place of ``adata``.
+        Registry of a data module, for training from this module instead of ``adata``.
 
     Examples
     --------
@@ -128,12 +129,12 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         labels_key: str | None = None,
         **kwargs,
     ) -> None:
-        """Register the data.
+        """Register the data for the model.
 
         Parameters
         ----------
         adata
-            Cells x genes, log-normalised; scaled to unit variance per gene on the fly.
+            Cells x genes, log-normalised. Each gene is scaled to unit variance on the fly.
         layer
             Layer to use; ``None`` is ``.X``.
         batch_key
@@ -187,19 +188,20 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
         Parameters
         ----------
         max_epochs
-            Number of epochs. By default fewer for larger data, between 20 and 200.
+            Number of epochs. The default is between 20 and 200, with fewer epochs for larger data.
         %(devices)s
         train_size
-            Share of the cells to train on. Panels are reported on the others.
+            Share of the cells to train on. Panels are evaluated on the other cells.
         %(split)s
         %(loading)s
         early_stopping
-            Whether to stop when ``early_stopping_monitor`` no longer improves in the validation cells. By default this
-            is ``"elbo_validation"``, the reconstruction error: an autoencoder has no divergence to add.
+            Whether to stop when ``early_stopping_monitor`` no longer improves in the validation
+            cells. The default monitor is ``"elbo_validation"``. This is the reconstruction error
+            here, because an autoencoder has no divergence term.
         %(kwargs)s
         plan_kwargs
-            Arguments of :class:`~scvi.train.TrainingPlan`, and ``mmd_weight``, the weight of the discrepancy between
-            batches.
+            Arguments of :class:`~scvi.train.TrainingPlan`, and ``mmd_weight``, the weight of the
+            discrepancy between batches.
         %(trainer)s
         seed
             Seed of k-means.
@@ -216,15 +218,15 @@ class ACE(ReadingMixin, QueryMixin, ArchesMixin, UnsupervisedTrainingMixin, Base
     def load_query_data(
         cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
     ) -> "ACE":
-        """Embed new cells, also of new batches, with a trained model.
+        """Embed new cells with a trained model, including cells of new batches.
 
-        The encoder holds nothing that belongs to a batch, so that the model needs no further training: latent positions
-        and groups are those of the reference.
+        The encoder has no batch-specific parameters, so the model needs no further training. Latent
+        positions and groups are those of the reference model.
 
         Parameters
         ----------
         adata
-            New cells. Genes are matched by name; those that are missing are filled with 0.
+            New cells. Genes are matched by name. Missing genes are filled with 0.
         reference_model
             Trained model, or the folder where it was saved.
         *args, **kwargs

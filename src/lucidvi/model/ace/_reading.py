@@ -34,18 +34,19 @@ class ReadingMixin:
         batch_size: int = 512,
         dataloader: Iterable[dict[str, torch.Tensor]] | None = None,
     ) -> np.ndarray:
-        """Embedding of the cells, shape ``(n_cells, n_latent)``.
+        """Return the embedding of the cells, shape ``(n_cells, n_latent)``.
 
         Parameters
         ----------
         adata
-            Data; by default those of the model.
+            Data to use; by default those of the model.
         indices
-            Cells; all by default.
+            Indices of the cells; all by default.
         batch_size
-            Cells at a time.
+            Number of cells in a minibatch.
         dataloader
-            Minibatches of cells, such as those of a data module, in place of ``adata`` and ``indices``.
+            Minibatches of cells, such as those of a data module, instead of ``adata`` and
+            ``indices``.
         """
         self._check_if_trained(warn=False)
         loader = dataloader
@@ -65,18 +66,19 @@ class ReadingMixin:
         soft: bool = False,
         batch_size: int = 512,
     ) -> pd.Series | pd.DataFrame:
-        """Group of each cell by neuralised k-means: the nearest centroid.
+        """Assign each cell to the group with the nearest centroid, by neuralised k-means.
 
         Parameters
         ----------
         adata
-            Data; by default those of the model.
+            Data to use; by default those of the model.
         indices
-            Cells; all by default.
+            Indices of the cells; all by default.
         soft
-            Return the logit of each group, ``log(p / (1 - p))`` of the soft assignment, instead of names.
+            Return the logit of each group, ``log(p / (1 - p))`` of the soft assignment, instead of
+            group names.
         batch_size
-            Cells at a time.
+            Number of cells in a minibatch.
 
         Returns
         -------
@@ -93,6 +95,6 @@ class ReadingMixin:
         return pd.Series(codes, index=cells, name="group")
 
     def neural_kmeans(self) -> NeuralKMeans:
-        """The groups as the last layer of a network, for explanations."""
+        """Return the groups as the last layer of a neural network, for explanations."""
         self._check_if_trained(warn=False)
         return NeuralKMeans(torch.tensor(self.centroids_.to_numpy()), self.beta_)

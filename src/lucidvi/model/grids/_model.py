@@ -23,22 +23,24 @@ from lucidvi.model.grids._trainingplan import GRIDSTrainingPlan
 
 
 class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass):
-    """Translation of open chromatin into expression, the surrogate of GRIDS :cite:p:`Liu2024`.
+    """Translate between open chromatin and expression: the surrogate of GRIDS :cite:p:`Liu2024`.
 
-    A sparse encoder pools each cell's open peaks by chromosome; maps between the latent spaces of both modalities and
-    the RNA decoder turn them into expression. On top, each gene sees the peaks near it through a term of its
-    own (``cis_window``), without which different genes of one cell type get the same explanation.
+    A sparse encoder pools each cell's open peaks by chromosome. Maps between the latent spaces of
+    the two modalities and the RNA decoder turn them into expression. In addition, a cis term gives
+    each gene direct access to the peaks near it (``cis_window``). Without the cis term, different
+    genes of one cell type get the same explanation.
 
     Parameters
     ----------
     mdata
         MuData registered with :meth:`setup_mudata`.
     cis_window
-        Distance in base pairs around a gene within which peaks act on it directly; ``None`` leaves the cis term out,
-        which is the paper's surrogate.
+        Distance in base pairs around a gene within which peaks act on it directly. ``None`` omits
+        the cis term, as in the paper's surrogate.
     cis
-        ``"logistic"``: each gene learns whether any of its peaks can suffice, their effects add up, or they need each other.
-        ``"linear"``: effects add up, and may be negative.
+        ``"logistic"``: each gene learns whether one of its peaks is sufficient, whether the effects
+        of its peaks add up, or whether the peaks need each other. ``"linear"``: effects add up and
+        may be negative.
     n_latent
         Dimensions of the latent space.
     n_hidden
@@ -46,9 +48,9 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
     n_embedding, n_hidden_group
         Width of a peak's embedding and of a chromosome's hidden state.
     peak_dropout
-        Share of a cell's open peaks hidden from the encoder in each training step.
+        Share of a cell's open peaks that are hidden from the encoder in each training step.
     dropout
-        Dropout of hidden layers.
+        Dropout rate of the hidden layers.
 
     Examples
     --------
@@ -139,52 +141,63 @@ class GRIDS(SetupMixin, ReadingMixin, UnsupervisedTrainingMixin, BaseModelClass)
         cis_prior: Literal["metacell"] | pd.DataFrame | None = "metacell",
         **trainer_kwargs,
     ) -> None:
-        """Train the autoencoders, then the translation.
+        """Train the two autoencoders first, then the translation between the modalities.
 
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default fewer for larger data, between 20 and 150.
+            Number of passes over the training cells. The default is between 20 and 150, with fewer
+            passes for larger data.
         %(devices)s
         train_size
             Share of the cells to train on.
         validation_size
-            Share of the cells for validation. The rest are test cells, which training never sees and explanations are
-            reported on. With ``train_size=1.0`` there are neither.
+            Share of the cells for validation. The remaining cells are test cells. They are never
+            used for training, and effects of explanations are reported on them. With
+            ``train_size=1.0`` there are neither validation nor test cells.
         shuffle_set_split
-            Whether to draw the split at random. ``False``: validation, training and test cells in the order of the
-            data.
+            Whether to draw the split at random. ``False``: validation, training and test cells in
+            the order of the data.
         load_sparse_tensor
-            Makes no difference: peaks are always read as sparse data, expression as dense data.
+            This argument has no effect: peaks are always read as sparse data, expression as dense
+            data.
         batch_size
             Number of cells in a minibatch.
         early_stopping
-            Whether to stop when ``early_stopping_monitor``, by default ``"validation_score"``, no longer improves in
-            the validation cells. The best weights are kept in any case.
+            Whether to stop when ``early_stopping_monitor`` (by default ``"validation_score"``) no
+            longer improves in the validation cells. The best weights are kept in any case.
         %(kwargs)s
         plan_kwargs
-            Learning rates (``lr``, 2e-3, ``lr_cis``, 3e-2, ``lr_discriminator``, 1e-4), ``weight_decay`` (1e-2), other
-            arguments of :class:`~scvi.train.TrainingPlan`, and weights of the losses (``reconstruction_weight``, 0.1,
-            ``type_weight``, 3, ``cycle_weight``, 0.1, ``adversarial_weight``, 0, ``cis_penalty``, 1e-2, and 1e-4 without a prior).
+            Learning rates (``lr``, 2e-3, ``lr_cis``, 3e-2, ``lr_discriminator``, 1e-4),
+            ``weight_decay`` (1e-2), other arguments of :class:`~scvi.train.TrainingPlan`, and
+            weights of the losses (``reconstruction_weight``, 0.1, ``type_weight``, 3,
+            ``cycle_weight``, 0.1, ``adversarial_weight``, 0, ``cis_penalty``, 1e-2, and 1e-4
+            without a prior).
         %(trainer)s
         paired
-            Whether cells with both modalities supervise the translation. ``False`` ignores the pairing, as the paper.
+            Whether cells with both modalities supervise the translation. ``False`` ignores the
+            pairing, as in the paper.
         n_neighbors
-            Train half of the minibatches on metacells: each training cell together with its nearest training cells by
-            expression, this many in all, peaks united and expression averaged. For paired cells.
+            Number of cells in a metacell. Half of the minibatches are then trained on metacells. A
+            metacell is a training cell together with its nearest training cells by expression; a
+            peak is open in it if it is open in any of them, and expression is averaged. This needs
+            paired cells.
         pretrain_fraction
-            Share of the epochs spent on the two autoencoders alone.
+            Share of the epochs in which only the two autoencoders are trained.
         n_folds
-            Cross-fitting: number of surrogates that are trained side by side, each without its own share of the training
-            cells. Every training cell is searched and translated by the surrogate that has not seen it, other cells by the
-            mean of all. Sets then fit less of what a surrogate has memorised of small groups; training takes as many times
-            as long, and each surrogate sees fewer cells. By default 1, or as before in a second training.
+            Number of surrogates for cross-fitting. They are trained side by side, each without its
+            own share of the training cells. Each training cell is searched and translated by the
+            surrogate that was not trained on it. All other cells are translated by the mean of all
+            surrogates. The sets are then less affected by what a surrogate has memorised of small
+            groups. Training takes as many times as long, and each surrogate is trained on fewer
+            cells. The default is 1, or in a second training the number of the first one.
         cis_prior
-            What is known of the pairs of the cis term before training. ``"metacell"``: how each peak goes with
-            the gene's expression in training cells, given the other peaks and in similar cells, with openness and distance as
-            far as the data show that they matter; needs paired cells. A table with the columns ``gene``, ``peak`` and
-            ``score`` (0 or more): your own links, contacts or motif hits. ``None``: nothing. Weights start at the prior, and
-            are penalised for leaving it.
+            Prior knowledge about the pairs of peak and gene in the cis term. ``"metacell"``: the
+            association of each peak with the gene's expression in training cells, given the other
+            peaks and in similar cells. Openness and distance are included as far as the data show
+            that they matter. This needs paired cells. A table with the columns ``gene``, ``peak``
+            and ``score`` (0 or more): your own links, contacts or motif hits. ``None``: no prior.
+            The weights start at the prior and are penalised for deviations from it.
         """
         if datamodule is not None:
             raise NotImplementedError("GRIDS reads two modalities of each cell, which no data module of scvi-tools gives. Set up a MuData object instead; it may be backed by a file.")  # fmt: skip

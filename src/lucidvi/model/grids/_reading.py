@@ -45,23 +45,24 @@ class ReadingMixin:
         indices: Sequence[int] | None = None,
         batch_size: int = 512,
     ) -> np.ndarray:
-        """Latent means of the cells of one modality; of a cross-fitted model by its first surrogate.
+        """Return the latent means of the cells of one modality.
 
         Parameters
         ----------
         mdata
-            Data; by default those of the model. Genes and peaks are matched by name. The other modality and the cell
-            types may be missing.
+            Data to use; by default those of the model. Genes and peaks are matched by name. The
+            other modality and the cell types may be missing.
         modality
-            ``"rna"`` or ``"atac"``: which encoder.
+            Encoder to use: ``"rna"`` or ``"atac"``. A cross-fitted model uses that of its first
+            surrogate.
         indices
             Rows of that modality; all by default.
         batch_size
-            Cells at a time.
+            Number of cells in a minibatch.
 
         Returns
         -------
-        Array of shape ``(n_cells_of_the_modality, n_latent)``, in the modality's order.
+        Array of shape ``(n_cells_of_the_modality, n_latent)``, with cells in the modality's order.
         """
         self._check_if_trained(warn=False)
         self._check_source(mdata, modality)
@@ -90,28 +91,31 @@ class ReadingMixin:
         Parameters
         ----------
         mdata
-            Data, for example a copy with changed peaks; by default those of the model. Genes and peaks are matched by
-            name. The target modality and the cell types may be missing.
+            Data, for example a copy with changed peaks; by default those of the model. Genes and
+            peaks are matched by name. The target modality and the cell types may be missing.
         source
-            ``"atac"`` predicts log-normalised expression, ``"rna"`` the probability that a peak is open.
+            ``"atac"`` predicts log-normalised expression, ``"rna"`` the probability that a peak is
+            open.
         features
             Genes or peaks to predict; all by default.
         indices
             Rows of the source modality; all by default.
         batch_size
-            Cells at a time.
+            Number of cells in a minibatch.
         clamp
             Whether expression below 0 is set to 0.
         scale
-            Expression as ``"log1p"`` of counts per 10,000, or as ``"counts"`` per 10,000, right on average in cells that did
-            not train the model. The mean of logarithms is not the logarithm of the mean: in sparse data, ``expm1`` of the
-            former is far too small.
+            Scale of predicted expression: ``"log1p"`` of counts per 10,000, or ``"counts"`` per
+            10,000. Predicted counts are calibrated: their mean is correct in cells that did not
+            train the model. Use ``"counts"`` instead of ``expm1`` of the first scale. The mean of
+            logarithms is not the logarithm of the mean, so in sparse data ``expm1`` of it is far
+            too small.
         return_numpy
             Return an array instead of a table.
 
         Returns
         -------
-        Cells of the source modality x genes (on the scale asked for) or x peaks (probability).
+        Cells of the source modality x genes (on the requested scale) or x peaks (probability).
         """
         self._check_if_trained(warn=False)
         target = "rna" if _source(source) == "atac" else "atac"
@@ -154,14 +158,15 @@ class ReadingMixin:
     def get_cis_links(
         self, mdata: MuData | None = None, *, indices: Sequence[int] | None = None, genes: Sequence[str] | None = None
     ) -> pd.DataFrame:  # fmt: skip
-        """List what each gene reads off the peaks near it, the strongest first.
+        """List the peaks near each gene with their effects in the cis term, the strongest first.
 
         Parameters
         ----------
         mdata
-            Data; by default those of the model.
+            Data to use; by default those of the model.
         indices
-            Rows of the ATAC modality over which effects are averaged, such as a cell type; all by default.
+            Rows of the ATAC modality over which effects are averaged, such as a cell type; all by
+            default.
         genes
             Genes to list; all by default.
 
@@ -171,9 +176,11 @@ class ReadingMixin:
 
         * ``gene``, ``peak``, ``distance`` in base pairs from the TSS, negative upstream,
         * ``openness``: share of these cells in which the peak is open,
-        * ``prior``: score before training, 0 without ``cis_prior``; ``weight``: after it,
-        * ``effect``: mean change of the gene's predicted log1p expression in these cells when the peak alone is closed,
-          with the sign turned: positive where the peak raises expression.
+        * ``prior``: score before training, 0 without ``cis_prior``; ``weight``: weight after
+          training,
+        * ``effect``: mean change of the gene's predicted log1p expression in these cells when the
+          peak alone is closed, with the opposite sign, so that it is positive if the peak raises
+          expression.
 
         Raises
         ------

@@ -47,26 +47,29 @@ class SetupMixin(FeaturesMixin):
         rna_values: Literal["counts", "log1p"] | None = None,
         **kwargs,
     ) -> None:
-        """Register the data.
+        """Register the data for the model.
 
         Parameters
         ----------
         mdata
-            Two modalities, not a view. Their cells may be the same, partly the same, or different. Peaks are named
-            ``chr:start-end`` or ``chr-start-end``, or ``.var`` has ``chrom``, ``start``, ``end``.
+            MuData with two modalities, not a view. Their cells may be the same, partly the same, or
+            different. Peaks are named ``chr:start-end`` or ``chr-start-end``, or ``.var`` has
+            ``chrom``, ``start``, ``end``.
         rna_layer, atac_layer
-            Layers with counts; ``None`` uses ``.X``. RNA counts are log-normalised to 10,000 per cell; accessibility is
-            binarised. Both on the fly.
+            Layers with counts; ``None`` uses ``.X``. RNA counts are log-normalised to 10,000 per
+            cell, and accessibility is binarised. Both happen on the fly.
         labels_key
-            Column with the cell type, in ``mdata.obs`` or in the modalities' ``obs``; needed for unpaired cells.
+            Column with the cell type, in ``mdata.obs`` or in the modalities' ``obs``. It is needed
+            for unpaired cells.
         batch_key
-            Column with the batch, likewise; the decoders are conditioned on it.
+            Column with the batch, in the same places. The decoders are conditioned on it.
         modalities
-            Which modality is which, by default ``{"rna_layer": "rna", "atac_layer": "atac"}``.
+            Names of the two modalities, by default ``{"rna_layer": "rna", "atac_layer": "atac"}``.
         rna_values
-            What the RNA values are: ``"counts"``, also scaled ones or less ambient RNA, or ``"log1p"`` of counts per
-            10,000. By default this is read off the values: whole numbers, values above 14, and values that are multiples
-            of the least one of a cell are counts. The decision is logged.
+            Kind of RNA values: ``"counts"`` (including scaled counts and counts corrected for
+            ambient RNA), or ``"log1p"`` of counts per 10,000. By default the kind is inferred from
+            the values: whole numbers, values above 14, and values that are multiples of a cell's
+            smallest value are counts. The decision is logged.
         **kwargs
             Passed on when a saved model is loaded.
         """
@@ -123,7 +126,7 @@ class SetupMixin(FeaturesMixin):
 
     @classmethod
     def setup_anndata(cls, *args, **kwargs) -> None:
-        """Not available: GRIDS reads two modalities, see :meth:`setup_mudata`."""
+        """Raise an error: GRIDS reads two modalities, see :meth:`setup_mudata`."""
         raise NotImplementedError(
             "GRIDS needs two modalities. Put them into a MuData object and call setup_mudata."
         )

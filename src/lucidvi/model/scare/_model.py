@@ -70,12 +70,13 @@ class SCARETrainRunner(ModelTrainRunner):
 
 
 class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, QueryMixin, SCVI):
-    """Single-cell variational inference that is told which genes to listen to, scARE :cite:p:`Inecik2023`.
+    """Steer a single-cell latent space by gene sets, scARE :cite:p:`Inecik2023`.
 
-    By default the latent space of :class:`scvi.model.SCVI`, which stays as it is, gets a few more dimensions for each
-    feature set. They see the set's genes only and decode them given the cell's type, so that they hold what the set
-    says beyond types and batches. The paper's own way, a loss on the attributions of the encoder, is
-    ``steering="attribution"``. Everything that :class:`scvi.model.SCVI` offers is there.
+    By default the model adds a few dimensions for each feature set to the latent space of
+    :class:`scvi.model.SCVI`, which does not change. The new dimensions encode only the set's genes
+    and decode them given the cell's type. They therefore hold the variation of the set beyond types
+    and batches. The paper's own method, a loss on the attributions of the encoder, is
+    ``steering="attribution"``. The model offers everything that :class:`scvi.model.SCVI` offers.
 
     Parameters
     ----------
@@ -84,54 +85,64 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
     registry
         Registry of a data module instead of data.
     feature_sets
-        Sets for a registry, a table of genes x sets, boolean. Data that are registered with :meth:`setup_anndata` name theirs there.
+        Feature sets for a model with a registry: a boolean table of genes x sets. For data
+        registered with :meth:`setup_anndata`, name the sets there.
     steering
-        ``"block"``: dimensions for each set beside scVI's, learned after scVI. ``"attribution"``: the paper's loss, which
-        merges cell types as it steers. ``"likelihood"``: genes of the sets count ``set_weight`` times in the likelihood.
+        ``"block"``: each set has its own dimensions in addition to scVI's, learned after scVI.
+        ``"attribution"``: the paper's loss, which merges cell types while it steers.
+        ``"likelihood"``: genes of the sets count ``set_weight`` times in the likelihood.
     n_components
-        Dimensions of each set.
+        Number of dimensions of each set.
     share
-        How much each set counts beside scVI's space by default, see :meth:`get_latent_representation`.
+        Default weight of each set relative to scVI's space, see :meth:`get_latent_representation`.
     set_weight
-        For ``steering="likelihood"``; 4 separates conditions about half as well as ``"block"`` and leaves types as they are.
+        Weight of the sets' genes for ``steering="likelihood"``. A weight of 4 separates conditions
+        about half as well as ``"block"`` and does not change the types.
     scalar
-        What the loss attributes. Of the latent mean: its ``"projection"`` on a random direction, drawn anew for each cell
-        and step, so that no combination of latent dimensions can hide genes; its ``"sum"``, in which dimensions can
-        cancel; its length, ``"l2"``; one random ``"dimension"``. Of the whole model: ``"reconstruction"``, the sum of
-        the log1p decoder means (the means themselves always sum to the library size) at the cell's library size.
+        Quantity that the loss attributes to genes. Four options use the latent mean.
+        ``"projection"`` is its projection on a random direction, drawn anew for each cell and step,
+        so that no combination of latent dimensions can hide genes. ``"sum"`` is its sum, in which
+        dimensions can cancel. ``"l2"`` is its length. ``"dimension"`` is one random dimension.
+        ``"reconstruction"`` uses the whole model: it is the sum of the log1p decoder means at the
+        cell's library size (the means themselves always sum to the library size).
     attribution
-        ``"expected_gradients"`` from other cells of the minibatch, or ``"integrated_gradients"`` from the empty cell.
+        Attribution method: ``"expected_gradients"`` with other cells of the minibatch as
+        references, or ``"integrated_gradients"`` from the empty cell.
     n_references
-        Other cells per cell and step; cells of the same label, if every label has a set of its own.
+        Number of reference cells for each cell and step. If every label has its own set, references
+        have the same label.
     n_steps
-        Points on the path of integrated gradients.
+        Number of points on the path of integrated gradients.
     reparametrization
-        How attributions are brought to the range from 0 to 1 within each cell: ``"abs_minmax"``, or ``"sigmoid"`` of
-        the attribution divided by its root mean square.
+        Method that scales attributions to the range from 0 to 1 within each cell: ``"abs_minmax"``,
+        or ``"sigmoid"`` of the attribution divided by its root mean square.
     attribution_loss
-        Absolute (``"mae"``) or squared (``"mse"``) distance from the set, summed over genes and averaged over cells,
-        as the reconstruction loss is. Absolute distances also silence genes of little influence, of which there are
-        many: they steer better at the same cost.
+        Absolute (``"mae"``) or squared (``"mse"``) distance from the set, summed over genes and
+        averaged over cells, like the reconstruction loss. Absolute distances also suppress the many
+        genes with little influence, so they steer better at the same cost.
     combine
-        Several sets: ``"sum"`` of their losses, or ``"square_sum"``, in which the worst set counts most (the number of
-        genes times the sum of squares of the losses per gene). A gene of one set is not outside of the others.
+        Combination of the losses of several sets: their ``"sum"``, or ``"square_sum"``, in which
+        the worst set counts most (the number of genes times the sum of squares of the losses per
+        gene). A gene of one set does not count as outside the other sets.
     disjoint
-        Divide the latent dimensions into consecutive blocks of nearly equal size, see :attr:`latent_blocks`, each
-        steered by one set only.
+        Divide the latent dimensions into consecutive blocks of nearly equal size, see
+        :attr:`latent_blocks`. Each block is steered by one set only.
     minimal
-        No set: use few genes, whichever. The attribution loss is then the effective number of genes, the exponential
-        of the entropy of their shares in the attributions of the minibatch; the weight is the price of a gene in nats
-        per cell, 1 by default.
+        Use as few genes as possible, without a set. The attribution loss is then the effective
+        number of genes: the exponential of the entropy of their shares in the attributions of the
+        minibatch. The weight of the loss is the price of a gene in nats per cell, 1 by default.
     **kwargs
         Further parameters of :class:`scvi.model.SCVI`, such as ``n_latent`` or ``gene_likelihood``.
 
     Notes
     -----
-    ``scalar`` and what follows is for ``steering="attribution"``. How far to steer is then set in training:
-    ``model.train(plan_kwargs={"steering": 0.6})`` raises the weight of the attribution loss until a cell that gets the set's
-    genes from a similar one moves that share of the way to it, which means about the same for any set and any number of
-    genes; ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight instead. The history holds ``attribution_loss``,
-    ``attribution_share`` and ``steering`` (``_train``, ``_validation``) and ``attribution_weight``.
+    ``scalar`` and the parameters after it are for ``steering="attribution"``. The strength of the
+    steering is then set in training. With ``model.train(plan_kwargs={"steering": 0.6})`` the weight
+    of the attribution loss rises until a cell that receives the set's genes from a similar cell
+    moves this share of the way to that cell. This share has about the same meaning for any set and
+    any number of genes. ``plan_kwargs={"attribution_weight": 1.0}`` fixes the weight instead. The
+    history holds ``attribution_loss``, ``attribution_share`` and ``steering`` (``_train``,
+    ``_validation``) and ``attribution_weight``.
 
     Examples
     --------
@@ -236,12 +247,13 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
 
     @classmethod
     def load_query_data(cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any) -> "SCARE":  # fmt: skip
-        """Load new cells into a trained model, as scvi-tools does; the sets' dimensions are those of the reference.
+        """Load new cells into a trained model, as in scvi-tools, and keep the sets' dimensions.
 
         Parameters
         ----------
         adata
-            New cells. Features that are missing are filled with 0, others than the model's are left out.
+            New cells. Missing features are filled with 0. Features that the model does not have are
+            left out.
         reference_model
             Trained model, or the folder where it was saved.
         *args, **kwargs
@@ -293,7 +305,7 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
         continuous_covariate_keys: list[str] | None = None,
         **kwargs,
     ) -> None:
-        """Register the data.
+        """Register the data for the model.
 
         Parameters
         ----------
@@ -304,13 +316,16 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
         batch_key, labels_key
             Columns of ``.obs`` with the batch and the cell type.
         feature_set_key
-            The feature sets. One or several columns of ``.var``, boolean or 0 and 1, each a set; or a table in
-            ``.varm``, genes x labels, with a set for every label of ``labels_key`` (an encoder that is also given the
-            label, by ``categorical_covariate_keys`` and ``encode_covariates=True``, keeps such sets apart sooner); or a
-            matrix in ``.layers`` or ``.obsm``, cells x genes, with a set for every cell. ``None``: only for ``minimal=True``, or to train
-            without attribution loss. A model keeps the sets of ``.var`` and ``.varm``: new data need not hold them.
+            Feature sets, in one of three forms. One or several columns of ``.var``, boolean or 0
+            and 1, each of which is a set. A table in ``.varm``, genes x labels, with a set for
+            every label of ``labels_key`` (an encoder that also receives the label, by
+            ``categorical_covariate_keys`` and ``encode_covariates=True``, separates such sets
+            sooner). A matrix in ``.layers`` or ``.obsm``, cells x genes, with a set for every cell.
+            ``None`` is only for ``minimal=True``, or for training without attribution loss. The
+            model keeps the sets of ``.var`` and ``.varm``, so new data need not hold them.
         size_factor_key, categorical_covariate_keys, continuous_covariate_keys
-            As in :meth:`scvi.model.SCVI.setup_anndata`. The sets' dimensions take account of type and batch, not of covariates.
+            As in :meth:`scvi.model.SCVI.setup_anndata`. The sets' dimensions account for type and
+            batch, but not for covariates.
         **kwargs
             Passed on when a saved model is loaded.
 
@@ -321,8 +336,8 @@ class SCARE(SetMixin, SetLearningMixin, SetExpressionMixin, AttributionMixin, Qu
         TypeError
             The sets are neither booleans nor a table.
         ValueError
-            A set is empty or holds all genes, values are missing or other than 0 and 1, a label has no set, or a key is
-            in two places.
+            A set is empty or holds all genes, values are missing or other than 0 and 1, a label has
+            no set, or a key is in two places.
         """
         if not isinstance(adata, AnnData):
             raise TypeError(f"Expected an AnnData object, got {type(adata).__name__}.")

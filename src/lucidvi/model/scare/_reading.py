@@ -40,9 +40,9 @@ class AttributionMixin:
 
     @property
     def feature_sets(self) -> pd.DataFrame:
-        """The feature sets, genes x sets (labels, where each label has its own), boolean.
+        """Boolean table of the feature sets, genes x sets (or x labels, if each has its own set).
 
-        Without columns where there are none, or where every cell has its own.
+        The table has no columns if there are no sets, or if every cell has its own set.
         """
         state = registered_sets(self.registry_)
         if state is None or state["values"] is None:
@@ -73,36 +73,38 @@ class AttributionMixin:
         seed: int | None = 0,
         aggregate: Literal["mean_abs"] | None = None,
     ) -> np.ndarray | pd.DataFrame:
-        """How much each gene moves a cell in latent space, :cite:p:`Inecik2023`.
+        """Attribute each cell's position in the latent space to its genes :cite:p:`Inecik2023`.
 
-        Attributions are taken in the space the encoder reads (log1p counts), with covariates at each cell's own
-        values. They add up: per cell they sum to the number that is attributed, minus its mean over the references.
+        Attributions are computed on the scale of the encoder's input (log1p counts). Covariates
+        keep each cell's own values. The attributions of a cell sum to the attributed quantity minus
+        its mean over the references.
 
         Parameters
         ----------
         adata
-            Data; by default those of the model.
+            Data to use; by default those of the model.
         indices
-            Cells; all by default.
+            Indices of the cells; all by default.
         method
-            ``"expected_gradients"`` against cells drawn from the references, or ``"integrated_gradients"`` against the
-            empty cell.
+            Attribution method: ``"expected_gradients"`` against cells drawn from the references, or
+            ``"integrated_gradients"`` against the empty cell.
         n_references
-            References per cell for expected gradients.
+            Number of references per cell for expected gradients.
         n_steps
-            Points on the path for integrated gradients.
+            Number of points on the path for integrated gradients.
         scalar
-            What is attributed, as in :class:`lucidvi.model.SCARE`; by default the model's own. For ``"sum"``, ``"l2"``
-            and ``"reconstruction"`` attributions have a sign. ``"projection"`` and ``"dimension"`` are random in
-            training; here they return the root of the sum of squares over latent dimensions of each dimension's
-            attribution: the root mean square over all directions, without a sign.
+            Quantity to attribute, as in :class:`lucidvi.model.SCARE`; by default that of the model.
+            For ``"sum"``, ``"l2"`` and ``"reconstruction"``, attributions have a sign.
+            ``"projection"`` and ``"dimension"`` are random in training. Here they give attributions
+            without a sign: the root of the sum over latent dimensions of each dimension's squared
+            attribution, which is the root mean square over all directions.
         dimensions
-            Latent dimensions that count; all by default.
+            Latent dimensions to use; all by default.
         reference_cells
-            Positions of the cells of the model's own data from which references are drawn; by default those it was
-            trained on.
+            Positions of the cells in the model's own data from which references are drawn; by
+            default the training cells.
         batch_size
-            Cells at a time; results do not depend on it.
+            Number of cells in a minibatch. Results do not depend on it.
         seed
             Seed of references and positions on the paths.
         aggregate
@@ -110,13 +112,14 @@ class AttributionMixin:
 
         Returns
         -------
-        Array of shape ``(n_cells, n_genes)``, ``float32``; or, with ``aggregate``, a table of the genes with columns
-        ``mean_abs`` and ``share`` (of the sum of ``mean_abs``).
+        Array of shape ``(n_cells, n_genes)``, ``float32``; or, with ``aggregate``, a table of the
+        genes with columns ``mean_abs`` and ``share`` (of the sum of ``mean_abs``).
 
         Raises
         ------
         ValueError
-            An option is unknown, dimensions or reference cells do not exist, or the data are minified.
+            An option is unknown, dimensions or reference cells do not exist, or the data are
+            minified.
         """
         scalar = self.module.options.scalar if scalar is None else scalar
         check_choice("method", method, CHOICES["attribution"])

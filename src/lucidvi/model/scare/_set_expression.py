@@ -34,20 +34,22 @@ class SetExpressionMixin:
         set_shift: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Return decoded expression, also of cells in which sets are switched on or off.
+        """Return decoded expression, optionally with sets switched on or off.
 
         Parameters
         ----------
         adata, indices, *args, **kwargs
             As in :meth:`scvi.model.SCVI.get_normalized_expression`.
         with_sets
-            Decode the sets' genes from the sets' dimensions, as the cell's own batch, instead of from scVI's space, which often
-            does not hold what sets them apart.
+            Decode the sets' genes from the sets' dimensions, in the cell's own batch, instead of
+            from scVI's space. scVI's space often does not hold the variation of these genes.
         set_shift
-            What would these cells look like if they were further along a set? By set, how many standard deviations
-            (of cells of the type) to move along it, ``{"interferon": 2.0}``. The set's genes change as the block decodes
-            them in each cell's own batch; all others keep their proportions. scVI draws latent positions: to compare with cells
-            as they are, set ``scvi.settings.seed`` before each call, or take a large ``n_samples``.
+            Shift of the cells along sets before decoding: for each set, the number of standard
+            deviations (of cells of the type), such as ``{"interferon": 2.0}``. The set's genes
+            change as the set's dimensions decode them in each cell's own batch. All other genes
+            keep their proportions. scVI draws latent positions at random. For a comparison with
+            unshifted cells, set ``scvi.settings.seed`` before each call, or use a large
+            ``n_samples``.
 
         Returns
         -------
@@ -79,15 +81,15 @@ class SetExpressionMixin:
         return pd.DataFrame(out, index=adata.obs_names[cells], columns=adata.var_names[chosen])
 
     def differential_expression(self, *args: Any, with_sets: bool = False, **kwargs: Any) -> pd.DataFrame:  # fmt: skip
-        """Test genes for differential expression between groups of cells, as scvi-tools does.
+        """Test genes for differential expression between groups of cells, as in scvi-tools.
 
         Parameters
         ----------
         *args, **kwargs
             As in :meth:`scvi.model.SCVI.differential_expression`.
         with_sets
-            Compare the sets' genes as the sets' dimensions decode them; other genes as scVI does. By default all genes are
-            compared as scVI decodes them, with cells' places in the sets held out of it.
+            Decode the sets' genes from the sets' dimensions, and other genes from scVI's space. By
+            default all genes are decoded by scVI, without the cells' positions in the sets.
 
         Examples
         --------

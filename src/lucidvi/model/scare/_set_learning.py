@@ -47,14 +47,16 @@ class SetLearningMixin:
         get_anndata_manager: Callable[..., Any]
 
     def fit_sets(self, n_steps: int | None = None, *, datamodule: Any = None, progress: bool = True) -> None:  # fmt: skip
-        """Learn the dimensions of the sets, as :meth:`train` does at its end, and leave scVI as it is.
+        """Learn the dimensions of the sets, as at the end of :meth:`train`, without changing scVI.
 
         Parameters
         ----------
         n_steps
-            Gradient steps for each set; 2,000 by default. ``train`` takes as many as scVI took, if these are fewer.
+            Number of gradient steps for each set; 2,000 by default. ``train`` uses the number of
+            steps that scVI took, if this is smaller.
         datamodule
-            Data module whose training cells the sets are learned from, of a model without data of its own.
+            Data module with the training cells from which the sets are learned, for a model without
+            data of its own.
         progress
             Show a progress bar.
 

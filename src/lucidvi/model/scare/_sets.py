@@ -34,7 +34,10 @@ class SetMixin:
 
     @property
     def set_names(self) -> list[str]:
-        """Names of the sets that have dimensions of their own; none before training or without ``steering="block"``."""
+        """Names of the sets with their own dimensions.
+
+        There are none before training or without ``steering="block"``.
+        """
         return [] if self.blocks_ is None else list(self.blocks_["names"])
 
     def get_latent_representation(  # type: ignore[override]
@@ -51,23 +54,26 @@ class SetMixin:
         share: float | Mapping[str, float] | None = None,
         **data_loader_kwargs,
     ) -> Any:
-        """Return latent positions of cells: scVI's, and those of the sets beside them.
+        """Return the latent positions of cells in scVI's space and in the sets' dimensions.
 
         Parameters
         ----------
         adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **data_loader_kwargs
-            As in :meth:`scvi.model.SCVI.get_latent_representation`. ``return_dist`` returns mean and variance of one part,
-            by default scVI's.
+            As in :meth:`scvi.model.SCVI.get_latent_representation`. With ``return_dist``, mean and
+            variance of one part are returned, by default of scVI's dimensions.
         part
-            ``"joint"``, the default; ``"free"``, scVI's own dimensions; or the name of a set, its dimensions only.
+            Part of the latent space: ``"joint"``, all dimensions (the default); ``"free"``, scVI's
+            own dimensions; or the name of a set, for its dimensions only.
         share
-            How much each set counts beside scVI's space, by default what the model was created with, for all sets or by
-            name: among nearest cells of that space, squared distances in the set's dimensions are ``share`` times as large
-            as in the space. No training is needed.
+            Weight of each set relative to scVI's space, for all sets or by name; by default the
+            weight with which the model was created. Between nearest neighbours in scVI's space,
+            squared distances in the set's dimensions are ``share`` times as large as in scVI's
+            space. A change needs no training.
 
         Returns
         -------
-        Shape ``(n_cells, n_latent + n_sets * n_components)``, or that of the part.
+        Array of shape ``(n_cells, n_latent + n_sets * n_components)``, or with the dimensions of
+        the part.
         """
         options = {"give_mean": give_mean, "mc_samples": mc_samples}
         part = self._part(part or ("free" if return_dist else "joint"))
@@ -94,11 +100,12 @@ class SetMixin:
         return (mean, np.concatenate(out[1])) if return_dist else mean
 
     def get_set_scores(self, adata: AnnData | None = None, indices: Sequence[int] | None = None, *, batch_size: int | None = None) -> pd.DataFrame:  # fmt: skip
-        """Return how far each cell is along each set, within its type, and how uncertain that is.
+        """Return the score of each cell along each set, within its type, with its uncertainty.
 
-        The score is the cell's place along the main direction of the set's dimensions among the training cells of its
-        type, in standard deviations; upwards is where more of the set is expressed. The type is the likeliest that scVI's space
-        shows; types of fewer than ten training cells have ``NaN``.
+        The score is the cell's position along the main direction of the set's dimensions, relative
+        to the training cells of its type, in standard deviations. Higher scores mean more
+        expression of the set. The type is the most likely one given the cell's position in scVI's
+        space. Cells of types with fewer than ten training cells have ``NaN``.
 
         Parameters
         ----------
@@ -107,7 +114,8 @@ class SetMixin:
 
         Returns
         -------
-        Cells x sets; of each set its score, and ``f"{set}_sd"``, the standard deviation of its posterior.
+        Table of cells x sets. For each set it holds the score and ``f"{set}_sd"``, the standard
+        deviation of the score's posterior.
         """
         self._require_blocks()
         adata = self._validate_anndata(adata)
@@ -125,13 +133,14 @@ class SetMixin:
         return pd.DataFrame(columns, index=adata.obs_names[rows_of(adata, indices)])
 
     def get_set_changes(self) -> pd.DataFrame:
-        """Return which genes of each set change along it, within each type.
+        """Return the change of each gene along its set, within each type.
 
         Returns
         -------
-        One row per set, type and gene: ``set``, ``group`` (the type as text, or a cluster of scVI's space where no labels are
-        registered), ``gene``, ``log2_fold_change`` of its decoded expression from one standard deviation below the type's
-        mean to one above, in the sets' main direction.
+        One row per set, type and gene: ``set``, ``group`` (the type as text, or a cluster of scVI's
+        space where no labels are registered), ``gene``, ``log2_fold_change`` of its decoded
+        expression from one standard deviation below the type's mean to one above it, in the set's
+        main direction.
         """
         self._require_blocks()
         blocks, rows = self._blocks(), []
@@ -146,7 +155,7 @@ class SetMixin:
         return pd.concat(rows, ignore_index=True)
 
     def minify_adata(self, *args: Any, **kwargs: Any) -> None:
-        """Minify the model's data as :meth:`scvi.model.SCVI.minify_adata` does, and keep cells' positions in the sets.
+        """Minify the model's data as in scvi-tools, and keep the cells' positions in the sets.
 
         Parameters
         ----------

@@ -38,11 +38,13 @@ class SIVAE(
     UnsupervisedTrainingMixin,
     BaseModelClass,
 ):
-    """Interpretable variational autoencoder, siVAE :cite:p:`Choi2023`.
+    """Embed cells and features by an interpretable autoencoder, siVAE :cite:p:`Choi2023`.
 
-    A cell-wise and a feature-wise encoder-decoder: the value of feature ``f`` in cell ``c`` is explained by the product
-    of their last hidden layers, ``w_f . h_c + b_f``. The latent position of a feature, ``v_f``, is tied to the latent
-    space of the cells by a penalty on ``(x_cf - v_f . z_c)**2``, and thereby plays the part of a row of loadings.
+    siVAE is a variational autoencoder with a cell-wise and a feature-wise encoder-decoder. It
+    predicts the value of feature ``f`` in cell ``c`` by the product of their last hidden layers,
+    ``w_f . h_c + b_f``. A penalty on ``(x_cf - v_f . z_c)**2`` ties the latent position of a
+    feature, ``v_f``, to the latent space of the cells. The latent position of a feature can
+    therefore be read as its loadings.
 
     Parameters
     ----------
@@ -53,22 +55,26 @@ class SIVAE(
     hidden
         Widths of the encoders' hidden layers; the decoders mirror them.
     gamma
-        Weight of the interpretability term. By default 3 for 10 and more latent dimensions, where it costs little,
-        and 0.05 (the paper's) for fewer, where a larger one makes loadings more faithful and cell types less distinct.
+        Weight of the interpretability term. The default is 3 for 10 or more latent dimensions,
+        where the term costs little accuracy. For fewer dimensions the default is 0.05, as in the
+        paper. There, a larger weight makes the loadings more faithful and the cell types less
+        distinct.
     gene_likelihood
-        ``"normal"`` for log-normalised values, which are scaled to unit variance on the fly, or ``"nb"`` for counts.
+        Distribution of the data: ``"normal"`` for log-normalised values, which are scaled to unit
+        variance on the fly, or ``"nb"`` for counts.
     linear
-        Decoders without hidden layers: probabilistic factor analysis.
+        Use decoders without hidden layers, which is probabilistic factor analysis.
     feature_input
-        What describes a feature to its encoder: ``"pca"``, its scores in a principal component analysis with cells as
-        variables, or ``"cells"``, its values in a sample of cells with equally many of each label.
+        Input of the feature encoder. ``"pca"``: the feature's scores in a principal component
+        analysis with cells as variables. ``"cells"``: the feature's values in a sample of cells
+        with equal numbers of each label.
     n_feature_input
-        Numbers that describe a feature.
+        Number of values that describe a feature.
     dispersion
-        Of ``"normal"``: one residual variance, ``"shared"``, or one of each feature, ``"feature"``. ``"nb"`` has one of each
-        feature in any case.
+        Residual variance for ``"normal"``: one for all features, ``"shared"``, or one for each
+        feature, ``"feature"``. ``"nb"`` always has one dispersion for each feature.
     registry
-        Registry of a data module that the model is trained from, in place of ``adata``.
+        Registry of a data module, for training from this module instead of ``adata``.
 
     Examples
     --------
@@ -192,29 +198,32 @@ class SIVAE(
         stages: tuple[float, float, float] = (0.4, 0.1, 0.5),
         **trainer_kwargs,
     ) -> None:
-        """Train the cell side, then the feature side, then both.
+        """Train the cell networks first, then the feature networks, then both.
 
         Parameters
         ----------
         max_epochs
-            Number of epochs in all. By default fewer for larger data, between 20 and 300.
+            Total number of epochs. The default is between 20 and 300, with fewer epochs for larger
+            data.
         %(devices)s
         train_size
-            Share of the cells to train on. The others enter neither the scaling nor the description of the features.
+            Share of the cells to train on. The other cells are not used for the scaling or the
+            description of the features.
         %(split)s
         %(loading)s
         early_stopping
-            Whether to stop when ``early_stopping_monitor``, by default ``"elbo_validation"``, no longer improves in the
-            validation cells. Only the joint stage can be cut short: ``early_stopping_warmup_epochs`` is at least the
-            number of validation checks before it.
+            Whether to stop when ``early_stopping_monitor`` (by default ``"elbo_validation"``) no
+            longer improves in the validation cells. Only the joint stage can stop early:
+            ``early_stopping_warmup_epochs`` is at least the number of validation checks before this
+            stage.
         %(kwargs)s
         plan_kwargs
-            Arguments of :class:`~scvi.train.TrainingPlan`, and ``feature_batch_size``, the number of features that each
-            step of the last two stages looks at.
+            Arguments of :class:`~scvi.train.TrainingPlan`, and ``feature_batch_size``, the number
+            of features in each step of the last two stages.
         %(trainer)s
         stages
-            Shares of the epochs spent on the cell side alone, the feature side alone, and both. ``(1, 0, 0)`` trains a
-            plain VAE, which has no loadings.
+            Shares of the epochs for the cell networks alone, the feature networks alone, and both.
+            ``(1, 0, 0)`` trains a plain VAE, which has no loadings.
         """
         n_cells = check_trainable(self, datamodule)
         if max_epochs is None:
@@ -252,16 +261,17 @@ class SIVAE(
     def load_query_data(
         cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
     ) -> "SIVAE":
-        """Read new cells, also of new batches, with a trained model.
+        """Load new cells into a trained model, including cells of new batches.
 
-        The encoder and the features hold nothing that belongs to a batch: latent positions and loadings are those of
-        the reference, without further training. The decoder gives new batches the mean effect of the known ones. Categories
-        of other covariates must be known.
+        The encoder and the features have no batch-specific parameters. Latent positions and
+        loadings are therefore those of the reference model, without further training. The decoder
+        gives new batches the mean effect of the known batches. Categories of other covariates must
+        be known to the model.
 
         Parameters
         ----------
         adata
-            New cells. Features are matched by name; those that are missing are filled with 0.
+            New cells. Features are matched by name. Missing features are filled with 0.
         reference_model
             Trained model, or the folder where it was saved.
         *args, **kwargs

@@ -54,17 +54,18 @@ class ReadingMixin:
 
     @torch.inference_mode()
     def get_feature_embedding(self, *, return_dist: bool = False) -> Any:
-        """Latent means of the features, the loadings.
+        """Return the latent means of the features, which are their loadings.
 
         Parameters
         ----------
         return_dist
-            Return their standard deviations as well: how well the data determine each loading.
+            Also return the standard deviations, which show how well the data determine each
+            loading.
 
         Returns
         -------
-        Table of shape ``(n_features, n_latent)``; columns are numbered from 1. With ``return_dist`` that of the means and that
-        of the standard deviations.
+        Table of shape ``(n_features, n_latent)``; columns are numbered from 1. With
+        ``return_dist``, a table of the means and a table of the standard deviations.
         """
         self._check_feature_side()
         found = self.module.feature_posterior()
@@ -84,31 +85,33 @@ class ReadingMixin:
         split: Literal["all", "train", "held_out"] = "all",
         batch_size: int = 512,
     ) -> pd.Series:
-        """Return how central each feature is.
+        """Return the centrality of each feature.
 
-        A feature that many others vary with is easy to reconstruct from a few latent dimensions.
+        A central feature varies together with many others. Such a feature is easy to reconstruct
+        from a few latent dimensions.
 
         Parameters
         ----------
         method
-            ``"reconstruction"``, the paper's: minus the share of a feature's variance that the model leaves unexplained,
-            over values scaled and clipped as the model reads them; -1 means that nothing is explained. Of counts most of that
-            variance is noise of counting, so that it ranks mean expression. ``"explained"``: the share of a feature's variation
-            that the model explains, without that noise; it finds hubs best. ``"degree"``: mean absolute
-            :meth:`get_feature_correlation` with all other features. The last two are about training cells, and take none
-            of the other arguments.
+            ``"reconstruction"``, as in the paper: minus the share of a feature's variance that the
+            model does not explain, over values scaled and clipped as in the model's input. -1 means
+            that nothing is explained. For counts, most of this variance is counting noise, so this
+            method mainly ranks features by mean expression. ``"explained"``: the share of a
+            feature's variation that the model explains, without counting noise. This method finds
+            hubs best. ``"degree"``: mean absolute :meth:`get_feature_correlation` with all other
+            features. The last two methods use the training cells and none of the other arguments.
         adata
-            Data; by default those of the model.
+            Data to use; by default those of the model.
         indices
             Cells to average over.
         split
-            Without ``indices``: all cells, the training cells, or those the training has not seen.
+            Cells to use without ``indices``: all cells, the training cells, or the held-out cells.
         batch_size
-            Cells at a time.
+            Number of cells in a minibatch.
 
         Returns
         -------
-        Series of length ``n_features``; higher is more central.
+        Series of length ``n_features``. A higher value means more central.
         """
         self._check_if_trained(warn=False)
         if method not in ("reconstruction", "explained", "degree"):
@@ -163,23 +166,24 @@ class ReadingMixin:
 
     @torch.inference_mode()
     def get_feature_correlation(self, *, floor: float = 0.5, n_cells: int = 5000) -> pd.DataFrame:
-        """Correlation of features in what the model decodes: a network without the noise of measurement.
+        """Return the correlation of features in decoded values, without measurement noise.
 
-        Values are decoded at the latent means of training cells, all as one batch and with one cell's covariates: scaled as the model reads them, or logarithms of
-        rates of counts. A feature that
-        the model hardly varies correlates with others by what little there is of it, so that to each variance is added a
-        floor.
+        Values are decoded at the latent means of training cells, all in one batch and with one
+        cell's covariates. They are scaled as in the model's input, or are logarithms of the rates
+        of counts. A feature whose decoded values hardly vary would correlate with others through
+        this small variation. A floor is therefore added to each variance.
 
         Parameters
         ----------
         floor
-            Quantile of the features' variances that is added to each of them; 0.5 is the median.
+            Quantile of the features' variances that is added to each variance; 0.5 is the median.
         n_cells
-            Training cells to decode, at most, drawn at random.
+            Largest number of training cells to decode, drawn at random.
 
         Returns
         -------
-        Table of shape ``(n_features, n_features)``, signed; the diagonal is below 1 for features of little variance.
+        Table of signed correlations, shape ``(n_features, n_features)``. The diagonal is below 1
+        for features with little variance.
         """
         self._check_if_trained(warn=False)
         vectors = self._decoded_vectors(floor, n_cells)
@@ -219,20 +223,22 @@ class ReadingMixin:
         *,
         metric: Literal["correlation", "covariance", "euclidean"] = "correlation",
     ) -> pd.DataFrame:
-        """Features that vary most with each feature.
+        """Return the features that vary most closely with each feature.
 
         Parameters
         ----------
         n_neighbors
-            Neighbours of each feature.
+            Number of neighbours of each feature.
         metric
-            ``"correlation"``: largest absolute :meth:`get_feature_correlation`. ``"covariance"``: largest absolute product
-            of loadings, which is the covariance that they imply between two features. ``"euclidean"``: nearest in the
-            feature embedding, as in the paper; for a feature near the origin that is any other that hardly varies.
+            ``"correlation"``: largest absolute :meth:`get_feature_correlation`. ``"covariance"``:
+            largest absolute product of loadings, which is the covariance of two features that the
+            loadings imply. ``"euclidean"``: nearest in the feature embedding, as in the paper. For
+            a feature near the origin, the nearest features are simply others that hardly vary.
 
         Returns
         -------
-        Table of names of shape ``(n_features, n_neighbors)``, nearest first; columns are numbered from 1.
+        Table of names of shape ``(n_features, n_neighbors)``, nearest first; columns are numbered
+        from 1.
         """
         names = self._feature_names()
         nearest, _ = self._nearest_features(n_neighbors, metric)
@@ -304,33 +310,34 @@ class ReadingMixin:
         return_mean: bool = True,
         return_numpy: bool = False,
     ) -> pd.DataFrame | np.ndarray:
-        """Values as the model reconstructs them from the latent means.
+        """Return the values that the model reconstructs from the latent means.
 
         Parameters
         ----------
         adata
-            Data; by default those of the model.
+            Data to use; by default those of the model.
         indices
-            Cells; all by default.
+            Indices of the cells; all by default.
         transform_batch
-            Batch to decode all cells as; by default each cell's own.
+            Batch in which all cells are decoded; by default each cell's own batch.
         gene_list
             Features by name; all by default.
         library_size
-            For ``"nb"``: total that a cell's values sum to. Ignored for ``"normal"``.
+            For ``"nb"``: sum of a cell's values. Ignored for ``"normal"``.
         n_samples
-            For ``"nb"``: draw this many latent positions of each cell from its posterior instead of taking the mean.
+            For ``"nb"``: number of latent positions to draw from each cell's posterior, instead of
+            using the mean.
         n_samples_overall, weights, return_mean
             With ``n_samples``, as in :meth:`scvi.model.SCVI.get_normalized_expression`.
         batch_size
-            Cells at a time.
+            Number of cells in a minibatch.
         return_numpy
             Return an array.
 
         Returns
         -------
-        Table of shape ``(n_cells, n_features)``, log-normalised for ``"normal"``, for ``"nb"`` shares of the cell times
-        ``library_size``.
+        Table of shape ``(n_cells, n_features)``: log-normalised values for ``"normal"``, shares of
+        the cell's counts times ``library_size`` for ``"nb"``.
         """
         self._check_if_trained(warn=False)
         if n_samples is not None or n_samples_overall is not None:
@@ -382,26 +389,28 @@ class ReadingMixin:
         noise: bool = True,
         seed: int | None = 0,
     ) -> AnnData:
-        """New cells from the model: latent positions from the prior, loadings from their posterior, decoded.
+        """Draw new cells from the model.
 
-        Covariates, where the model has them, are those of cells of the data, drawn at random.
+        Latent positions are drawn from the prior and loadings from their posterior. Both are then
+        decoded. If the model has covariates, they are taken from randomly drawn cells of the data.
 
         Parameters
         ----------
         n_cells
             Number of cells.
         batch
-            Batch to decode as; the first by default.
+            Batch in which cells are decoded; the first by default.
         library_size
             For ``"nb"``: expected counts per cell.
         noise
-            Whether to draw loadings, and values around the decoder's mean; else both are means.
+            Whether to draw the loadings, and the values around the decoder's mean. Otherwise both
+            are means.
         seed
             Seed of the draw.
 
         Returns
         -------
-        Object with ``.X`` on the scale of the input, and ``.obsm["X_sivae"]`` with the latent positions.
+        AnnData with ``.X`` on the scale of the input, and latent positions in ``.obsm["X_sivae"]``.
         """
         self._check_if_trained(warn=False)
         check_integer(n_cells, 1, "n_cells")

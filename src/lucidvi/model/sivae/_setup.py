@@ -42,21 +42,23 @@ class SetupMixin:
         continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
-        """Register the data.
+        """Register the data for the model.
 
         Parameters
         ----------
         adata
-            Cells x features: log-normalised values or counts, see ``gene_likelihood``; sparse or dense.
+            Cells x features: log-normalised values or counts, see ``gene_likelihood``; sparse or
+            dense.
         layer
             Layer to use; ``None`` is ``.X``.
         batch_key
-            Column of ``obs`` with the batch; the cell decoder is conditioned on it.
+            Column of ``obs`` with the batch. The cell decoder is conditioned on it.
         labels_key
-            Column of ``obs`` with the cell type; only used by ``feature_input="cells"``.
+            Column of ``obs`` with the cell type. It is used only by ``feature_input="cells"``.
         categorical_covariate_keys, continuous_covariate_keys
-            Columns of ``obs`` that the cell decoder is given beside the batch, so that the latent space need not hold what
-            they explain. New cells must have them, with categories that the model knows.
+            Columns of ``obs`` that the cell decoder receives in addition to the batch, so that the
+            latent space need not represent their effects. New cells must have these columns, with
+            categories that the model knows.
         **kwargs
             Passed on when a saved model is loaded.
         """
@@ -99,16 +101,16 @@ class SetupMixin:
         continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
-        """Register one modality.
+        """Register one modality of a MuData for the model.
 
         Parameters
         ----------
         mdata
-            Object with the modality; batch and labels are read from that modality's ``obs``.
+            MuData with the modality. Batch and labels are read from the modality's ``obs``.
         layer, batch_key, labels_key
             As in :meth:`setup_anndata`.
         modalities
-            Which modality, by default ``{"layer": "rna"}``.
+            Modality to use, by default ``{"layer": "rna"}``.
         categorical_covariate_keys, continuous_covariate_keys
             As in :meth:`setup_anndata`.
         **kwargs
