@@ -1,6 +1,6 @@
 """Arguments are refused by their annotated kind, whatever function they are given to."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import anndata as ad
 import numpy as np
@@ -56,3 +56,19 @@ def test_layers_are_known():
     check_layer(data, "counts")
     with pytest.raises(KeyError, match=r"layer='count' is not in \.layers\. Did you mean 'counts'"):
         check_layer(data, "count")
+
+
+def test_references_of_anndata_are_names():
+    acc = pytest.importorskip("anndata.acc", reason="came with anndata 0.13")
+
+    @checked
+    def names(one: str, several: Sequence[str] = (), *, free: object = None) -> tuple:
+        return one, several, free
+
+    a = acc.A
+    assert names(a.obs["cell type"], [a.obsm["X_umap"], "X_pca"]) == ("cell type", ["X_umap", "X_pca"], None)  # fmt: skip
+    assert names("plain", free=a.layers["counts"]) == ("plain", (), "counts")
+    with pytest.raises(TypeError, match="refers to numbers. Pass a column"):
+        names(a.obsm["X_umap"][:, 0])
+    with pytest.raises(TypeError, match="refers to numbers"):
+        names(a.X[:, "gene"])

@@ -18,7 +18,8 @@ _NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "tex
 def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """Let a function refuse arguments that are not of the annotated kind; what values are allowed is its own affair.
 
-    Numbers of numpy are handed on as those of Python, which others than numpy understand as well.
+    Numbers of numpy are handed on as those of Python, which others than numpy understand as well. A reference of
+    ``anndata.acc``, such as ``A.obs["cell_type"]`` or ``A.obsm["X_umap"]``, is handed on as the name in it.
 
     Examples
     --------
@@ -45,6 +46,7 @@ def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         except TypeError:  # too many, too few, unknown: Python says it best
             return function(*args, **kwargs)
         for name, value in bound.arguments.items():
+            value = bound.arguments[name] = _named(value)
             if name in hints:
                 _check(name, value, hints[name])
             if isinstance(value, np.generic):
@@ -52,6 +54,26 @@ def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def _named(value: Any) -> Any:
+    """Return the name of a column or entry that a reference of anndata names, and other values as they are."""
+    if isinstance(value, list | tuple) and any(map(_is_reference, value)):
+        return [_named(part) for part in value]
+    if not _is_reference(value):
+        return value
+    if isinstance(name := getattr(value, "k", None), str):  # an entry of obsm, varm or layers
+        return name
+    name = getattr(value, "idx", None)
+    if (
+        not isinstance(name, str) or type(value.acc).__name__ != "MetaAcc"
+    ):  # not a column of obs or var
+        raise TypeError(f"{value!r} refers to numbers. Pass a column such as A.obs['cell_type'], an entry such as A.obsm['X_umap'], or its name.")  # fmt: skip
+    return name
+
+
+def _is_reference(value: object) -> bool:
+    return type(value).__module__ == "anndata.acc"
 
 
 def _check(name: str, value: object, hint: Any) -> None:

@@ -51,6 +51,12 @@ def test_biplot(adata):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Latent dimension 1", "Latent dimension 3")
 
 
+def test_slots_may_be_references_of_anndata(adata):
+    a = pytest.importorskip("anndata.acc", reason="came with anndata 0.13").A
+    ax = lv.pl.loadings_biplot(adata, a.obs["cell_type"], basis=a.obsm["X_sivae"])
+    assert {"B", "NK", "T"} <= {c.get_label() for c in ax.collections}
+
+
 def test_arrows_keep_direction_and_relative_length(adata):
     ax = lv.pl.loadings_biplot(adata, "depth", features=["g3", "g8"])
     tips = np.array([t.xy for t in ax.texts if not t.get_text()])
