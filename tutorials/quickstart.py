@@ -14,8 +14,9 @@ scvi.settings.seed = 0
 out = Path("lucidvi-quickstart")
 out.mkdir(exist_ok=True)
 
-# 1. Data. For your own: mdata = mudata.read_h5mu("my_multiome.h5mu"), with counts in the modality
-#    "rna", peaks named chr1:100-600 in "atac", and cell types in mdata.obs["cell_type"].
+# 1. Data. To use your own: mdata = mudata.read_h5mu("my_multiome.h5mu"). It needs counts in the
+#    modality "rna", peaks with names such as chr1:100-600 in the modality "atac", and cell types in
+#    mdata.obs["cell_type"].
 mdata = lv.datasets.redundant_enhancers()
 truth = mdata.uns.get("truth")  # simulated data only: which peaks regulate which gene, and how
 genes = list(mdata["rna"].var_names[:8])  # two of each logic; name your own genes here
@@ -26,12 +27,12 @@ lv.model.GRIDS.setup_mudata(mdata, labels_key="cell_type")
 model = lv.model.GRIDS(mdata)
 model.train()
 
-# 3. For each gene, the 3 peaks whose joint masking lowers its predicted expression most, over all
-#    cells. groupby="cell_type" would look for sets in each cell type instead.
+# 3. For each gene, search for the 3 peaks whose joint masking lowers its predicted expression most.
+#    All cells form one group. groupby="cell_type" would search for sets in each cell type instead.
 lv.explain.subset_perturbation(model, genes, n_features=3)
 features = lv.get.subset_features(mdata)  # the peaks of each set, with coordinates
 
-# 4. The table.
+# 4. A table of the sets.
 table = lv.get.subset_sets(mdata).set_index("gene")
 table["change_%"] = 100 * table["rel_delta"]
 table["redundancy_%"] = 100 * table["redundancy"] / table["expression_before"]

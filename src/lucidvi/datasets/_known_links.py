@@ -35,24 +35,25 @@ def crispri_links(
     *,
     path: str | PathLike | TextIOBase | None = None,
 ) -> pd.DataFrame:
-    r"""Return pairs of element and gene that were tested by CRISPR interference.
+    r"""Return pairs of a genomic element and a gene that were tested by CRISPR interference.
 
     The pairs were collected for the ENCODE benchmark :cite:p:`Gschwind2023`.
 
     Parameters
     ----------
     part
-        ``"training"``: 10,356 pairs in K562, 471 of them regulated; ``"held_out"``: 4,378 pairs in
-        five cell types, 190 of them regulated. The file is downloaded once, checked by its SHA-256,
-        and kept in the user's cache.
+        Part of the benchmark. ``"training"`` has 10,356 pairs in K562, 471 of them regulated.
+        ``"held_out"`` has 4,378 pairs in five cell types, 190 of them regulated. The file is
+        downloaded once, checked by its SHA-256, and kept in the user's cache.
     path
-        File of the same layout, or an open text file, to read instead. Nothing is then downloaded.
+        File, or open text file, of the same layout. It is read instead, and nothing is downloaded.
 
     Returns
     -------
-    One row per pair, GRCh38: ``gene`` (symbol), ``chrom``, ``start``, ``end`` (counted from 0,
-    half-open), ``regulated`` (whether the element was found to activate the gene), ``effect``
-    (relative change of expression), ``tss``, ``distance`` (base pairs), ``cell_type``,
+    One row per pair, with coordinates of the genome build GRCh38: ``gene`` (symbol), ``chrom``,
+    ``start``, ``end`` (of the element; counted from 0, half-open), ``regulated`` (whether the
+    element was found to activate the gene), ``effect`` (relative change of expression), ``tss``
+    (transcription start site of the gene), ``distance`` (base pairs to the TSS), ``cell_type`` and
     ``data_set``.
 
     Raises

@@ -72,11 +72,11 @@ def redundant_enhancers(
     n_regulators
         Number of regulators of each gene whose logic is not ``"none"``.
     logics
-        Logics of the first gene, the second gene, and so on. The sequence is repeated over all
-        genes.
+        Logics of the first gene, the second gene, and so on. The sequence repeats until all genes
+        have a logic.
     openness
-        Mean share of the cells in which a peak that is not a regulator is open. Regulators raise
-        the mean over all peaks, by default to 0.047.
+        Share of the cells in which a peak is open, as a mean over peaks that are not regulators.
+        Regulators raise the mean over all peaks. With the defaults, this mean is 0.047.
     regulator_openness
         Share of the cells in which a regulator is open. Regulators of synergistic genes are open in
         ``regulator_openness ** (1 / n_regulators)`` of the cells, so that all are open together in
@@ -85,7 +85,8 @@ def redundant_enhancers(
         Probability, for each gene and cell, that the regulators open or close together instead of
         independently. This is their correlation across cells.
     effect
-        Difference between the multiplier of a gene that is fully on and that of a gene that is off.
+        Difference between the multiplier of a gene that is fully on and that of a gene that is off,
+        which is 0.15.
     depth
         Expected RNA counts of a gene in a cell, before the effects of type, batch and regulators.
         The default gives about 100 counts per cell with 60 genes. A value of 0.5 suits thousands of
@@ -96,8 +97,8 @@ def redundant_enhancers(
         Number of batches, of equal size. With more than one batch, each batch multiplies each gene
         by its own factor.
     seed
-        Seed of all random draws; ``None`` uses a random seed. The genome depends on the seed, not
-        on the number of cells.
+        Seed of all random draws; ``None`` uses a random seed. The number of cells does not change
+        the genome that a seed gives.
 
     Returns
     -------

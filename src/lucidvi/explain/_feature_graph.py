@@ -25,7 +25,7 @@ def feature_graph(
     key_added: str = Key.NEIGHBORS,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    """Store the centrality and the neighbour graph of features in a siVAE :cite:p:`Choi2023`.
+    """Store how central features are in a siVAE, and their neighbour graph :cite:p:`Choi2023`.
 
     The neighbour graph is stored in scanpy's layout. Scanpy's graph tools find it on the transposed
     object: run ``genes = adata.T``, then ``sc.tl.leiden(genes, neighbors_key="sivae_neighbors",
@@ -38,9 +38,10 @@ def feature_graph(
     n_neighbors
         Number of neighbours of each feature.
     metric
-        Definition of a neighbour, as in :meth:`lucidvi.model.SIVAE.get_feature_neighbors`.
-        Neighbours are features whose decoded values correlate, features whose loadings have a large
-        product, or features that are close in the feature embedding (as in the paper).
+        Definition of a neighbour, as in :meth:`lucidvi.model.SIVAE.get_feature_neighbors`. With
+        ``"correlation"``, neighbours are features whose decoded values correlate. With
+        ``"covariance"``, they are features whose loadings have a large product. With
+        ``"euclidean"``, as in the paper, they are features that are close in the feature embedding.
     key_added
         Name of the graph.
     copy
@@ -52,19 +53,20 @@ def feature_graph(
     model reads:
 
     ``varp[key_added]``, ``varp[f"{key_added}_distances"]``
-        Connectivities with UMAP's weights, and distances. Both are CSR matrices of shape
-        ``(n_features, n_features)``.
+        Connectivities with UMAP's weights (the first) and distances (the second). Both are CSR
+        matrices of shape ``(n_features, n_features)``.
     ``uns[key_added]``
         Parameters, and the names of the two matrices in scanpy's layout.
     ``var["sivae_centrality"]``
-        Minus the share of each feature's variance over training cells that the model does not
-        explain. A higher value means more central.
+        The share of each feature's variance in training cells that the model leaves unexplained,
+        with a minus sign. A higher value means that the feature is more central.
     ``var["sivae_centrality_held_out"]``
-        The same over held-out cells, if there are any.
+        The same in held-out cells, if there are any.
     ``var["sivae_explained"]``, ``var["sivae_degree"]``
-        Share of the variation that the model explains, without counting noise, and mean absolute
-        correlation of the decoded values. See :meth:`lucidvi.model.SIVAE.get_feature_centrality`.
-        Use these two for counts.
+        ``sivae_explained``: the share of the variation, apart from counting noise, that the model
+        explains. ``sivae_degree``: the mean absolute correlation of the decoded values. Use these
+        two columns if the model reads counts. See
+        :meth:`lucidvi.model.SIVAE.get_feature_centrality`.
 
     Raises
     ------

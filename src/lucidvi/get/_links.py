@@ -44,11 +44,13 @@ def links(
     Returns
     -------
     One row per gene, group and peak: ``gene``, ``group``, ``peak``, ``chrom``, ``start``, ``end``,
-    ``tss``, ``distance`` (base pairs from the TSS, negative upstream), ``openness`` (share of
-    cells), ``expression`` (mean prediction, counts per 10,000), ``effect`` of closing the peak
-    alone, its 95 % interval ``effect_low`` and ``effect_high``, ``rel_effect`` (share of the
-    expression), ``p_value``, ``q_value``, ``cis_weight`` and ``in_set``. The p-values and q-values
-    of members of sets are those of their set.
+    ``tss`` (transcription start site of the gene), ``distance`` (base pairs from the TSS, negative
+    upstream), ``openness`` (share of the cells in which the peak is open), ``expression`` (mean
+    prediction, counts per 10,000), ``effect`` (change of this prediction when the peak alone is
+    closed, that is, set to 0), ``effect_low`` and ``effect_high`` (its 95 % interval),
+    ``rel_effect`` (``effect / expression``), ``p_value``, ``q_value``, ``cis_weight`` (weight of
+    the peak for the gene in GRIDS' cis term) and ``in_set`` (whether the peak is a member of a
+    set). If ``key`` is a result for sets, the p-values and q-values are those of the whole set.
 
     Raises
     ------

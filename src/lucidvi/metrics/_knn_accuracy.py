@@ -25,8 +25,8 @@ def knn_accuracy(
 
     This is the score of an embedding in :cite:p:`Choi2023`. Neighbours are the training cells with
     the smallest Euclidean distance, each with one vote. Without ``train`` and ``test``, every cell
-    is classified once, by the other folds of a stratified cross-validation. This measures only how
-    well the embedding separates the labels. To measure how well a model embeds new cells, train it
+    is classified once in a stratified cross-validation, by the cells of the other folds. This
+    measures only how well the embedding separates the labels. To measure how well a model embeds new cells, train it
     on some cells and give their indices.
 
     Parameters
@@ -40,8 +40,8 @@ def knn_accuracy(
     n_folds
         Number of folds, each with the same share of every label.
     train, test
-        Indices (or boolean masks) of the cells whose labels are known and of the cells to
-        classify. Both or neither; cells in neither of them are not used.
+        Indices (or boolean masks). ``train`` gives the cells whose labels are known, and ``test``
+        the cells to classify. Pass both or neither. Cells in neither of them are not used.
     seed
         Seed of the folds.
 

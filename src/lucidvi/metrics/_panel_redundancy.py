@@ -38,9 +38,9 @@ def panel_redundancy(
 
     Returns
     -------
-    One row per group and size, in the order of ``rankings``, sizes ascending: ``group``, ``size``
-    and ``redundancy``, between 0 and 1; NaN at size 1, which has no pair. A constant gene has
-    correlation 0 with all genes.
+    One row per group and size, with the columns ``group``, ``size`` and ``redundancy``. Groups are
+    in the order of ``rankings``, and sizes ascend. The redundancy lies between 0 and 1. It is NaN
+    at size 1, because one gene has no pair. A constant gene has correlation 0 with all genes.
 
     Raises
     ------

@@ -25,19 +25,22 @@ def set_hits(
         Long table of sets with columns ``gene``, ``group`` and ``feature``, as returned by
         :func:`lucidvi.get.subset_features`.
     genes
-        Gene bodies: index gene, columns ``chrom``, ``start``, ``end`` (bp, half-open).
+        Table of gene bodies. The index holds the names of the genes, and the columns ``chrom``,
+        ``start`` and ``end`` hold their positions (base pairs, half-open).
     peaks
-        All peaks: index peak, columns ``chrom``, ``start``, ``end``, or names such as
-        ``chr1:100-600``.
+        Table of all peaks. The index holds their names. Positions are in the columns ``chrom``,
+        ``start`` and ``end``, or in names such as ``chr1:100-600``.
     window
-        Largest distance (bp) between a peak and the gene body that still counts.
+        Largest distance (base pairs) at which a peak still lies near the gene body.
 
     Returns
     -------
-    One row per set whose gene has coordinates, with columns ``gene``, ``group``,
-    ``n_features``, ``exact_hit`` (a peak overlaps the gene body), ``soft_hit`` (a peak lies
-    within ``window`` of it), ``share_within_window`` and ``exact_share`` (shares of the set's
-    peaks), and ``nearest`` (bp to the nearest peak, infinite when none is on the chromosome).
+    One row per set whose gene has coordinates, with the columns ``gene``, ``group``,
+    ``n_features`` (number of peaks in the set), ``exact_hit`` (whether any peak overlaps the gene
+    body), ``soft_hit`` (whether any peak lies within ``window`` of it), ``share_within_window``
+    (share of the set's peaks that do so), ``exact_share`` (share of the set's peaks that overlap
+    the gene body) and ``nearest`` (base pairs to the nearest peak; infinite if no peak is on the
+    gene's chromosome).
 
     Raises
     ------

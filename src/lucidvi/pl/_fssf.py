@@ -26,18 +26,20 @@ def fssf(
 ) -> Axes | None:
     """Draw feature-set subcluster founder scores of a gene set, per group (:cite:p:`Inecik2023`).
 
-    Each pair of subclusters has one dot. A bar marks the mean. The grey marks show the mean and the
-    standard deviation of random sets of the same size, averaged over the pairs.
+    The score says whether the gene set (1) or all other genes (-1) decide in which subcluster a
+    cell lies. Each pair of subclusters of a group has one dot. A bar marks the mean of the pairs.
+    The grey marks show the mean and the standard deviation of random sets of the same size,
+    averaged over the pairs.
 
     Parameters
     ----------
     table
-        Result of :func:`lucidvi.metrics.fssf`, or a mapping from the names of several models (or
-        sets) to their results, to be compared side by side.
+        Result of :func:`lucidvi.metrics.fssf`. To compare several models (or sets) side by side,
+        pass a mapping from their names to their results.
     ax
         Axes to draw on.
     show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
+        Show the figure. The default is ``scanpy.settings.autoshow``, which is ``True``.
 
     Returns
     -------

@@ -54,10 +54,10 @@ def joint_panel(
 ) -> AnnData | MuData | None:
     """Select one gene panel of limited size, such as a probe set, that distinguishes all groups.
 
-    Genes are selected one after the other. Each new gene explains most of the variation in the
-    groups, and in their probabilities in the model's embedding, that the earlier genes do not
-    explain (orthogonal least squares :cite:p:`Chen1989`). Two genes with the same information are
-    therefore not both selected for it. The accuracy of the panel is measured in held-out cells, by
+    Genes are selected one after the other. The earlier genes leave a part of the variation of the
+    groups, and of their probabilities in the model's embedding, unexplained. The new gene is the
+    one that explains the largest share of this part (orthogonal least squares :cite:p:`Chen1989`).
+    If two genes carry the same information, only one of them is therefore selected. The accuracy of the panel is measured in held-out cells, by
     a random forest and by nearest neighbours. These two classifiers have no part in the selection.
 
     Parameters
@@ -76,22 +76,21 @@ def joint_panel(
     force
         Genes that must be in the panel.
     given
-        Genes that are already on the panel and do not count towards the budget. Selected genes need
-        not explain again what these genes already explain.
+        Genes that are already on the panel and do not count towards the budget. The other genes are
+        selected for what these genes do not explain.
     include, exclude
-        Genes that alone may be selected, and genes that must not be selected: names, or patterns
-        such as ``"MT-*"`` and ``"RP[SL]*"``.
+        ``include``: the only genes that may be selected. ``exclude``: genes that must not be
+        selected. Both take names, or patterns such as ``"MT-*"`` and ``"RP[SL]*"``.
     min_expression, max_expression
-        Lowest and highest mean that a selected gene may have, over the cells used for the
-        selection. Units are those of the registered data: counts per cell if the model reads
-        counts.
+        Lowest and highest mean that a selected gene may have in the cells used for the selection.
+        The unit is that of the registered data, such as counts per cell if the model reads counts.
     donor_key
-        Column of ``obs`` with donors. All cells of three donors in ten are then held out.
+        Column of ``obs`` with donors. All cells of three in ten donors are then held out.
     modality
         Modality of a MuData, or layer, whose features are selected; by default the genes.
     n_cells
-        Approximate number of cells for the selection, and of cells for the evaluation. Each group
-        contributes its share, at least 50 cells.
+        Approximate number of cells for the selection, and also for the evaluation. Each group
+        contributes cells in proportion to its size, but at least 50.
     adata
         Cells to use instead of the model's data, with the same features.
     dataloader
@@ -111,14 +110,17 @@ def joint_panel(
     model reads:
 
     ``uns[key_added]``
-        ``genes``, one row per gene in the order of selection: ``gene``, ``group`` that it serves,
-        ``sign`` (1: higher in this group than in the others), ``gain`` (share of the groups'
-        variance that it explains beyond the earlier genes), ``origin`` (``"given"``, ``"forced"``,
-        ``"chosen"``), ``expression`` (mean of the registered data); ``scores``, one row per size of
-        the panel and classifier: ``accuracy`` and ``balanced_accuracy`` in held-out cells;
-        ``confusion``, one row per pair of groups: ``n_cells``, the number of cells of ``group``
-        that the random forest assigns to ``predicted`` with the whole panel; ``skipped``, if groups
-        are too small; ``params``.
+        * ``genes``: one row per gene in the order of selection, with ``gene``, ``group`` (the group
+          that the gene serves), ``sign`` (1 if the gene is higher in this group than in the others,
+          otherwise -1), ``gain`` (share of the groups' variance that it explains beyond the earlier
+          genes), ``origin`` (``"given"``, ``"forced"`` or ``"chosen"``) and ``expression`` (mean of
+          the registered data).
+        * ``scores``: one row per size of the panel and classifier, with ``accuracy`` and
+          ``balanced_accuracy`` in held-out cells.
+        * ``confusion``: one row per pair of groups. ``n_cells`` is the number of cells of ``group``
+          that the random forest assigns to ``predicted`` with the whole panel.
+        * ``skipped``: groups that are too small, if there are any.
+        * ``params``: parameters of the selection.
     ``var[key_added]``
         Whether a gene is in the panel.
 
