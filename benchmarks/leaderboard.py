@@ -35,7 +35,7 @@ The numbers come from the scripts in `benchmarks/`, which run methods side by si
 
 ```{{figure}} _static/leaderboard.png
 :alt: Methods by data sets and measures, one block for each question. The table below holds the same numbers.
-:class: wide
+:figclass: wide
 
 A row is a method, a column a data set; the table of leaders below says what is measured. Dark is the best value of a column, light the worst; a frame marks the best and all whose difference from it is within two standard errors. Lists with at most 10 % of false discoveries count as equally good. `benchmarks/leaderboard.py` draws it.
 ```
