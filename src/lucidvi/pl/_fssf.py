@@ -39,7 +39,7 @@ def fssf(
     ax
         Axes to draw on.
     show
-        Show the figure. The default is ``scanpy.settings.autoshow``, which is ``True``.
+        Show the figure; by default as ``scanpy.settings.autoshow`` says, which is ``True``.
 
     Returns
     -------
