@@ -29,7 +29,7 @@ The numbers come from the scripts in `benchmarks/`, which run methods side by si
 
 - *Experiment*: something was measured in the laboratory that no method has seen. *Truth in simulation*: the answer was planted. *Real cells*: cells that were held out.
 - *False discoveries*: a list at a level of 10 % should hold at most 10 % of them. *Faithfulness*: the model itself changes without the named features. *Stability*: two halves of the cells give the same answer. *Cost*: seconds on one core.
-- "±" is the standard error over seeds, genes or groups. A method without it was run once.
+- "±" is the standard error over seeds, genes or groups. A method without it was run once. There are three seeds (100 simulations for `knockoff_fdr.py`, six for `panel_truth.py simulation`, one training for `grids_cortex.py` and `sivae_networks.py`).
 - {n_columns} columns hold {n_scores} numbers of {n_methods} methods. An empty cell of the figure was not measured.
 - The [benchmarks page](benchmarks.md) holds the details and the numbers of the papers; ["Why not just ...?"](user_guide/why_not.md) says what to use when.
 
