@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 
@@ -104,20 +105,29 @@ def leaders(column: Column) -> set[str]:
 
 def summary(columns: Sequence[Column]) -> list[str]:
     """Where a method of lucidvi leads, shares the lead or loses, a line for each column."""
-    lines = ["## Who leads", "", "| question | data | measure | first | best of lucidvi |", "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    rows = ["## Who leads", "", "| question | data | measure | first | best of lucidvi |", "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for column in columns:
         by_value = list(judged(column).sort_values(ascending=False, kind="stable").index)
-        ours = next((m for m in by_value if m in OURS), None)
-        shown = lambda m, c=column: (
-            f"{'**' * (m in OURS)}{m}{'**' * (m in OURS)}: {text(*c.scores[m])}"
-        )
-        place = (
-            "none was run" if ours is None else shown(ours) if ours != by_value[0] else "the same"
-        )
-        if ours is not None and ours != by_value[0]:
-            place += " (within two standard errors)" if ours in leaders(column) else f" (place {by_value.index(ours) + 1} of {len(by_value)})"  # fmt: skip
-        lines.append(f"| {column.question} | {column.data} | {column.measure} | {shown(by_value[0])} | {place} |")  # fmt: skip
-    return lines
+        cells = [column.question, column.data, column.measure, shown(column, by_value[0]), best_of_ours(column, by_value)]  # fmt: skip
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def shown(column: Column, method: str) -> str:
+    """A method with its value."""
+    bold = "**" if method in OURS else ""
+    return f"{bold}{method}{bold}: {text(*column.scores[method])}"
+
+
+def best_of_ours(column: Column, by_value: Sequence[str]) -> str:
+    """The best method of lucidvi, and how far it is from the first."""
+    ours = next((m for m in by_value if m in OURS), None)
+    if ours is None:
+        return "none was run"
+    if ours == by_value[0]:
+        return "the same"
+    near = "within two standard errors" if ours in leaders(column) else f"place {by_value.index(ours) + 1} of {len(by_value)}"  # fmt: skip
+    return f"{shown(column, ours)} ({near})"
 
 
 def digits(value: float) -> str:
@@ -163,9 +173,8 @@ def figure(columns: Sequence[Column], path: Path) -> None:
     heights = [len(m) + 7 for m in methods.values()]  # rows, and room for the names of columns
     width = max(map(len, blocks.values()))
     fig = plt.figure(figsize=(2.9 + WIDTH * width, 0.24 * sum(heights)))
-    top = 0.0
+    left, total, top = 2.8 / (2.9 + WIDTH * width), sum(heights), 0.0
     for (question, found), names, height in zip(blocks.items(), methods.values(), heights, strict=True):  # fmt: skip
-        left, total = 2.8 / (2.9 + WIDTH * width), sum(heights)
         box = (left, 1 - (top + height - 0.5) / total, (1 - left) * len(found) / width * 0.98, len(names) / total)  # fmt: skip
         draw(fig.add_axes(box), question, found, names)
         top += height
@@ -196,7 +205,7 @@ def draw(ax: plt.Axes, question: str, columns: Sequence[Column], methods: Sequen
             if method not in column.scores:
                 continue
             grid[i, j] = standing[method]
-            dark = standing[method] > 0.78  # contrast of 4.5 and more
+            dark = standing[method] > 0.765  # contrast of at least 4.5
             ax.text(j, i, digits(column.scores[method][0]), ha="center", va="center", fontsize=8, color="white" if dark else "black", weight="bold" if method in first else "normal")  # fmt: skip
             if method in first:
                 ax.add_patch(plt.Rectangle((j - 0.46, i - 0.4), 0.92, 0.8, fill=False, ec="#d1495b", lw=1.8, zorder=3))  # fmt: skip
@@ -215,22 +224,11 @@ def draw(ax: plt.Axes, question: str, columns: Sequence[Column], methods: Sequen
 
 def heads(columns: Sequence[Column]) -> list[str]:
     """Criterion and data of each column, and the measure where these are not enough."""
-    same = [(c.criterion, c.data) for c in columns]
+    names = [(c.criterion, c.data) for c in columns]
     out = []
-    for column, name in zip(columns, same, strict=True):
-        said = column.data if same.count(name) == 1 else column.measure
-        out.append("\n".join([column.criterion.upper() if len(column.criterion) < 16 else "\n".join(lines(column.criterion.upper(), 14)), *lines(said, 16)]))  # fmt: skip
-    return out
-
-
-def lines(said: str, width: int) -> list[str]:
-    """Words in lines of about this many letters."""
-    out = [""]
-    for word in said.split():
-        if out[-1] and len(out[-1]) + len(word) >= width:
-            out.append(word)
-        else:
-            out[-1] = f"{out[-1]} {word}".strip()
+    for column, name in zip(columns, names, strict=True):
+        said = column.data if names.count(name) == 1 else column.measure
+        out.append("\n".join([*wrap(column.criterion.upper(), 14), *wrap(said, 16)]))
     return out
 
 

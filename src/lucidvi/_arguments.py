@@ -65,9 +65,7 @@ def _named(value: Any) -> Any:
     if isinstance(name := getattr(value, "k", None), str):  # an entry of obsm, varm or layers
         return name
     name = getattr(value, "idx", None)
-    if (
-        not isinstance(name, str) or type(value.acc).__name__ != "MetaAcc"
-    ):  # not a column of obs or var
+    if not isinstance(name, str) or type(value.acc).__name__ != "MetaAcc":  # that of obs and var
         raise TypeError(f"{value!r} refers to numbers. Pass a column such as A.obs['cell_type'], an entry such as A.obsm['X_umap'], or its name.")  # fmt: skip
     return name
 

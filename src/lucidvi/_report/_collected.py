@@ -113,7 +113,7 @@ def collected(data: AnnData | MuData) -> Iterator[Section]:
         for key, result in part.uns.items():
             function = _function(result)
             if function in TEXTS:
-                place = f"{'adata' if modality is None else f'mdata[{modality!r}]'}.uns[{key!r}]"
+                place = f"{_stored.place(modality, 'uns')}[{key!r}]"
                 yield _section(data, key, place, function, result, modality)
 
 

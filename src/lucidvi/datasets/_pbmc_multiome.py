@@ -71,9 +71,9 @@ def pbmc_multiome(path: str | PathLike | None = None) -> MuData:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Variable names are not unique", UserWarning)
         read = sc.read_10x_mtx(folder, gex_only=False)
-    features = pd.read_csv(folder / _FILES[1], sep="\t", header=None, usecols=[3, 4, 5])
-    read.var[["chrom", "start", "end"]] = features.to_numpy()
-    read.var = read.var.infer_objects()
+    features = pd.read_csv(folder / _FILES[1], sep="\t", header=None)  # scanpy leaves places out
+    for name, column in (("chrom", 3), ("start", 4), ("end", 5)):
+        read.var[name] = features[column].to_numpy()
     read.X = sp.csr_matrix(read.X, dtype="float32")
     parts = {}
     for modality, kind in _MODALITIES.items():

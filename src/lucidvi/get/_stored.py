@@ -114,10 +114,10 @@ def find(data: AnnData | MuData, key: str, kind: Kind, modality: str | None = No
     if not right:
         known = [k for slot in slots.values() for k in slot if kind.matches(slot[k])]
         hint = near(key, known) if known else "There is none under another name either."
-        places = [_place(name, kind) for name in homes]
+        places = [place(name, kind.slot) for name in homes]
         problem = f"No {key!r} in {' or '.join(places)}."
         if holders:
-            problem = f"{_place(holders[0], kind)}[{key!r}] is not a result of {kind.function}."
+            problem = f"{place(holders[0], kind.slot)}[{key!r}] is not a result of {kind.function}."
         advice = f"Call {kind.function} first, or pass the key= that its result has."
         raise KeyError(f"{problem} {hint} {advice}")
     name = right[0]
@@ -139,9 +139,9 @@ def parts(data: AnnData | MuData, modality: str | None = None) -> dict[str | Non
     return {modality: data.mod[modality]}
 
 
-def _place(modality: str | None, kind: Kind) -> str:
+def place(modality: str | None, slot: str) -> str:
     """Return the place of a result as Python code."""
-    return f"{'adata' if modality is None else f'mdata[{modality!r}]'}.{kind.slot}"
+    return f"{'adata' if modality is None else f'mdata[{modality!r}]'}.{slot}"
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
